@@ -1,0 +1,43 @@
+"""Writes that are whole or absent."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` that takes its place when the block ends without an error.
+
+    A killed process leaves ``path`` as it was. The suffix is kept, since many writers choose a format by it.
+
+    Example:
+        >>> with atomic_path("report.json") as temporary:        # doctest: +SKIP
+        ...     temporary.write_text("{}")
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem[:40]}-", suffix=target.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        # mkstemp makes owner-only files; a finished artifact gets the permissions any new file would have.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_atomic(path: str | Path, data: str | bytes) -> None:
+    """Write a small file whole: readers see the old content or the new, never a part."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data if isinstance(data, bytes) else data.encode("utf-8", "surrogateescape"))

@@ -1,0 +1,1 @@
+"""What a detector is, its engines, and export with parity. No FiftyOne."""

@@ -1,0 +1,1 @@
+"""Evaluation into FiftyOne fields, and verification of exported artifacts."""

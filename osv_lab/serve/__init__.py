@@ -1,0 +1,1 @@
+"""Serving a picked model over HTTP. No FiftyOne, no torch."""

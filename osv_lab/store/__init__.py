@@ -1,0 +1,1 @@
+"""FiftyOne datasets as the one store: database, ingest, conversion, export."""

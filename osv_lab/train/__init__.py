@@ -1,0 +1,1 @@
+"""Recipes, training on Ultralytics, and the MLflow registry."""

@@ -1,0 +1,65 @@
+"""Every test session gets a lab, a database and library settings of its own, and real data where it is there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+_SESSION = Path(tempfile.mkdtemp(prefix="osv-tests-"))
+
+# Set before anything imports FiftyOne, Ultralytics or MLflow: they read these once.
+os.environ["OSV_HOME"] = str(_SESSION / "home")
+os.environ["YOLO_CONFIG_DIR"] = str(_SESSION / "ultralytics")
+os.environ["FIFTYONE_DATABASE_DIR"] = str(_SESSION / "mongo")
+os.environ["FIFTYONE_DEFAULT_DATASET_DIR"] = str(_SESSION / "fiftyone")
+os.environ["FIFTYONE_MODEL_ZOO_DIR"] = str(_SESSION / "zoo")
+os.environ["FIFTYONE_CONFIG_PATH"] = str(_SESSION / "fiftyone-config.json")
+os.environ["FIFTYONE_SHOW_PROGRESS_BARS"] = "false"
+os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if os.environ.get("OSV_KEEP_TEST_FILES") is None:
+        shutil.rmtree(_SESSION, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def output_dir() -> Path:
+    """Where tests leave tables and screenshots for a person to look at."""
+    folder = ROOT / "test-output"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def shared_data() -> Path | None:
+    """The folder with real data, or ``None`` in a clone that has none (tests then use generated data)."""
+    folder = Path(os.environ.get("OSV_SHARED_DATA") or ROOT.parent / "shared" / "data")
+    return folder if folder.is_dir() else None
+
+
+@pytest.fixture(scope="session")
+def fo():  # type: ignore[no-untyped-def]
+    """The FiftyOne module, its database ready."""
+    from osv_lab.store.database import connect
+
+    return connect()
+
+
+@pytest.fixture
+def dataset_name() -> Iterator[str]:
+    """A dataset name that no other test uses; the dataset is deleted afterwards."""
+    import uuid
+
+    from osv_lab.store.database import connect
+
+    name = f"test-{uuid.uuid4().hex[:12]}"
+    yield name
+    fo = connect()
+    if fo.dataset_exists(name):
+        fo.delete_dataset(name)
