@@ -11,9 +11,22 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "osv_lab"
-ROOMS = ("core", "detect", "track", "serve", "store", "curate", "annotate", "train", "evaluate", "lab", "cli", "widgets")
+ROOMS = (
+    "core",
+    "detect",
+    "track",
+    "serve",
+    "store",
+    "curate",
+    "annotate",
+    "train",
+    "evaluate",
+    "lab",
+    "cli",
+    "widgets",
+)
 # Helpers of the faces: they may use every room, no room may use them.
-FACES = {"console": "lab", "demo": "lab", "doctor": "lab", "__main__": "cli"}
+FACES = {"app": "lab", "console": "lab", "demo": "lab", "doctor": "lab", "__main__": "cli"}
 
 HEAVY = {
     "cv2", "fiftyone", "mlflow", "onnx", "onnxruntime", "pandas", "scipy", "sklearn", "supervision", "torch",

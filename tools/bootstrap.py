@@ -71,7 +71,9 @@ def main() -> int:
             try:
                 run(uv, "venv", "--quiet", "--allow-existing", "--python", find_python(), VENV)
             except subprocess.CalledProcessError as error:
-                raise CannotInstallError("Python 3.11 or 3.12 is needed and none was found; install one") from error
+                raise CannotInstallError(
+                    "Python 3.11 or 3.12 is needed and none was found; install one"
+                ) from error
         python = VENV / BIN / "python"
         print("install: packages of requirements.lock (about 7 GB with CUDA libraries)", flush=True)
         pip = (uv, "pip", "install", "--quiet", "--python", python)

@@ -21,3 +21,16 @@ def silence() -> None:
     """Turn every telemetry switch off that the user has not set themselves. Costs microseconds."""
     for name, value in _OFF.items():
         os.environ.setdefault(name, value)
+
+
+def turned_on() -> list[str]:
+    """Switches that the user has set otherwise, as ``NAME=value``."""
+    return [
+        f"{name}={os.environ[name]}"
+        for name, off in _OFF.items()
+        if name in os.environ and _truth(os.environ[name]) != _truth(off)
+    ]
+
+
+def _truth(value: str) -> bool:
+    return value.strip().lower() in {"1", "true", "yes", "on"}

@@ -2,7 +2,7 @@
 
 A function that takes a while has a parameter ``progress: Progress = silent``. It calls
 ``progress(label, done, total)`` as it goes, where ``total`` is ``None`` while unknown. The command line passes
-:func:`osv_lab.cli_progress`; a notebook or an operator passes its own.
+:func:`osv_lab.console.progress_on_terminal`; a notebook or an operator passes its own.
 """
 
 from __future__ import annotations
@@ -23,9 +23,7 @@ def silent(label: str, done: int, total: int | None, /) -> None:
     """Report nothing."""
 
 
-def tracked(
-    items: Iterable[Item], label: str, progress: Progress, total: int | None = None
-) -> Iterator[Item]:
+def tracked(items: Iterable[Item], label: str, progress: Progress, total: int | None = None) -> Iterator[Item]:
     """Yield ``items``, reporting after each one.
 
     Example:

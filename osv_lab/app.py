@@ -1,0 +1,72 @@
+"""Open the FiftyOne App from a script or the command line."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+import urllib.error
+import urllib.request
+from typing import Any
+
+from osv_lab.core.errors import UnavailableError
+from osv_lab.store.catalogue import open_dataset
+from osv_lab.store.database import connect
+
+
+def open_app(dataset: str | None = None, host: str = "127.0.0.1", port: int = 5151, timeout_s: float = 60) -> Any:
+    """Start the App and return its ``fiftyone.Session`` once it answers.
+
+    Args:
+        dataset: Name of the dataset to open; ``None`` opens the list of datasets.
+        host: Address to listen on.
+        port: TCP port.
+        timeout_s: How long to wait for the App's server.
+
+    Raises:
+        NotFoundError: no such dataset.
+        UnavailableError: the port is taken, or the App's server did not come up.
+    """
+    opened = open_dataset(dataset) if dataset else None
+    _require_free(host, port)
+    # FiftyOne opens a browser itself where there is a screen; elsewhere that attempt only prints a warning.
+    has_screen = sys.platform in {"darwin", "win32"} or bool(
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    )
+    session = connect().launch_app(opened, address=host, port=port, remote=not has_screen)
+    deadline = time.monotonic() + timeout_s
+    url = f"http://{host}:{port}/fiftyone"
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=2):
+                return session
+        except (urllib.error.URLError, OSError) as error:
+            if time.monotonic() > deadline:
+                session.close()
+                raise UnavailableError(
+                    "the App's server did not come up", f"{url} ({error})", "run osv doctor, or try another --port"
+                ) from error
+            time.sleep(0.3)
+
+
+def run_app(dataset: str | None = None, host: str = "127.0.0.1", port: int = 5151) -> None:
+    """Start the App and keep it running until interrupted."""
+    session = open_app(dataset, host, port)
+    sys.stdout.write(f"FiftyOne App: http://{host}:{port}  (Ctrl-C stops it)\n")
+    sys.stdout.flush()
+    try:
+        session.wait(-1)
+    except KeyboardInterrupt:
+        session.close()
+
+
+def _require_free(host: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise UnavailableError(
+                "cannot listen there", f"{host}:{port} ({error.strerror})", "choose another --port"
+            ) from error

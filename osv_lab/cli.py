@@ -1,0 +1,350 @@
+"""``osv``: the stages of the loop as commands. Each is a few lines over one function of the library."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import osv_lab
+from osv_lab.core.errors import InterruptedJobError, OsvError, UsageError
+
+Command = Callable[[argparse.Namespace], Any]
+
+EXIT_CODES = """\
+exit codes: 0 done; 1 failed; 2 wrong usage; 3 not found; 4 invalid data; 5 something outside is missing;
+6 a check said no; 130 interrupted (resumable)."""
+
+
+# -- commands: arguments in, result out ---------------------------------------------------------------------
+
+
+def ingest(args: argparse.Namespace) -> Any:
+    from osv_lab.store.ingest import ingest
+
+    with _progress(args) as progress:
+        return ingest(
+            args.source,
+            args.dataset,
+            format=args.format,
+            split=_split(args.split),
+            tags=tuple(args.tag),
+            on_duplicate=args.on_duplicate,
+            progress=progress,
+        )
+
+
+def train(args: argparse.Namespace) -> Any:
+    from osv_lab.train.recipe import Recipe
+    from osv_lab.train.trainer import train
+
+    settings: dict[str, Any] = Recipe.from_yaml(args.recipe).to_dict() if args.recipe else {}
+    for name in ("model", "epochs", "imgsz", "batch", "device"):
+        if (value := getattr(args, name)) is not None:
+            settings[name] = value
+    settings.update(_assignments(args.set))
+    with _progress(args) as progress:
+        return train(
+            _view(args),
+            Recipe.from_dict(settings),
+            dataset_version=args.dataset_version,
+            resume=args.resume,
+            experiment=args.experiment or args.dataset,
+            progress=progress,
+        )
+
+
+def predict(args: argparse.Namespace) -> Any:
+    from osv_lab.detect import load_detector
+
+    detector = load_detector(args.model)
+    options = {"confidence": args.confidence, "iou": args.iou}
+    given = {name: value for name, value in options.items() if value is not None}
+    if args.images or Path(args.dataset).is_file():
+        from osv_lab.detect.files import predict_files
+
+        with _progress(args) as progress:
+            return predict_files(detector, [args.dataset, *args.images], progress=progress, **given)
+    from osv_lab.store.predict import predict
+
+    with _progress(args) as progress:
+        return predict(_view(args), detector, args.field, batch_size=args.batch, progress=progress, **given)
+
+
+def evaluate(args: argparse.Namespace) -> Any:
+    from osv_lab.evaluate.detection import evaluate
+
+    with _progress(args) as progress:
+        return evaluate(_view(args), args.pred, args.gt, args.key, progress=progress)
+
+
+def export_model(args: argparse.Namespace) -> Any:
+    from osv_lab.detect.export import export_model
+
+    artifact = export_model(args.model, format=args.format, imgsz=args.imgsz, out=args.out)
+    if args.verify is None:
+        return artifact
+    from osv_lab.evaluate.verify import verify
+
+    args.dataset = args.verify
+    with _progress(args) as progress:
+        report = verify(artifact, _view(args), original=args.model, progress=progress)
+    if not report.passed:
+        from osv_lab.core.errors import CheckFailedError
+
+        raise CheckFailedError("the exported model does not answer as the original does", report.summary())
+    return report
+
+
+def export_data(args: argparse.Namespace) -> Any:
+    from osv_lab.store.export import export
+
+    with _progress(args) as progress:
+        return export(_view(args), args.folder, args.format, link=args.link, progress=progress)
+
+
+def register(args: argparse.Namespace) -> Any:
+    from osv_lab.train.registry import register
+
+    return register(args.artifact, args.name, alias=args.alias)
+
+
+def serve(args: argparse.Namespace) -> Any:
+    from osv_lab.serve.run import run_server
+
+    run_server(args.model, host=args.host, port=args.port, **_server_options(args))
+
+
+def app(args: argparse.Namespace) -> Any:
+    from osv_lab.app import run_app
+
+    run_app(args.dataset, host=args.host, port=args.port)
+
+
+def demo(args: argparse.Namespace) -> Any:
+    from osv_lab.demo import demo
+
+    with _progress(args) as progress:
+        return demo(
+            source=args.source,
+            weights=args.weights,
+            epochs=args.epochs,
+            name=args.name,
+            download=args.download,
+            progress=progress,
+        )
+
+
+def doctor(args: argparse.Namespace) -> Any:
+    from osv_lab.doctor import doctor
+
+    return doctor()
+
+
+def datasets(args: argparse.Namespace) -> Any:
+    from osv_lab.store.catalogue import list_datasets
+
+    return list_datasets()
+
+
+# -- the parser ---------------------------------------------------------------------------------------------
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The ``osv`` argument parser. Imports nothing heavy."""
+    parser = argparse.ArgumentParser(
+        prog="osv",
+        description="Curate, train, look, serve: the OpenSupervision Lab on the command line.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"osv {osv_lab.__version__}")
+    stages = parser.add_subparsers(title="stages", metavar="STAGE", required=True)
+
+    verb = _verb(stages, "demo", demo, "the whole loop on one data set, ending with a served prediction")
+    verb.add_argument("--source", help="your images and labels; default: a rendered set with known truth")
+    verb.add_argument("--weights", help="a .pt to start from; default: train from scratch")
+    verb.add_argument("--epochs", type=int, help="training epochs")
+    verb.add_argument("--name", help="name of the dataset and the registered model (default: from the source)")
+    verb.add_argument("--download", action="store_true", help="with no --source: fetch a small open data set")
+
+    verb = _verb(stages, "doctor", doctor, "check this machine, and say what to do about each finding")
+
+    verb = _verb(stages, "ingest", ingest, "read images and labels, in any known format, into a dataset")
+    verb.add_argument("source", help="a folder, an annotation file, a video, or a zip of these")
+    verb.add_argument("dataset", help="the dataset to add to; made if it is not there")
+    verb.add_argument("--format", default="auto", help="default: recognised by what is in the source")
+    verb.add_argument("--split", help="'train', or shares such as 'train=0.8,val=0.1,test=0.1'")
+    verb.add_argument("--tag", action="append", default=[], help="a tag for every new sample; may be repeated")
+    verb.add_argument("--on-duplicate", default="skip", choices=("skip", "update", "error"))
+
+    verb = _verb(stages, "datasets", datasets, "list the datasets of this lab")
+
+    verb = _verb(stages, "app", app, "open the FiftyOne App")
+    verb.add_argument("dataset", nargs="?", help="the dataset to open")
+    verb.add_argument("--host", default="127.0.0.1")
+    verb.add_argument("--port", type=int, default=5151)
+
+    verb = _verb(stages, "train", train, "train a model on a dataset, tracked in MLflow")
+    _view_arguments(verb)
+    verb.add_argument("--model", help="a .pt, a .yaml architecture, or an architecture's name (default yolo11n)")
+    verb.add_argument("--epochs", type=int)
+    verb.add_argument("--imgsz", type=int, help="side of the network's input in pixels")
+    verb.add_argument("--batch", type=int)
+    verb.add_argument("--device", help="'cpu', '0', ...")
+    verb.add_argument("--recipe", help="a YAML file with these and further settings")
+    verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one further recipe setting")
+    verb.add_argument("--dataset-version", help="a name for exactly this data, such as v1")
+    verb.add_argument("--experiment", help="MLflow experiment (default: the dataset's name)")
+    verb.add_argument("--resume", action="store_true", help="continue the newest unfinished run")
+
+    verb = _verb(stages, "predict", predict, "write a model's predictions into a dataset, or print those of files")
+    verb.add_argument("dataset", help="a dataset, or an image file")
+    verb.add_argument("images", nargs="*", help="further image files")
+    verb.add_argument("--model", required=True, help="a path or models:/name@alias")
+    verb.add_argument("--field", default="predictions")
+    verb.add_argument("--split", help="only this split")
+    verb.add_argument("--confidence", type=float, help="lowest score kept")
+    verb.add_argument("--iou", type=float, help="overlap above which the weaker of two boxes goes")
+    verb.add_argument("--batch", type=int, default=8)
+
+    verb = _verb(stages, "evaluate", evaluate, "compare predictions with ground truth")
+    _view_arguments(verb)
+    verb.add_argument("--pred", default="predictions", help="field with predictions")
+    verb.add_argument("--gt", default="ground_truth", help="field with ground truth")
+    verb.add_argument("--key", default="eval", help="name of the evaluation in the App")
+
+    export = stages.add_parser("export", help="export a model for serving, or a dataset in another format")
+    kinds = export.add_subparsers(title="what", metavar="WHAT", required=True)
+    verb = _verb(kinds, "model", export_model, "export weights, and verify the export on your own samples")
+    verb.add_argument("model", help="a path or models:/name@alias")
+    verb.add_argument("--format", default="onnx")
+    verb.add_argument("--imgsz", type=int)
+    verb.add_argument("--out", help="where to write; default: beside the weights")
+    verb.add_argument("--verify", metavar="DATASET", help="compare with the original on this dataset")
+    verb.add_argument("--split", default="val", help="the split to verify on")
+    verb = _verb(kinds, "data", export_data, "write a dataset as yolo, coco, voc or cvat")
+    _view_arguments(verb)
+    verb.add_argument("folder")
+    verb.add_argument("--format", default="yolo")
+    verb.add_argument("--link", default="hard", choices=("hard", "symlink", "copy"), help="how media gets there")
+
+    verb = _verb(stages, "register", register, "register an exported model under a name")
+    verb.add_argument("artifact")
+    verb.add_argument("name")
+    verb.add_argument("--alias", help="such as champion")
+
+    verb = _verb(stages, "serve", serve, "answer POST /predict with a model")
+    verb.add_argument("model", help="a path or models:/name@alias")
+    verb.add_argument("--host", default="127.0.0.1")
+    verb.add_argument("--port", type=int, default=8000)
+    verb.add_argument("--key-file", help="file with the bearer key that clients must send")
+    return parser
+
+
+def _verb(stages: Any, name: str, command: Command, text: str) -> argparse.ArgumentParser:
+    verb: argparse.ArgumentParser = stages.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    verb.set_defaults(command=command)
+    verb.add_argument("--json", action="store_true", help="print the result, or the error, as JSON")
+    verb.add_argument("--debug", action="store_true", help="show a traceback when something fails")
+    verb.add_argument("--quiet", action="store_true", help="no progress")
+    return verb
+
+
+def _view_arguments(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("dataset")
+    verb.add_argument("--split", help="only this split")
+    verb.add_argument("--view", help="a saved view of the dataset")
+
+
+# -- from arguments to what functions take ------------------------------------------------------------------
+
+
+def _progress(args: argparse.Namespace) -> Any:
+    from osv_lab.console import progress_on_terminal
+
+    return progress_on_terminal(quiet=args.quiet)
+
+
+def _view(args: argparse.Namespace) -> Any:
+    from osv_lab.store.catalogue import open_dataset
+
+    dataset = open_dataset(args.dataset)
+    view = dataset.view()
+    if name := getattr(args, "view", None):
+        if name not in dataset.list_saved_views():
+            from osv_lab.core.errors import NotFoundError, nearest
+
+            raise NotFoundError("no such saved view", repr(name), nearest(name, dataset.list_saved_views()))
+        view = dataset.load_saved_view(name)
+    return view.match_tags(args.split) if args.split else view
+
+
+def _split(text: str | None) -> str | dict[str, float] | None:
+    """``"train"`` or ``"train=0.8,val=0.2"``."""
+    if text is None or "=" not in text:
+        return text
+    try:
+        return {name.strip(): float(share) for name, share in (part.split("=") for part in text.split(","))}
+    except ValueError:
+        raise UsageError(
+            "--split is a name or shares", repr(text), "write train, or train=0.8,val=0.1,test=0.1"
+        ) from None
+
+
+def _assignments(items: Sequence[str]) -> dict[str, Any]:
+    """``["lr0=0.01", "name=x"]`` as typed values, by YAML's rules."""
+    import yaml
+
+    settings = {}
+    for item in items:
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise UsageError("--set takes KEY=VALUE", repr(item), "for example --set lr0=0.005")
+        settings[key.strip()] = yaml.safe_load(value)
+    return settings
+
+
+def _server_options(args: argparse.Namespace) -> dict[str, Any]:
+    if not args.key_file:
+        return {}
+    try:
+        return {"key": Path(args.key_file).read_text().strip()}
+    except OSError as error:
+        raise UsageError("the key file cannot be read", f"{args.key_file} ({error.strerror})") from error
+
+
+# -- running ------------------------------------------------------------------------------------------------
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    args = build_parser().parse_args(argv)
+    from osv_lab import console
+
+    try:
+        result = args.command(args)
+    except OsvError as error:
+        if args.debug:
+            raise
+        console.show_error(error, args.json)
+        return error.exit_code
+    except KeyboardInterrupt:
+        if args.debug:
+            raise
+        stopped = InterruptedJobError("interrupted", fix="run the same command again to go on")
+        console.show_error(stopped, args.json)
+        return stopped.exit_code
+    except BrokenPipeError:
+        # The reader of our output (head, less) has gone; there is nobody left to tell.
+        sys.stderr.close()
+        return 1
+    if result is not None:
+        console.show(result, args.json)
+    return int(getattr(result, "exit_code", 0))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
