@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support import ROOT, DemoRun, shared_data
 
-ROOT = Path(__file__).resolve().parent.parent
+__all__ = ["shared_data"]
+
 _SESSION = Path(tempfile.mkdtemp(prefix="osv-tests-"))
 
 # Set before anything imports FiftyOne, Ultralytics or MLflow: they read these once.
@@ -37,12 +42,6 @@ def output_dir() -> Path:
     return folder
 
 
-def shared_data() -> Path | None:
-    """The folder with real data, or ``None`` in a clone that has none (tests then use generated data)."""
-    folder = Path(os.environ.get("OSV_SHARED_DATA") or ROOT.parent / "shared" / "data")
-    return folder if folder.is_dir() else None
-
-
 @pytest.fixture(scope="session")
 def fo():  # type: ignore[no-untyped-def]
     """The FiftyOne module, its database ready."""
@@ -63,3 +62,20 @@ def dataset_name() -> Iterator[str]:
     fo = connect()
     if fo.dataset_exists(name):
         fo.delete_dataset(name)
+
+
+@pytest.fixture(scope="session")
+def demo_run() -> DemoRun:
+    """``osv demo`` with its defaults, once per test session, in a process that cannot reach any other machine."""
+    home, log = _SESSION / "demo", _SESSION / "network.log"
+    guard = str(ROOT / "tests" / "guard")
+    environment = {
+        **os.environ,
+        "OSV_HOME": str(home),
+        "OSV_NETWORK_LOG": str(log),
+        "PYTHONPATH": os.pathsep.join(filter(None, [guard, os.environ.get("PYTHONPATH")])),
+    }
+    command = [sys.executable, "-m", "osv_lab", "demo", "--json"]
+    run = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=1200)
+    assert run.returncode == 0, f"{run.stdout[-3000:]}\n{run.stderr[-6000:]}"
+    return DemoRun(json.loads(run.stdout), home, log, run.stderr)
