@@ -24,8 +24,8 @@ KEYPOINTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """Keypoint names of the parts that have a front and a back."""
 
 _KEYPOINTS_AT = {
-    "bolt": ((-0.94, 0.0), (-0.5, 0.0), (1.0, 0.0)),
-    "bracket": ((-0.46, -0.75), (-0.46, 0.46), (0.64, 0.46)),
+    "bolt": ((-0.9, 0.0), (-0.42, 0.0), (1.0, 0.0)),
+    "bracket": ((-0.41, -0.75), (-0.41, 0.41), (0.64, 0.41)),
 }
 
 
@@ -78,9 +78,7 @@ class Instance:
         """The outline of the largest visible piece, float64 ``(n, 2)``; holes are not part of an outline."""
         import cv2
 
-        outlines, _ = cv2.findContours(
-            self.mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_TC89_L1
-        )
+        outlines, _ = cv2.findContours(self.mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_TC89_L1)
         outline: np.ndarray = max(outlines, key=cv2.contourArea)[:, 0].astype(float)
         return outline
 
@@ -298,9 +296,9 @@ def _star(points: int, inner: float) -> np.ndarray:
 
 
 # Unit outlines: the farthest point of each is at distance 1 from its centre, up to a few hundredths.
-_BOLT = np.array([(-0.94, -0.36), (-0.86, -0.4), (-0.5, -0.4), (-0.5, -0.17), (0.86, -0.17), (1.0, -0.07)])
+_BOLT = np.array([(-0.9, -0.4), (-0.82, -0.48), (-0.42, -0.48), (-0.42, -0.22), (0.84, -0.22), (1.0, -0.1)])
 _BRACKET = np.array(
-    [(-0.66, -0.75), (-0.27, -0.75), (-0.27, 0.27), (0.64, 0.27), (0.64, 0.66), (-0.66, 0.66)], dtype=float
+    [(-0.66, -0.75), (-0.16, -0.75), (-0.16, 0.16), (0.64, 0.16), (0.64, 0.66), (-0.66, 0.66)], dtype=float
 )
 _RINGS: dict[str, list[np.ndarray]] = {
     "washer": [_circle(1.0), _circle(0.56)],
