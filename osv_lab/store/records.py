@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 Attributes: TypeAlias = Mapping[str, bool | int | float | str]
-_NONE: Attributes = MappingProxyType({})
 
 Kind: TypeAlias = Literal["box", "mask", "polygon", "oriented_box", "keypoints", "class"]
 """What a label is. ``Task`` names the kind that a data set is mainly about."""
@@ -53,7 +52,7 @@ class Box:
     mask: np.ndarray | None = None
     confidence: float | None = None
     index: int | None = None
-    attributes: Attributes = _NONE
+    attributes: Attributes = field(default_factory=dict)
 
     @property
     def kind(self) -> Kind:
@@ -63,13 +62,17 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Polygon:
-    """An instance outline of one or more rings, each a sequence of relative ``(x, y)``."""
+    """An instance outline of one or more rings, each a sequence of relative ``(x, y)``.
+
+    ``closed`` is false for a line (CVAT's polyline), which has no inside.
+    """
 
     label: str
     rings: tuple[tuple[tuple[float, float], ...], ...]
     confidence: float | None = None
     index: int | None = None
-    attributes: Attributes = _NONE
+    attributes: Attributes = field(default_factory=dict)
+    closed: bool = True
 
     @property
     def kind(self) -> Kind:
@@ -85,7 +88,7 @@ class OrientedBox:
     corners: tuple[tuple[float, float], tuple[float, float], tuple[float, float], tuple[float, float]]
     confidence: float | None = None
     index: int | None = None
-    attributes: Attributes = _NONE
+    attributes: Attributes = field(default_factory=dict)
 
     @property
     def kind(self) -> Kind:
@@ -110,7 +113,7 @@ class Keypoints:
     xywh: tuple[float, float, float, float] | None = None
     confidence: float | None = None
     index: int | None = None
-    attributes: Attributes = _NONE
+    attributes: Attributes = field(default_factory=dict)
 
     @property
     def kind(self) -> Kind:
@@ -124,7 +127,7 @@ class ImageClass:
 
     label: str
     confidence: float | None = None
-    attributes: Attributes = _NONE
+    attributes: Attributes = field(default_factory=dict)
 
     @property
     def kind(self) -> Kind:
@@ -166,6 +169,7 @@ class Record:
             background; no label file is not).
         size: ``(width, height)`` in pixels as the annotation states it, or ``None``.
         problems: What was wrong with this item's labels.
+        fields: Further sample fields the source states (``sequence``, ``frame_number``, ...).
     """
 
     path: Path
@@ -176,6 +180,7 @@ class Record:
     labelled: bool = True
     size: tuple[int, int] | None = None
     problems: list[Problem] = field(default_factory=list)
+    fields: dict[str, bool | int | float | str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -195,6 +200,6 @@ class Source:
     format: str
     root: Path
     classes: tuple[str, ...] = ()
-    skeletons: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    skeletons: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     info: dict[str, Any] = field(default_factory=dict)
