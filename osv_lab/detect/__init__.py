@@ -1,1 +1,71 @@
 """What a detector is, its engines, and export with parity. No FiftyOne."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from osv_lab.detect.detector import Detector
+
+__all__ = ["load_detector"]
+
+
+def load_detector(
+    ref: object,
+    *,
+    providers: Sequence[str] | None = None,
+    imgsz: int | tuple[int, int] | None = None,
+    class_names: Sequence[str] | None = None,
+    threads: int | None = None,
+    family: str | None = None,
+) -> Detector:
+    """Load a detector from wherever it is.
+
+    Args:
+        ref: A path (``.onnx`` or ``.pt``; ``.yaml`` is an untrained architecture), an Ultralytics name
+            (``"yolo11n.pt"``), or an MLflow reference (``"models:/name@alias"``, ``"models:/name/3"``,
+            ``"runs:/id/path"``).
+        providers: What may run it, in order of preference (``"cuda"``, ``"CPUExecutionProvider"``); by default the
+            fastest that works on this machine.
+        imgsz: Input size of a model that takes any: the longer side in pixels, with each image letterboxed to the
+            least rectangle, or ``(width, height)`` for exactly that size. To compare two detectors on equal input,
+            load the second with ``imgsz=first.input_size``.
+        class_names: Names that replace the model's own.
+        threads: CPU threads; all cores when ``None``.
+        family: A key of :data:`osv_lab.detect.families.SPECS`, for a model whose family is told wrongly.
+
+    Raises:
+        NotFoundError: nothing is there.
+        InvalidDataError: not a model, damaged, unsafe to load, or of no known family.
+        UsageError: an option the model cannot take.
+        UnavailableError: what runs it is not installed, or the model cannot be fetched.
+
+    Example:
+        >>> detector = load_detector("best.onnx", threads=2)                   # doctest: +SKIP
+        >>> detector.provider                                                  # doctest: +SKIP
+        'CPUExecutionProvider'
+    """
+    from osv_lab.core.errors import UsageError
+    from osv_lab.detect.reference import resolve_model
+
+    path = resolve_model(ref)
+    if path.suffix.lower() == ".onnx":
+        from osv_lab.detect.onnx import OnnxDetector
+
+        return OnnxDetector(
+            path,
+            ref=str(ref),
+            providers=providers,
+            imgsz=imgsz,
+            class_names=class_names,
+            threads=threads,
+            family=family,
+        )
+    if path.suffix.lower() in (".pt", ".yaml", ".yml"):
+        from osv_lab.detect.ultralytics import UltralyticsDetector
+
+        return UltralyticsDetector(
+            path, ref=str(ref), providers=providers, imgsz=imgsz, class_names=class_names, threads=threads
+        )
+    raise UsageError("no engine runs this kind of model", str(path), "use an .onnx or a .pt file")

@@ -1,0 +1,221 @@
+"""Detectors in ONNX files, run by ONNX Runtime. Needs neither torch nor ultralytics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from osv_lab.core.digests import file_digest
+from osv_lab.core.errors import InvalidDataError, NotFoundError, UnavailableError, UsageError
+from osv_lab.detect import detector as contract
+from osv_lab.detect.families import Family, infer_family, read_metadata
+from osv_lab.detect.postprocess import detections_of
+from osv_lab.detect.preprocess import PAD, InputSpec, Placement, pack, place
+from osv_lab.detect.runtime import open_session
+
+if TYPE_CHECKING:
+    import supervision as sv
+
+MAX_BATCH = 32
+"""Images per run of a model that takes any batch size; longer batches are cut, which bounds the memory."""
+
+_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
+
+
+class OnnxDetector:
+    """A detector in an ``.onnx`` file; see :class:`osv_lab.detect.detector.Detector`.
+
+    The file tells its own input size, layout, type, class names and family. On a model that takes any input size,
+    each image is letterboxed to the least rectangle of multiples of the stride, as Ultralytics does for one image, and
+    images of one rectangle are run together: what is found in an image never depends on its batch.
+
+    Args:
+        path: The file.
+        ref: What it was asked for as; the path by default.
+        providers: See :func:`osv_lab.detect.runtime.open_session`.
+        imgsz: Input size of a model that takes any: the longer side, or ``(width, height)`` for exactly that size.
+        class_names: Names that replace the model's own.
+        threads: Threads inside one operator; all cores when ``None``.
+        family: A key of :data:`osv_lab.detect.families.SPECS` that replaces the rule by which it is inferred.
+
+    Raises:
+        NotFoundError: no such file.
+        InvalidDataError: not a model, damaged, or of no known family.
+        UsageError: an option that the model cannot take.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        ref: str | None = None,
+        providers: Sequence[str] | None = None,
+        imgsz: int | tuple[int, int] | None = None,
+        class_names: Sequence[str] | None = None,
+        threads: int | None = None,
+        family: str | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self.ref = ref if ref is not None else str(path)
+        if not self.path.is_file():
+            raise NotFoundError("no such model", str(path))
+        self._digest: str | None = None
+        self._session = open_session(self.path, providers=providers, threads=threads)
+        self.provider: str = self._session.get_providers()[0]
+        self._metadata = read_metadata(self._session.get_modelmeta().custom_metadata_map, self.path)
+        self._read_input()
+        self._choose_size(imgsz)
+        self._output_names = [output.name for output in self._session.get_outputs()]
+        probe = self._probe()
+        self.family: Family = infer_family(
+            self._metadata, probe, self._size, class_names=class_names, family=family
+        )
+        spec = self.family.spec
+        if self.family.name in ("ultralytics-classify", "ultralytics-rtdetr", "detr", "detr-sigmoid", "rtdetr"):
+            self._exact = True
+        self._spec = InputSpec(
+            spec.fit, spec.rgb, spec.scale, spec.mean, spec.std, self._dtype, self._channels_last
+        )
+        self.task: str = self.family.task
+        self.class_names: tuple[str, ...] = self.family.class_names
+
+    @property
+    def input_size(self) -> tuple[int, int] | None:
+        """``(width, height)`` the network sees, ``None`` when it depends on the image."""
+        return self._size if self._exact else None
+
+    def predict(
+        self,
+        images: Sequence[np.ndarray],
+        *,
+        confidence: float = contract.CONFIDENCE,
+        iou: float = contract.IOU,
+        max_detections: int = contract.MAX_DETECTIONS,
+        classes: Sequence[str | int] | None = None,
+    ) -> list[sv.Detections]:
+        """See :meth:`osv_lab.detect.detector.Detector.predict`."""
+        contract.check_images(images)
+        contract.check_thresholds(confidence, iou, max_detections)
+        wanted = contract.class_ids(classes, self.class_names)
+        stride = None if self._exact else self._metadata.stride
+        placements = [
+            place((image.shape[1], image.shape[0]), self._size, self._spec.fit, stride=stride) for image in images
+        ]
+        results: list[sv.Detections | None] = [None] * len(images)
+        for chunk in batches(placements, self._batch or MAX_BATCH):
+            outputs = self._run(pack([images[i] for i in chunk], [placements[i] for i in chunk], self._spec))
+            for row, index in enumerate(chunk):
+                results[index] = detections_of(
+                    outputs,
+                    row,
+                    placements[index],
+                    self.family,
+                    confidence=confidence,
+                    iou=iou,
+                    max_detections=max_detections,
+                    classes=wanted,
+                    keypoint_shape=self._metadata.kpt_shape,
+                )
+        return [result for result in results if result is not None]
+
+    def describe(self) -> dict[str, Any]:
+        """See :meth:`osv_lab.detect.detector.Detector.describe`."""
+        if self._digest is None:
+            self._digest = file_digest(self.path)
+        return {
+            "ref": self.ref,
+            "engine": "onnxruntime",
+            "family": self.family.name,
+            "task": self.task,
+            "provider": self.provider,
+            "input_size": list(self._size),
+            "fixed_input_size": self._exact,
+            "fixed_batch": self._batch,
+            "class_names": list(self.class_names),
+            "digest": self._digest,
+        }
+
+    def _read_input(self) -> None:
+        inputs = self._session.get_inputs()
+        if len(inputs) != 1 or len(inputs[0].shape) != 4:
+            found = ", ".join(f"{item.name} {item.shape}" for item in inputs)
+            raise InvalidDataError(
+                "the model does not take a batch of images as its one input", f"{self.path.name}: {found}"
+            )
+        shape = [size if isinstance(size, int) and size > 0 else None for size in inputs[0].shape]
+        self._input_name: str = inputs[0].name
+        if inputs[0].type not in _TYPES:
+            raise InvalidDataError("the model's input has an unknown type", inputs[0].type, "export it as float32")
+        self._dtype = np.dtype(_TYPES[inputs[0].type])
+        self._channels_last = shape[3] == 3 and shape[1] != 3
+        channels = shape[3] if self._channels_last else shape[1]
+        if channels not in (3, None):
+            raise InvalidDataError("the model does not take colour images", f"{channels} channels, shape {shape}")
+        self._batch = shape[0]
+        rows, columns = (shape[1], shape[2]) if self._channels_last else (shape[2], shape[3])
+        self._fixed = (columns, rows) if columns and rows else None
+
+    def _choose_size(self, imgsz: int | tuple[int, int] | None) -> None:
+        wanted = input_size_of(imgsz)
+        if self._fixed:
+            if wanted and wanted != self._fixed:
+                raise UsageError(
+                    "the model's input size is fixed",
+                    f"{self._fixed[0]}x{self._fixed[1]}, asked for {wanted[0]}x{wanted[1]}",
+                    "leave imgsz out, or export it with dynamic=True",
+                )
+            self._size, self._exact = self._fixed, True
+            return
+        stride = self._metadata.stride
+        width, height = wanted or self._metadata.imgsz or (640, 640)
+        self._size = (-(-width // stride) * stride, -(-height // stride) * stride)
+        self._exact = isinstance(imgsz, tuple) or not self._metadata.is_ultralytics
+
+    def _probe(self) -> list[np.ndarray]:
+        """The outputs for one plain grey image; also the first run, which is slower than all later ones."""
+        width, height = self._size
+        spec = InputSpec(dtype=self._dtype, channels_last=self._channels_last)
+        grey = np.full((height, width, 3), PAD, dtype=np.uint8)
+        return self._run(pack([grey], [Placement(self._size, self._size, self._size, (0, 0))], spec))
+
+    def _run(self, tensor: np.ndarray) -> list[np.ndarray]:
+        """Run a batch, padded to a fixed batch size where the model has one."""
+        count = len(tensor)
+        if self._batch and count < self._batch:
+            rest = np.zeros((self._batch - count, *tensor.shape[1:]), tensor.dtype)
+            tensor = np.concatenate([tensor, rest])
+        try:
+            outputs = self._session.run(self._output_names, {self._input_name: tensor})
+        except Exception as error:  # noqa: BLE001 - the runtime's exceptions share no base; all are turned into ours
+            text = " ".join(str(error).split())[:300]
+            raise UnavailableError(
+                "the model failed while running", f"input {tensor.shape} on {self.provider}: {text}"
+            ) from None
+        return [output[:count] for output in outputs]
+
+
+def input_size_of(imgsz: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    """``imgsz`` as ``(width, height)``.
+
+    Raises:
+        UsageError: not a positive size.
+    """
+    if imgsz is None:
+        return None
+    sizes = (imgsz, imgsz) if isinstance(imgsz, int) else tuple(imgsz)
+    if len(sizes) != 2 or not all(isinstance(size, int) and 0 < size <= 16384 for size in sizes):
+        raise UsageError("imgsz must be a number of pixels or (width, height)", repr(imgsz))
+    return sizes[0], sizes[1]
+
+
+def batches(placements: Sequence[Placement], limit: int) -> Iterator[list[int]]:
+    """Indices of images that can be run together: one input size, at most ``limit`` of them."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    for index, placement in enumerate(placements):
+        groups.setdefault(placement.input_size, []).append(index)
+    for group in groups.values():
+        for start in range(0, len(group), limit):
+            yield group[start : start + limit]
