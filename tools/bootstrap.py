@@ -40,7 +40,7 @@ def find_uv() -> Path:
     print("install: uv is not here, bringing a copy of our own", flush=True)
     try:
         run(sys.executable, "-m", "venv", OWN_UV)
-        run(OWN_UV / BIN / "python", "-m", "pip", "install", "--quiet", "uv")
+        run(OWN_UV / BIN / "python", "-m", "pip", "install", "--quiet", "uv", PIP_DISABLE_PIP_VERSION_CHECK="1")
     except (OSError, subprocess.CalledProcessError):
         # Debian's python3 has no ensurepip; its pip can still unpack uv into a folder.
         shutil.rmtree(OWN_UV, ignore_errors=True)
