@@ -106,7 +106,7 @@ class Recipe:
             raise UsageError("a recipe must be a mapping of settings", shown(settings))
         own = {one.name for one in fields(cls)}
         values: dict[str, Any] = {}
-        nested: dict[str, dict[str, Any]] = {}
+        nested: dict[str, Any] = {}
         for name in ("augmentation", "options"):
             given = settings.get(name) or {}
             if not isinstance(given, Mapping):

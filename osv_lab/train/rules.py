@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from numbers import Integral, Real
+from numbers import Real
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
@@ -65,16 +65,25 @@ class Rule:
         elif self.kind == "text":
             if isinstance(value, str) and (not self.choices or value.lower() in map(str.lower, self.choices)):
                 return next((choice for choice in self.choices if choice.lower() == value.lower()), value)
-        elif isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(float(value)):
-            whole = isinstance(value, Integral) or float(value).is_integer()
-            if self.low <= float(value) <= self.high and (whole or self.kind == "number"):
-                return int(value) if self.kind == "integer" else float(value)
+        elif (number := _number(value)) is not None and self.low <= number <= self.high:
+            if self.kind == "number":
+                return number
+            if number.is_integer():
+                return int(number)
         raise UsageError(f"recipe setting '{name}' must be {self.expected}", shown(value), _fix(value, self))
 
 
 def shown(value: Any) -> str:
     """A value with its type, as an error quotes it."""
     return f"{value!r} ({type(value).__name__})"
+
+
+def _number(value: Any) -> float | None:
+    """A finite number, NumPy's too, as a float; ``None`` for anything else, truth values and text included."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return None
+    number = float(value)
+    return number if math.isfinite(number) else None
 
 
 def _fix(value: Any, rule: Rule) -> str:
@@ -165,11 +174,12 @@ RESERVED = frozenset(
 
 def check_batch(value: Any) -> int | float:
     """Images per step: a whole number of at least 1; on a GPU also -1 (find out) or a share of its memory."""
-    if isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(float(value)):
-        if float(value).is_integer() and (value >= 1 or value == -1):
-            return int(value)
-        if 0 < value < 1:
-            return float(value)
+    number = _number(value)
+    if number is not None:
+        if number.is_integer() and (number >= 1 or number == -1):
+            return int(number)
+        if 0 < number < 1:
+            return number
     raise UsageError(
         "recipe setting 'batch' must be a whole number of at least 1, -1 (find out on a GPU) or a share of GPU "
         "memory between 0 and 1",
@@ -181,7 +191,8 @@ def check_device(value: Any) -> str | None:
     """A device as PyTorch names it (``cpu``, ``cuda:0``, ``mps``), or ``None`` for the best there is."""
     if value is None or (isinstance(value, str) and value.lower() in {"", "auto"}):
         return None
-    text = str(value).lower() if isinstance(value, (str, Integral)) and not isinstance(value, bool) else ""
+    index = _number(value)
+    text = value.lower() if isinstance(value, str) else f"{index:g}" if index is not None else ""
     if text in {"cpu", "mps"}:
         return text
     if text and (found := re.fullmatch(r"(?:cuda:?)?(\d*)", text)):

@@ -13,7 +13,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +76,7 @@ def _make_database(settings: Settings) -> None:
         # A copy, since MLflow keeps a connection to the file that it made.
         ready = draft.with_suffix(".ready")
         shutil.copyfile(draft, ready)
-        os.replace(ready, database)
+        ready.replace(database)
         draft.unlink()
 
 
@@ -147,23 +147,23 @@ def log_dataset(run_id: str, name: str, digest: str, source: str, profile: str) 
     store.set_tag(run_id, "osv.dataset_digest", digest)
 
 
-def log_history(run_id: str, rows: Iterable[Mapping[str, float]]) -> None:
+def log_history(run_id: str, rows: Sequence[Mapping[str, float]], time_ms: int) -> None:
     """Log per-epoch metrics that MLflow does not have yet.
 
     Args:
         run_id: The run.
-        rows: One mapping per epoch: ``epoch`` (from 1), ``time`` (milliseconds since 1970) and the metrics.
+        rows: One mapping per epoch: ``epoch`` (from 1) and the metrics.
+        time_ms: When they were seen, in milliseconds since 1970.
     """
     from mlflow.entities import Metric
 
     store = client()
-    rows = list(rows)
-    names = sorted({name for row in rows for name in row} - {"epoch", "time"})
+    names = sorted({name for row in rows for name in row} - {"epoch"})
     known = {name: {metric.step for metric in store.get_metric_history(run_id, name)} for name in names}
     for row in rows:
         epoch = int(row["epoch"])
         missing = [
-            Metric(name, float(value), int(row["time"]), epoch)
+            Metric(name, float(value), time_ms, epoch)
             for name, value in row.items()
             if name in known and epoch not in known[name]
         ]
@@ -171,16 +171,16 @@ def log_history(run_id: str, rows: Iterable[Mapping[str, float]]) -> None:
             store.log_batch(run_id, metrics=missing)
 
 
-def log_final(run_id: str, metrics: Mapping[str, float], time_ms: int, epoch: int) -> None:
-    """Log the finished model's metrics under ``final/``, once."""
-    log_history(run_id, [{"epoch": epoch, "time": time_ms, **{f"final/{k}": v for k, v in metrics.items()}}])
-
-
 def log_files(run_id: str, files: Mapping[Path, str]) -> None:
     """Store files as artifacts: path to artifact folder. Files that are there are replaced."""
     store = client()
     for file, folder in files.items():
         store.log_artifact(run_id, str(file), folder or None)
+
+
+def log_text(run_id: str, text: str, file: str) -> None:
+    """Store a text as an artifact."""
+    client().log_text(run_id, text, file)
 
 
 def set_tags(run_id: str, tags: Mapping[str, str]) -> None:
