@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from osv_lab.core.errors import InvalidDataError, UsageError, nearest
-from osv_lab.store.formats import coco, folders, voc, yolo
+from osv_lab.store.formats import coco, cvat, folders, mot, table, voc, yolo
 from osv_lab.store.formats.files import Tree, shown
 from osv_lab.store.records import Problem, Record, Source
 
@@ -32,6 +32,9 @@ FORMATS: dict[str, _Format] = {
     "yolo": _Format(yolo.sniff, yolo.read, True, "YOLO: data.yaml, or text files beside images or in labels/"),
     "coco": _Format(coco.sniff, coco.read, True, "COCO: .json with images, annotations, categories"),
     "voc": _Format(voc.sniff, voc.read, True, "Pascal VOC: one .xml per image"),
+    "cvat": _Format(cvat.sniff, cvat.read, True, "CVAT XML 1.1 for images or video"),
+    "csv": _Format(table.sniff, table.read, True, "CSV with a file, a class and a box per row"),
+    "mot": _Format(mot.sniff, mot.read, True, "MOTChallenge: seqinfo.ini, gt/gt.txt, img1/"),
     "classes": _Format(folders.sniff_classes, folders.read_classes, False, "one folder per class"),
     "images": _Format(folders.sniff_images, folders.read_images, False, "a folder of images"),
     "videos": _Format(folders.sniff_videos, folders.read_videos, False, "a folder of videos"),

@@ -17,7 +17,6 @@ from typing import Any
 from osv_lab.core.errors import InvalidDataError
 from osv_lab.store.formats.checks import cut_box, cut_points, cut_ring, number, whole
 from osv_lab.store.formats.files import (
-    IMAGE_SUFFIXES,
     Tree,
     absolute,
     decoded,
@@ -28,6 +27,7 @@ from osv_lab.store.formats.files import (
     stem_of,
     suffix_of,
 )
+from osv_lab.store.formats.locate import Locator
 from osv_lab.store.geometry import (
     XYWH,
     Point,
@@ -183,11 +183,7 @@ class _Reader:
         self.tree = tree
         self.source = source
         self.groups = groups
-        self.known: set[str] = set()
-        self.by_name: dict[str, list[str]] = {}
-        for path in tree.files(IMAGE_SUFFIXES):
-            self.known.add(path)
-            self.by_name.setdefault(os.path.basename(path), []).append(path)
+        self.locator = Locator(tree)
 
     def records(self) -> Iterator[Record]:
         done: dict[str, str | None] = {}
@@ -204,7 +200,7 @@ class _Reader:
                     continue
                 done[path] = split
                 yield self._record(path, stated, split)
-        for path in sorted(self.known):
+        for path in self.locator.known:
             if path not in done:
                 split = split_of_folder(os.path.dirname(path), self.tree.root)
                 yield Record(absolute(path), split=split, labelled=False)
@@ -238,28 +234,12 @@ class _Reader:
 
     def _locate(self, name: str, file: _File) -> tuple[str | None, str]:
         """The image's path: beside the JSON, in a folder named like the file's split, or anywhere by a unique name."""
-        folder = os.path.dirname(file.path)
+        root, folder = self.tree.root, os.path.dirname(file.path)
         stem = stem_of(os.path.basename(file.path))
-        suffix = stem.split("_")[-1]
-        for base in (
-            folder, os.path.join(folder, "images"), os.path.join(folder, "data"), os.path.join(self.tree.root, suffix),
-            os.path.join(self.tree.root, "images", suffix), os.path.join(self.tree.root, "images"),
-            os.path.join(self.tree.root, stem), self.tree.root,
-        ):  # fmt: skip
-            path = self.tree.resolve(name, base)
-            if path is not None and (path in self.known or os.path.isabs(name)):
-                return path, ""
-        inside = any(self.tree.resolve(name, base) for base in (folder, self.tree.root))
-        if not inside and not os.path.isabs(name):
-            return None, f"image {shown(name)!r} leaves the data set's folder"
-        candidates = self.by_name.get(os.path.basename(name.replace("\\", "/")), [])
-        if len(candidates) > 1 and file.split:
-            candidates = [
-                c for c in candidates if split_of_folder(os.path.dirname(c), self.tree.root) == file.split
-            ]
-        if len(candidates) == 1:
-            return candidates[0], ""
-        return None, f"image {shown(name)!r} is {'ambiguous' if candidates else 'missing'}"
+        named = stem.split("_")[-1]
+        inner = ("", "images", "data", named, os.path.join("images", named), stem)
+        folders = [folder, *(os.path.join(base, name) for base in (folder, root) for name in inner)]
+        return self.locator.find(name, dict.fromkeys(map(os.path.normpath, folders)), file.split)
 
     def _record(self, path: str, stated: list[tuple[_File, dict[str, Any]]], split: str | None) -> Record:
         record = Record(absolute(path), split=split)
@@ -283,7 +263,7 @@ class _Reader:
         seen: set[str] = set()
         for file, annotation in chosen.values():
             where = f"annotation {annotation.get('id', '?')}"
-            content = repr(sorted((k, repr(v)) for k, v in annotation.items() if k != "id"))
+            content = repr({key: value for key, value in annotation.items() if key != "id"})
             if content in seen:
                 record.problems.append(Problem(file.shown, "the same annotation twice", where))
                 continue
