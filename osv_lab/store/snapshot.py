@@ -139,14 +139,10 @@ def _difference(then: Mapping[str, Any], now: Snapshot) -> str:
     parts = []
     if list(then.get("fields", ())) != list(now.fields):
         parts.append(f"fields {', '.join(then['fields'])} → {', '.join(now.fields)}")
-    for what in ("samples", "labels"):
-        if then[what] != getattr(now, what):
-            parts.append(f"{what} {then[what]} → {getattr(now, what)}")
+    pairs = [(what, then[what], getattr(now, what)) for what in ("samples", "labels")]
     for what, mine in (("splits", now.splits), ("classes", now.classes)):
-        for key in sorted({*then[what], *mine}):
-            before, after = then[what].get(key, 0), mine.get(key, 0)
-            if before != after:
-                parts.append(f"{key} {before} → {after}")
+        pairs += [(key, then[what].get(key, 0), mine.get(key, 0)) for key in sorted({*then[what], *mine})]
+    parts += [f"{what} {before} → {after}" for what, before, after in pairs if before != after]
     return "; ".join(parts) or "the same counts, but images, boxes or classes differ"
 
 
