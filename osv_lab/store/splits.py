@@ -1,0 +1,100 @@
+"""Train, val and test: seeded, stratified by class content, and never moving a sample that has a split."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from osv_lab.core.errors import UsageError, nearest
+from osv_lab.core.settings import SEED, SPLITS
+
+DEFAULT_RATIOS: Mapping[str, float] = {"train": 0.8, "val": 0.1, "test": 0.1}
+
+
+def check_ratios(ratios: Mapping[str, float] | Sequence[float]) -> dict[str, float]:
+    """Ratios by split name, summing to one.
+
+    Args:
+        ratios: By name, or two or three numbers for train, val and test. Any positive scale: ``(80, 10, 10)`` will do.
+
+    Raises:
+        UsageError: an unknown name, a negative number, or nothing above zero.
+
+    Example:
+        >>> check_ratios((80, 20))
+        {'train': 0.8, 'val': 0.2}
+    """
+    if not isinstance(ratios, Mapping):
+        if not 1 <= len(ratios) <= len(SPLITS):
+            raise UsageError("split ratios are one to three numbers", tuple(ratios), "for example (0.8, 0.1, 0.1)")
+        ratios = dict(zip(SPLITS, ratios, strict=False))
+    for name in ratios:
+        if name not in SPLITS:
+            raise UsageError("unknown split", repr(name), nearest(str(name), SPLITS))
+    total = sum(ratios.values())
+    if any(not ratio >= 0 for ratio in ratios.values()) or not 0 < total < float("inf"):
+        raise UsageError("split ratios must be zero or more, with one above zero", dict(ratios))
+    return {name: ratios[name] / total for name in SPLITS if ratios.get(name)}
+
+
+def stratified(
+    content: Mapping[str, Iterable[str]],
+    ratios: Mapping[str, float] | Sequence[float] = DEFAULT_RATIOS,
+    *,
+    existing: Mapping[str, Mapping[str, int]] | None = None,
+    seed: int = SEED,
+) -> dict[str, str]:
+    """Give each sample a split so that every class is spread over the splits by the ratios.
+
+    Iterative stratification (Sechidis, Tsoumakas, Vlahavas, "On the Stratification of Multi-Label Data", ECML PKDD
+    2011): the class with the fewest samples left is placed first, each sample going where that class is most
+    wanted, then where samples are most wanted. Ties and order follow a hash of the sample's key and the seed, so the
+    result does not depend on the order of ``content``.
+
+    Args:
+        content: Class names in each sample, by a key of the sample (its content digest).
+        ratios: See :func:`check_ratios`.
+        existing: Samples that have a split already, as counts by split and class, with ``""`` counting all samples
+            of the split. They are not moved; new samples fill what they leave to be wanted.
+        seed: Another seed gives another, equally good division.
+
+    Returns:
+        The split of each key.
+
+    Example:
+        >>> splits = stratified({str(i): ["cat"] for i in range(10)})
+        >>> sorted(splits.values())
+        ['test', 'train', 'train', 'train', 'train', 'train', 'train', 'train', 'train', 'val']
+    """
+    shares = check_ratios(ratios)
+    existing = existing or {}
+    classes = {key: tuple(sorted({"", *names})) for key, names in content.items()}
+    order = {key: hashlib.sha256(f"{seed} {key}".encode("utf-8", "surrogateescape")).digest() for key in classes}
+    left = Counter(name for names in classes.values() for name in names)
+    members: dict[str, list[str]] = {}
+    for key in sorted(classes, key=order.__getitem__):
+        for name in classes[key]:
+            members.setdefault(name, []).append(key)
+    wanted = {
+        split: {
+            name: share * (count + sum(counts.get(name, 0) for counts in existing.values()))
+            - existing.get(split, {}).get(name, 0)
+            for name, count in left.items()
+        }
+        for split, share in shares.items()
+    }
+    placed: dict[str, str] = {}
+    while left:
+        # All samples count under "", which therefore comes last, and then holds those without any class.
+        rarest = min(left, key=lambda name: (left[name], name == "", name))
+        for key in members[rarest]:
+            if key in placed:
+                continue
+            split = max(shares, key=lambda split: (wanted[split][rarest], wanted[split][""], shares[split]))
+            placed[key] = split
+            for name in classes[key]:
+                wanted[split][name] -= 1
+                left[name] -= 1
+        left = Counter({name: count for name, count in left.items() if count > 0})
+    return placed
