@@ -1,9 +1,9 @@
 """Drawing machine parts on a bench: procedural scenes whose every pixel has a known owner.
 
 A scene is a textured background, parts laid on it in order (a later part covers an earlier one), one light, a
-little defocus and sensor noise. Shape alone tells the classes apart: colour, size, angle and texture are drawn
-from the same distributions for all of them. Everything random comes from the generator passed in, so a scene is
-the same in every process.
+little defocus and sensor noise. Shape tells the classes apart. Colour only hints: most parts wear the finish that
+is usual for their kind (steel, brass, zinc, ...), the others any colour. Everything random comes from the generator
+passed in, so a scene is the same in every process.
 """
 
 from __future__ import annotations
@@ -22,6 +22,15 @@ KEYPOINTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"bolt": ("head", "neck", "tip"), "bracket": ("long end", "corner", "short end")}
 )
 """Keypoint names of the parts that have a front and a back."""
+
+_FINISHES = {
+    "washer": (200.0, 200.0, 205.0),
+    "gear": (70.0, 170.0, 215.0),
+    "bolt": (205.0, 150.0, 95.0),
+    "bracket": (70.0, 80.0, 210.0),
+    "knob": (95.0, 175.0, 85.0),
+}
+_FINISHED = 0.65
 
 _KEYPOINTS_AT = {
     "bolt": ((-0.9, 0.0), (-0.42, 0.0), (1.0, 0.0)),
@@ -112,8 +121,14 @@ def outline_of(part: Part) -> list[np.ndarray]:
 
 
 def random_part(rng: np.random.Generator, label: str, centre: tuple[float, float], radius: float) -> Part:
-    """A part of any colour at any angle."""
-    return Part(label, centre, radius, float(rng.uniform(0, 2 * math.pi)), _random_colour(rng))
+    """A part at any angle, in its kind's usual finish more often than not."""
+    angle = float(rng.uniform(0, 2 * math.pi))
+    colour = _random_colour(rng)
+    if rng.random() < _FINISHED:
+        shades = np.array(_FINISHES[label]) * rng.uniform(0.65, 1.15) + rng.normal(0, 10, 3)
+        blue, green, red = np.clip(shades, 20, 245).tolist()
+        colour = (blue, green, red)
+    return Part(label, centre, radius, angle, colour)
 
 
 def background(rng: np.random.Generator, width: int, height: int) -> np.ndarray:

@@ -1,0 +1,260 @@
+"""Running the server: until told to stop, or in the background of a notebook, a test or the demo."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import logging
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from osv_lab.core.errors import OsvError, UnavailableError, UsageError, require_extra
+from osv_lab.serve.slot import ModelSlot
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from osv_lab.detect.detector import Detector
+    from osv_lab.serve.inputs import Limits
+
+_log = logging.getLogger("osv_lab.serve")
+
+STOP_TIMEOUT_S = 10
+"""How long requests in progress may take after the server was told to stop."""
+
+
+def run_server(
+    ref: str | Path | Detector,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    *,
+    key: str | None = None,
+    allow_urls: bool | Sequence[str] | None = None,
+    allow_anonymous: bool = False,
+    limits: Limits | None = None,
+    workers: int | None = None,
+    log_level: str = "info",
+    **model_options: Any,
+) -> None:
+    """Serve a model until Ctrl-C or SIGTERM; requests in progress are answered first.
+
+    Args:
+        ref: A path, ``models:/name@alias``, an Ultralytics name, or a loaded detector.
+        host: Address to listen on. Other machines reach the server only on an address that is not loopback.
+        port: TCP port; 0 takes a free one.
+        key: The bearer key clients must send.
+        allow_urls: Whether ``image_url`` may be an http(s) URL: ``True`` for public addresses, ``False`` for none,
+            or a list of hosts. By default ``True`` on loopback, where whoever asks is on this machine, and
+            ``False`` elsewhere.
+        allow_anonymous: Listen beyond loopback without a key all the same.
+        limits: Sizes of requests; its ``fetch`` is replaced where ``allow_urls`` is given.
+        workers: Threads that answer requests.
+        log_level: Uvicorn's log level; ``info`` has a line per request.
+        model_options: As for :func:`osv_lab.detect.load_detector`.
+
+    Raises:
+        UsageError: a host or key that cannot be used.
+        UnavailableError: the port is taken.
+        OsvError: the model cannot be loaded.
+
+    Example:
+        >>> run_server("best.onnx", port=8000)                    # doctest: +SKIP
+    """
+    with contextlib.closing(_listen(host, port, key, allow_anonymous)) as listener:
+        server = _server(listener, ref, host, key, allow_urls, limits, workers, log_level, model_options)
+        with _stopped_by_signals(server):
+            server.run(sockets=[listener])
+
+
+def start_server(
+    ref: str | Path | Detector,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *,
+    key: str | None = None,
+    allow_urls: bool | Sequence[str] | None = None,
+    allow_anonymous: bool = False,
+    limits: Limits | None = None,
+    workers: int | None = None,
+    log_level: str = "warning",
+    **model_options: Any,
+) -> ServerHandle:
+    """Serve a model in a thread of this process; returns when it answers.
+
+    Arguments and errors are those of :func:`run_server`, except that by default a free port is taken.
+
+    Example:
+        >>> with start_server("best.onnx") as server:             # doctest: +SKIP
+        ...     print(server.url)
+        http://127.0.0.1:40123
+    """
+    listener = _listen(host, port, key, allow_anonymous)
+    try:
+        server = _server(listener, ref, host, key, allow_urls, limits, workers, log_level, model_options)
+    except OsvError:
+        listener.close()
+        raise
+    return ServerHandle(server, listener)
+
+
+class ServerHandle:
+    """A server running in the background.
+
+    Attributes:
+        url: Where it answers, without a slash at the end.
+        port: Its TCP port.
+    """
+
+    def __init__(self, server: uvicorn.Server, listener: socket.socket) -> None:
+        host, self.port = listener.getsockname()[:2]
+        self.url = f"http://{_shown_host(host)}:{self.port}"
+        self._server = server
+        self._listener = listener
+        self._thread = threading.Thread(
+            target=server.run, kwargs={"sockets": [listener]}, name=f"serve-{self.port}", daemon=True
+        )
+        self._thread.start()
+        while not server.started:
+            if not self._thread.is_alive():
+                listener.close()
+                raise UnavailableError("the server did not start", self.url, "see the log above")
+            time.sleep(0.01)
+
+    def __repr__(self) -> str:
+        return f"ServerHandle({self.url!r}, {'running' if self.running else 'stopped'})"
+
+    @property
+    def running(self) -> bool:
+        """Whether the server still runs."""
+        return self._thread.is_alive()
+
+    def stop(self) -> None:
+        """Answer what is in progress, then stop; a second call does nothing."""
+        self._server.should_exit = True
+        self._thread.join(STOP_TIMEOUT_S + 5)
+        self._listener.close()
+
+    def __enter__(self) -> ServerHandle:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def _server(
+    listener: socket.socket,
+    ref: str | Path | Detector,
+    host: str,
+    key: str | None,
+    allow_urls: bool | Sequence[str] | None,
+    limits: Limits | None,
+    workers: int | None,
+    log_level: str,
+    model_options: dict[str, Any],
+) -> uvicorn.Server:
+    """A server whose model is loaded: what cannot be loaded fails here, in the caller's thread."""
+    try:
+        import uvicorn
+
+        from osv_lab.serve.app import create_app
+        from osv_lab.serve.inputs import Limits
+    except ModuleNotFoundError as error:
+        raise require_extra(str(error.name), "server") from None
+    from dataclasses import replace
+
+    limits = limits or Limits()
+    if allow_urls is None and not _is_loopback(host):
+        allow_urls = False
+    if isinstance(allow_urls, str):
+        allow_urls = [allow_urls]
+    if allow_urls is not None:
+        limits = replace(limits, fetch=replace(limits.fetch, allow=allow_urls))
+    slot = ref if isinstance(ref, ModelSlot) else ModelSlot(ref, **model_options)
+    slot.load()
+    app = create_app(slot, key=key, limits=limits, workers=workers)
+    config = uvicorn.Config(
+        app,
+        log_level=log_level,
+        access_log=log_level in ("info", "debug", "trace"),
+        server_header=False,
+        timeout_graceful_shutdown=STOP_TIMEOUT_S,
+        h11_max_incomplete_event_size=64 * 1024,
+        ws="none",
+    )
+    _log.info("serving %s on http://%s:%d", slot.describe()["ref"], _shown_host(host), listener.getsockname()[1])
+    return uvicorn.Server(config)
+
+
+def _listen(host: str, port: int, key: str | None, allow_anonymous: bool) -> socket.socket:
+    """A listening socket; taken before the model is loaded, so that a taken port costs no waiting."""
+    if key is not None and (not key.strip() or not key.isascii() or not key.isprintable()):
+        raise UsageError("the key cannot be sent in a header", "it is empty or not printable ASCII", "use letters")
+    if not 0 <= port <= 65535:
+        raise UsageError("no such port", port, "use 1 to 65535, or 0 for a free one")
+    if not _is_loopback(host) and key is None and not allow_anonymous:
+        raise UsageError(
+            "the server would be open to everyone who reaches this machine",
+            f"host {host} and no key",
+            "set a key (--key-file), listen on 127.0.0.1, or say allow_anonymous",
+        )
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (OSError, UnicodeError) as error:
+        raise UsageError("no such host to listen on", f"{host} ({error})", "use 127.0.0.1 or 0.0.0.0") from None
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(256)
+    except OSError as error:
+        listener.close()
+        raise UnavailableError(
+            f"port {port} on {host} cannot be used",
+            error.strerror or error,
+            f"try port {port + 1}, or 0 for a free one",
+        ) from None
+    return listener
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def _shown_host(host: str) -> str:
+    """A host as a person can open it in a browser."""
+    if host in ("0.0.0.0", "::"):
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
+
+
+@contextlib.contextmanager
+def _stopped_by_signals(server: uvicorn.Server) -> Iterator[None]:
+    """Let SIGINT and SIGTERM end the server and nothing else: uvicorn would raise them again afterwards."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    @contextlib.contextmanager
+    def no_capture() -> Iterator[None]:
+        yield
+
+    server.capture_signals = no_capture  # type: ignore[method-assign]
+    before = {number: signal.signal(number, server.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
