@@ -75,6 +75,7 @@ class Metadata:
         head: Ultralytics' head class (``"Detect"``), ``""`` where not stated.
         description: Free text.
         kpt_shape: Keypoints and numbers per keypoint, or ``None``.
+        suppressed_batch: Of a graph with suppression inside: the most images it takes at once, else ``None``.
         family: A family stated in the sidecar, or ``""``.
     """
 
@@ -85,6 +86,7 @@ class Metadata:
     head: str = ""
     description: str = ""
     kpt_shape: tuple[int, int] | None = None
+    suppressed_batch: int | None = None
     family: str = ""
 
     @property
@@ -156,6 +158,8 @@ def _metadata(values: Mapping[str, Any]) -> Metadata:
     if isinstance(imgsz, int):
         imgsz = [imgsz, imgsz]
     sizes = _integers(imgsz, 2)
+    arguments = values.get("args")
+    suppressed = isinstance(arguments, Mapping) and arguments.get("nms") is True
     return Metadata(
         task=str(values.get("task") or ""),
         names=_names(values.get("names")),
@@ -164,6 +168,7 @@ def _metadata(values: Mapping[str, Any]) -> Metadata:
         head=str(values.get("head") or ""),
         description=str(values.get("description") or ""),
         kpt_shape=_integers(values.get("kpt_shape"), 2),  # type: ignore[arg-type]
+        suppressed_batch=(_integers(values.get("batch"), 1) or (1,))[0] if suppressed else None,
     )
 
 
@@ -283,7 +288,7 @@ def _by_shape(outputs: Sequence[np.ndarray], names: Sequence[str], input_size: t
     if len(shapes) != 1 or len(shapes[0]) != 3:
         return None
     rows, columns = shapes[0][1:]
-    cells = _cells(input_size)
+    cells = cell_count(input_size)
     if columns == 6 and rows not in (cells, 3 * cells):
         return "ultralytics-nms", heads.EndToEnd(), len(names), "detect"
     if columns == cells and rows > 4:
@@ -324,7 +329,7 @@ def _by_name(
     rows, columns = shapes[0][1:]
     if name in ("yolov5", "yolov6", "yolox", "yolox-decoded"):
         strides = _STRIDES if name == "yolox" else ()
-        if columns <= 5 or (strides and rows != _cells(input_size)):
+        if columns <= 5 or (strides and rows != cell_count(input_size)):
             return None
         return name, heads.Objectness(columns - 5, strides), columns - 5, "detect"
     if name == "ultralytics-rtdetr-rows":
@@ -339,7 +344,8 @@ def _by_name(
     return name, heads.AnchorFree(rows - 4 - extra, task == "obb"), rows - 4 - extra, task
 
 
-def _cells(input_size: tuple[int, int]) -> int:
+def cell_count(input_size: tuple[int, int]) -> int:
+    """How many cells the grids of stride 8, 16 and 32 have together."""
     return sum((input_size[0] // stride) * (input_size[1] // stride) for stride in _STRIDES)
 
 

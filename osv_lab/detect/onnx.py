@@ -11,7 +11,7 @@ import numpy as np
 from osv_lab.core.digests import file_digest
 from osv_lab.core.errors import InvalidDataError, NotFoundError, UnavailableError, UsageError
 from osv_lab.detect import detector as contract
-from osv_lab.detect.families import Family, infer_family, read_metadata
+from osv_lab.detect.families import Family, cell_count, infer_family, read_metadata
 from osv_lab.detect.postprocess import detections_of
 from osv_lab.detect.preprocess import PAD, InputSpec, Placement, pack, place
 from osv_lab.detect.runtime import open_session
@@ -73,6 +73,7 @@ class OnnxDetector:
         self.family: Family = infer_family(
             self._metadata, probe, self._size, class_names=class_names, family=family
         )
+        self._rows = probe[0].shape[1]
         spec = self.family.spec
         if self.family.name in ("ultralytics-classify", "ultralytics-rtdetr", "detr", "detr-sigmoid", "rtdetr"):
             self._exact = True
@@ -100,12 +101,9 @@ class OnnxDetector:
         contract.check_images(images)
         contract.check_thresholds(confidence, iou, max_detections)
         wanted = contract.class_ids(classes, self.class_names)
-        stride = None if self._exact else self._metadata.stride
-        placements = [
-            place((image.shape[1], image.shape[0]), self._size, self._spec.fit, stride=stride) for image in images
-        ]
+        placements = [self._place(image) for image in images]
         results: list[sv.Detections | None] = [None] * len(images)
-        for chunk in batches(placements, self._batch or MAX_BATCH):
+        for chunk in batches(placements, self._batch or self._metadata.suppressed_batch or MAX_BATCH):
             outputs = self._run(pack([images[i] for i in chunk], [placements[i] for i in chunk], self._spec))
             for row, index in enumerate(chunk):
                 results[index] = detections_of(
@@ -174,6 +172,16 @@ class OnnxDetector:
         self._size = (-(-width // stride) * stride, -(-height // stride) * stride)
         self._exact = isinstance(imgsz, tuple) or not self._metadata.is_ultralytics
 
+    def _place(self, image: np.ndarray) -> Placement:
+        size = (image.shape[1], image.shape[0])
+        if self._exact:
+            return place(size, self._size, self._spec.fit)
+        placement = place(size, self._size, self._spec.fit, stride=self._metadata.stride)
+        # A graph that picks its best rows inside fails where a very thin image leaves it fewer cells than that.
+        if self.family.head.final and cell_count(placement.input_size) < self._rows:
+            return place(size, self._size, self._spec.fit)
+        return placement
+
     def _probe(self) -> list[np.ndarray]:
         """The outputs for one plain grey image; also the first run, which is slower than all later ones."""
         width, height = self._size
@@ -194,6 +202,11 @@ class OnnxDetector:
             raise UnavailableError(
                 "the model failed while running", f"input {tensor.shape} on {self.provider}: {text}"
             ) from None
+        short = [output.shape for output in outputs if len(output) < count]
+        if short:
+            raise InvalidDataError(
+                "the model gives fewer results than it takes images", f"{count} images, output {short[0]}"
+            )
         return [output[:count] for output in outputs]
 
 

@@ -50,7 +50,7 @@ def detections_of(
     found = found.take(_keep(found, family, iou, max_detections))
 
     if family.task == "obb":
-        oriented = placement.oriented_to_image(_canonical(found.boxes))
+        oriented = placement.oriented_to_image(found.boxes)
         corners = oriented_corners(oriented)
         xyxy = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
         return make_detections(xyxy, found.scores, found.class_id, family.class_names, corners=corners)
@@ -63,7 +63,7 @@ def detections_of(
     if family.task == "segment":
         masks = instance_masks(_float(outputs[1][index]), found.extra, xyxy, placement)
         if len(masks):
-            visible = masks.reshape(len(masks), -1).any(axis=1)
+            visible = np.asarray(masks.reshape(len(masks), -1).any(axis=1))
             if not visible.all():
                 masks, xyxy, found = masks[visible], xyxy[visible], found.take(visible)
     if family.task == "pose":
@@ -90,17 +90,6 @@ def _keypoints(found: Candidates, placement: Placement, shape: tuple[int, int]) 
     if shape[1] == 2:
         points = np.concatenate([points, np.ones((*points.shape[:2], 1), np.float32)], axis=2)
     return points
-
-
-def _canonical(xywhr: np.ndarray) -> np.ndarray:
-    """Oriented boxes with their angle in [0, pi/2), sides swapped where needed."""
-    width, height, angle = xywhr[:, 2], xywhr[:, 3], xywhr[:, 4]
-    swap = angle % math.pi >= math.pi / 2
-    turned = xywhr.copy()
-    turned[:, 2] = np.where(swap, height, width)
-    turned[:, 3] = np.where(swap, width, height)
-    turned[:, 4] = angle % (math.pi / 2)
-    return turned
 
 
 def oriented_corners(xywhr: np.ndarray) -> np.ndarray:
@@ -139,17 +128,21 @@ def instance_masks(
 
     width, height = placement.image_size
     masks = np.zeros((len(coefficients), height, width), dtype=bool)
-    if not len(coefficients):
-        return masks
     channels, rows, columns = prototypes.shape
     logits = (coefficients @ prototypes.reshape(channels, -1)).reshape(-1, rows, columns)
-    # Prototypes are a fraction of the input's size: first to the input's size, where the border is whole pixels.
-    left, top = placement.offset
-    inner_width, inner_height = placement.inner_size
+    # Prototypes are a fraction of the input's size: they are enlarged until the border is whole pixels.
+    ratio = max(placement.input_size[1] // rows, 1)
+    border = (ratio * columns - placement.inner_size[0]) | (ratio * rows - placement.inner_size[1])
+    enlarged = ratio // math.gcd(ratio, border | border // 2)
+    rows, columns = rows * enlarged, columns * enlarged
+    gain = min(rows / height, columns / width)
+    inner_height, inner_width = max(round(height * gain), 1), max(round(width * gain), 1)
+    top, left = round((rows - inner_height) / 2 - 0.1), round((columns - inner_width) / 2 - 0.1)
     for mask, logit, (x1, y1, x2, y2) in zip(masks, logits, xyxy, strict=True):
-        full = cv2.resize(logit, placement.input_size, interpolation=cv2.INTER_LINEAR)
-        inner = full[top : top + inner_height, left : left + inner_width]
-        image = cv2.resize(inner, (width, height), interpolation=cv2.INTER_LINEAR)
+        if enlarged > 1:
+            logit = cv2.resize(logit, (columns, rows), interpolation=cv2.INTER_LINEAR)
+        inner = logit[top : top + inner_height, left : left + inner_width]
+        full = cv2.resize(inner, (width, height), interpolation=cv2.INTER_LINEAR)
         box = np.s_[math.ceil(y1) : math.ceil(y2), math.ceil(x1) : math.ceil(x2)]
-        mask[box] = image[box] > 0
+        mask[box] = full[box] > 0
     return masks

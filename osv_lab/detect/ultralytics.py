@@ -70,12 +70,14 @@ class UltralyticsDetector:
         self._device = _device(torch, providers)
         self._torch = torch
         with quiet():
-            self._model = model.fuse(verbose=False).eval().to(self._device)
+            # Dual heads (YOLOv10, YOLO26) run one-to-many with suppression, as Ultralytics predicts and exports.
+            if hasattr(model, "end2end"):
+                model.end2end = False
+            self._model = model.fuse(verbose=False).eval().to(self._device, memory_format=torch.channels_last)
         for parameter in self._model.parameters():
             parameter.requires_grad_(False)
         self.provider = f"torch:{self._device}"
         self._metadata = _metadata_of(self._model)
-        self._end_to_end = bool(getattr(self._model.model[-1], "end2end", False))
 
         wanted = input_size_of(imgsz) or (trained_at, trained_at)
         stride = self._metadata.stride
@@ -216,7 +218,7 @@ def load_network(path: str | Path) -> tuple[Any, int]:
     if path.suffix.lower() in (".yaml", ".yml"):
         return _build(path), 640
     checkpoint = load_checkpoint(path)
-    model = checkpoint.get("ema") or checkpoint.get("model")
+    model: Any = checkpoint.get("ema") or checkpoint.get("model")
     if not hasattr(model, "fuse"):
         raise InvalidDataError(
             "the checkpoint holds no Ultralytics model", str(path), "use weights saved by Ultralytics"
