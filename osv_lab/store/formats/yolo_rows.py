@@ -13,7 +13,7 @@ from osv_lab.store.records import Box, Keypoints, Label, OrientedBox, Polygon, P
 
 YoloTask: TypeAlias = Literal["detect", "segment", "pose", "obb"]
 
-MAX_PROBLEMS = 100
+MAX_PROBLEMS = 1000
 """Bad rows that one file reports one by one; the rest are counted."""
 
 _NOT_RELATIVE = 2.0
