@@ -6,7 +6,7 @@ import os
 import threading
 from pathlib import Path
 from types import ModuleType
-from typing import cast
+from typing import Any, cast
 
 from osv_lab.core.errors import UnavailableError, require_extra
 from osv_lab.core.privacy import silence
@@ -41,10 +41,7 @@ def connect() -> ModuleType:
     """
     global _ready_for
     silence()
-    try:
-        import fiftyone as fo
-    except ImportError as error:
-        raise require_extra("fiftyone", "store") from error
+    fo = _import_fiftyone()
     if _ready_for == os.getpid():
         return cast(ModuleType, fo)
     with _lock:
@@ -52,6 +49,35 @@ def connect() -> ModuleType:
             _connect(fo)
             _ready_for = os.getpid()
     return cast(ModuleType, fo)
+
+
+def _import_fiftyone() -> ModuleType:
+    """FiftyOne, imported so that it does not matter whether MLflow was imported before.
+
+    MLflow brings ``importlib_metadata``, which makes a missing key of a package's metadata an error for everyone in the
+    process; FiftyOne's ``eta`` asks for its author and has none.
+    """
+    import importlib
+    from email.message import Message
+    from importlib import metadata
+
+    original: Any = metadata.metadata
+
+    def tolerant(name: str) -> Message:
+        found = Message()
+        for key, value in original(name).items():
+            found[key] = value
+        return found
+
+    try:
+        metadata.metadata = tolerant  # type: ignore[assignment]
+        importlib.import_module("eta.constants")
+        metadata.metadata = original
+        return importlib.import_module("fiftyone")
+    except ImportError as error:
+        raise require_extra("fiftyone", "store") from error
+    finally:
+        metadata.metadata = original
 
 
 def _connect(fo: ModuleType) -> None:
