@@ -16,14 +16,15 @@ import hmac
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException
 
 from osv_lab.core.errors import OsvError
@@ -88,7 +89,7 @@ def create_app(
     )
     app.state.slot = slot
     _add_error_answers(app)
-    _add_key(app, key)
+    keyed = _key_check(key)
     add_pages(app, slot, needs_key=key is not None)
 
     @app.get("/health", tags=["state"], summary="Is the process alive?")
@@ -101,14 +102,20 @@ def create_app(
             raise RequestError(503, "the model is not ready", "", "try again in a moment", retry_after_s=1)
         return {"status": "ready"}
 
-    @app.get("/models", tags=["state"], summary="What is served, and how", responses={401: _ERRORS[401]})
+    @app.get(
+        "/models",
+        dependencies=keyed,
+        tags=["state"],
+        summary="What is served, and how",
+        responses={401: _ERRORS[401]},
+    )
     async def models() -> dict[str, Any]:
-        described = await room.run(slot.describe)
-        return {"models": [described], "limits": answers.limits_json(limits), "workers": workers}
+        return {"models": [slot.describe()], "limits": answers.limits_json(limits), "workers": workers}
 
     @app.post(
         "/predict",
         tags=["predict"],
+        dependencies=keyed,
         summary="Find objects in one image",
         response_model=PredictAnswer,
         responses=_ERRORS,
@@ -123,6 +130,7 @@ def create_app(
     @app.post(
         "/predict/batch",
         tags=["predict"],
+        dependencies=keyed,
         summary="Find objects in several images; a bad one is reported alone",
         response_model=BatchAnswer,
         responses=_ERRORS,
@@ -178,27 +186,22 @@ def _sent(request: Request, body: bytes) -> answers.Sent:
     return answers.Sent(request.headers.get("content-type", ""), query, body)
 
 
-def _add_key(app: FastAPI, key: str | None) -> None:
-    """Ask for the key wherever a request costs or tells something."""
+def _key_check(key: str | None) -> list[Any]:
+    """The dependency that asks for the key; none where there is no key."""
     if key is None:
-        return
+        return []
     wanted = hashlib.sha256(key.encode()).digest()
+    bearer = HTTPBearer(auto_error=False, description="The server's key.")
 
-    @app.middleware("http")
-    async def check_key(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        if not request.url.path.startswith(("/predict", "/models")):
-            return await call_next(request)
-        scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        digest = hashlib.sha256(given.strip().encode()).digest()
-        if scheme.lower() == "bearer" and hmac.compare_digest(digest, wanted):
-            return await call_next(request)
-        error = RequestError(
-            401,
-            "the key is missing or wrong",
-            "",
-            "send the header Authorization: Bearer <key> with the server's key",
-        )
-        return _error_answer(error)
+    async def check(given: HTTPAuthorizationCredentials | None = Depends(bearer)) -> None:
+        sent = given.credentials if given is not None else ""
+        # Digests have one length, so the comparison tells nothing about the key's.
+        if not hmac.compare_digest(hashlib.sha256(sent.encode("utf-8", "surrogateescape")).digest(), wanted):
+            raise RequestError(
+                401, "the key is missing or wrong", "", "send the header Authorization: Bearer <key>"
+            )
+
+    return [Depends(check)]
 
 
 def _add_error_answers(app: FastAPI) -> None:

@@ -51,7 +51,7 @@ class ModelSlot:
         self._ref = ref
         self._options = options
         self._detector: Detector | None = None
-        self._described: dict[str, Any] = {"ref": str(ref), "ready": False}
+        self._described: dict[str, Any] = {"ref": _shown_ref(ref), "ready": False}
         self._lock = threading.Lock()
 
     @property
@@ -191,12 +191,18 @@ class ModelSlot:
 def _describe(detector: Detector) -> dict[str, Any]:
     size = detector.input_size
     return {
-        "ref": detector.ref,
+        "ref": _shown_ref(detector.ref),
         "ready": True,
         "task": detector.task,
         "class_names": list(detector.class_names),
         "provider": detector.provider,
         "input_size": list(size) if size else None,
         "digest": None,
-        **{key: value for key, value in detector.describe().items() if key not in ("ref", "task")},
+        **{key: value for key, value in detector.describe().items() if key not in ("ref", "task", "path")},
     }
+
+
+def _shown_ref(ref: object) -> str:
+    """A reference as clients may see it: of a path only the name, since folders are nobody else's business."""
+    text = str(ref)
+    return text if ":/" in text else Path(text).name
