@@ -14,7 +14,7 @@ from osv_lab.detect import detector as contract
 from osv_lab.detect.families import Family, cell_count, infer_family, read_metadata
 from osv_lab.detect.postprocess import detections_of
 from osv_lab.detect.preprocess import PAD, InputSpec, Placement, pack, place
-from osv_lab.detect.runtime import open_session
+from osv_lab.detect.providers import open_session
 
 if TYPE_CHECKING:
     import supervision as sv
@@ -35,7 +35,7 @@ class OnnxDetector:
     Args:
         path: The file.
         ref: What it was asked for as; the path by default.
-        providers: See :func:`osv_lab.detect.runtime.open_session`.
+        providers: See :func:`osv_lab.detect.providers.open_session`.
         imgsz: Input size of a model that takes any: the longer side, or ``(width, height)`` for exactly that size.
         class_names: Names that replace the model's own.
         threads: Threads inside one operator; all cores when ``None``.
