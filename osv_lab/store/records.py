@@ -105,6 +105,7 @@ class Keypoints:
         points: Relative ``(x, y)``, in the order of the skeleton; ``(nan, nan)`` for a point that is not labelled.
         visible: COCO's flags per point (0 not labelled, 1 hidden, 2 visible), or ``()`` where unknown.
         xywh: The object's box, relative, or ``None``.
+        scores: Confidence per point, or ``()`` where unknown; ``confidence`` is the whole object's.
     """
 
     label: str
@@ -114,6 +115,7 @@ class Keypoints:
     confidence: float | None = None
     index: int | None = None
     attributes: Attributes = field(default_factory=dict)
+    scores: tuple[float, ...] = ()
 
     @property
     def kind(self) -> Kind:

@@ -251,7 +251,7 @@ def _finish(
 
 
 def _flip_index(names: Sequence[str]) -> list[int]:
-    """For each keypoint the one it becomes in a mirrored image, from ``left``/``right`` in the names; ``[]`` without."""
+    """For each keypoint the one it is in a mirrored image, by ``left``/``right`` in the names; ``[]`` without."""
     if not any("left" in name.lower() for name in names):
         return []
     lowered = [name.lower() for name in names]
