@@ -47,6 +47,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     422: {"model": ErrorAnswer, "description": "A value, or the image, cannot be used."},
     503: {"model": ErrorAnswer, "description": "Too many requests at once, or the model is not ready."},
 }
+_BEARER = Depends(HTTPBearer(auto_error=False, description="The server's key."))
 _FILE = {"type": "string", "format": "binary"}
 
 
@@ -191,9 +192,8 @@ def _key_check(key: str | None) -> list[Any]:
     if key is None:
         return []
     wanted = hashlib.sha256(key.encode()).digest()
-    bearer = HTTPBearer(auto_error=False, description="The server's key.")
 
-    async def check(given: HTTPAuthorizationCredentials | None = Depends(bearer)) -> None:
+    async def check(given: HTTPAuthorizationCredentials | None = _BEARER) -> None:
         sent = given.credentials if given is not None else ""
         # Digests have one length, so the comparison tells nothing about the key's.
         if not hmac.compare_digest(hashlib.sha256(sent.encode("utf-8", "surrogateescape")).digest(), wanted):

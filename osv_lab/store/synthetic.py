@@ -26,6 +26,8 @@ from osv_lab.core.progress import Progress, silent
 from osv_lab.core.report import Report
 from osv_lab.core.settings import SEED, SPLITS
 from osv_lab.store.scenes import CLASSES, KEYPOINTS, Instance, Part, background, develop, draw, random_part
+from osv_lab.store.synthetic_video import SyntheticVideo as SyntheticVideo
+from osv_lab.store.synthetic_video import render_video as render_video
 
 LabelKind: TypeAlias = Literal["boxes", "polygons", "oriented", "keypoints"]
 """Which YOLO label format is written: detect, segment, obb or pose."""
@@ -166,6 +168,9 @@ def render_dataset(
         "max_parts": max_parts,
     }
     _claim(folder, parameters)
+    if not (folder / "data.yaml").exists():
+        for leftover in folder.glob("*/*/.*"):  # half-written files of a run that was killed
+            leftover.unlink()
 
     rendered, done, total = 0, 0, sum(counts.values())
     objects: Counter[str] = Counter(dict.fromkeys(names, 0))

@@ -1,0 +1,105 @@
+"""The server as a process of its own, configured by environment variables; see README.md beside this file.
+
+Run ``python server/main.py``, or hand the factory to any ASGI server: ``uvicorn --factory server.main:create``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from osv_lab.core.errors import OsvError, UsageError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+Value = TypeVar("Value")
+
+
+def options(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Arguments of :func:`osv_lab.serve.run.run_server` from environment variables.
+
+    Raises:
+        UsageError: a variable is missing or cannot be used.
+    """
+    ref = environment.get("OSV_MODEL", "").strip()
+    if not ref:
+        raise UsageError("no model to serve", "OSV_MODEL is not set", "set it to a path or models:/name@alias")
+    given: dict[str, Any] = {"ref": ref, "host": environment.get("OSV_HOST", "127.0.0.1")}
+    given["port"] = _read(environment, "OSV_PORT", int, 8000)
+    given["workers"] = _read(environment, "OSV_WORKERS", int, None)
+    given["allow_anonymous"] = _read(environment, "OSV_ALLOW_ANONYMOUS", _flag, False)
+    given["allow_urls"] = _read(environment, "OSV_ALLOW_URLS", _flag_or_hosts, None)
+    given["log_level"] = environment.get("OSV_LOG_LEVEL", "info").lower()
+    given["key"] = _key(environment)
+    return given
+
+
+def create() -> FastAPI:
+    """The ASGI application, for a server that brings its own sockets and signals.
+
+    Raises:
+        OsvError: a variable or the model cannot be used.
+    """
+    from osv_lab.serve.app import create_app
+    from osv_lab.serve.fetch import FetchPolicy
+    from osv_lab.serve.inputs import Limits
+    from osv_lab.serve.slot import ModelSlot
+
+    given = options(os.environ)
+    # Where this listens is not known here, so URLs are off unless they are asked for.
+    limits = Limits(fetch=FetchPolicy(allow=given["allow_urls"] or False))
+    return create_app(ModelSlot(given["ref"]), key=given["key"], limits=limits, workers=given["workers"])
+
+
+def main() -> int:
+    """Serve until told to stop; an error is one line and an exit code."""
+    from osv_lab.serve.run import run_server
+
+    try:
+        run_server(**options(os.environ))
+    except OsvError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_code
+    return 0
+
+
+def _read(environment: Mapping[str, str], name: str, kind: Callable[[str], Value], default: Any) -> Value | Any:
+    text = environment.get(name, "").strip()
+    if not text:
+        return default
+    try:
+        return kind(text)
+    except ValueError:
+        raise UsageError(f"{name} cannot be used", repr(text), "see server/README.md") from None
+
+
+def _flag(text: str) -> bool:
+    values = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+    if text.lower() not in values:
+        raise ValueError(text)
+    return values[text.lower()]
+
+
+def _flag_or_hosts(text: str) -> bool | list[str]:
+    try:
+        return _flag(text)
+    except ValueError:
+        return [host.strip() for host in text.split(",") if host.strip()]
+
+
+def _key(environment: Mapping[str, str]) -> str | None:
+    file = environment.get("OSV_KEY_FILE")
+    if not file:
+        return environment.get("OSV_KEY") or None
+    try:
+        return Path(file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeError) as error:
+        raise UsageError("OSV_KEY_FILE cannot be read", f"{file} ({error})", "give a readable file") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
