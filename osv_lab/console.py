@@ -27,7 +27,7 @@ def show(result: Any, as_json: bool = False) -> None:
         sys.stdout.write(f"{result}\n")
         return
     sys.stdout.write(f"{result.summary()}\n")
-    print_rows(list(result.rows()))
+    print_rows(list(result.highlights()))
 
 
 def print_rows(rows: list[Any], title: str | None = None, max_rows: int = MAX_ROWS) -> None:

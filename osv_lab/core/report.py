@@ -68,6 +68,10 @@ class Report:
         """The table of the report: one mapping from column name to value per row."""
         raise NotImplementedError
 
+    def highlights(self) -> Sequence[Mapping[str, Any]]:
+        """The rows a person wants first on a terminal: all of them, unless a report knows better."""
+        return self.rows()
+
     def summary(self) -> str:
         """The report in one line."""
         return type(self).__name__

@@ -1,0 +1,49 @@
+"""A real Chromium, the system's own, that talks to nobody but this machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """The browser of ``OSV_CHROMIUM``, or the first of the usual names on the path."""
+    from playwright.sync_api import sync_playwright
+
+    path = os.environ.get("OSV_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+    if path is None:
+        pytest.fail("the browser tests need Chromium: python tools/ensure_chromium.py")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A fresh page from which only this machine can be reached."""
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    local = ("http://127.0.0.1", "ws://127.0.0.1", "data:", "blob:")
+    context.route("**/*", lambda route: route.continue_() if route.request.url.startswith(local) else route.abort())
+    page = context.new_page()
+    page.add_init_script("localStorage.setItem('fiftyone-enterprise-tooltip-seen', 'true')")
+    yield page
+    context.close()
