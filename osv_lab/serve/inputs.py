@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_SMALLEST_IMAGE = 24
 _SPACES = str.maketrans("", "", " \t\r\n")
 _URL_SAFE = str.maketrans("-_", "+/")
 
@@ -52,8 +53,8 @@ def image_bytes(image_url: str, limits: Limits) -> bytes:
         RequestError: with the status, the reason and the way out.
 
     Example:
-        >>> image_bytes("data:image/png;base64,iVBORw0KGgo=", Limits())[:4]
-        b'\\x89PNG'
+        >>> image_bytes("data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAACAkQBADs=", Limits())[:6]
+        b'GIF89a'
     """
     text = image_url.strip()
     if not text:
@@ -178,12 +179,15 @@ def _from_base64(text: str, limits: Limits) -> bytes:
     try:
         data = base64.b64decode(clean + "=" * (-len(clean) % 4), validate=True)
     except (binascii.Error, ValueError):
+        data = b""
+    # A path such as /etc/passwd is base64 too, of fewer bytes than any image has.
+    if len(data) < _SMALLEST_IMAGE:
         raise RequestError(
             400,
             "image_url is neither an http(s) URL, nor a data URI, nor base64",
             shortened(text, 60),
             "the server reads no files of its own: upload the file or encode it",
-        ) from None
+        )
     return _within(data, limits)
 
 
