@@ -149,6 +149,12 @@ def datasets(args: argparse.Namespace) -> Any:
     return list_datasets()
 
 
+def models(args: argparse.Namespace) -> Any:
+    from osv_lab.train.registry import list_models
+
+    return list_models()
+
+
 # -- the parser ---------------------------------------------------------------------------------------------
 
 
@@ -236,11 +242,19 @@ def build_parser() -> argparse.ArgumentParser:
     verb.add_argument("name")
     verb.add_argument("--alias", help="such as champion")
 
+    verb = _verb(stages, "models", models, "list the registered models")
+
     verb = _verb(stages, "serve", serve, "answer POST /predict with a model")
     verb.add_argument("model", help="a path or models:/name@alias")
     verb.add_argument("--host", default="127.0.0.1")
     verb.add_argument("--port", type=int, default=8000)
     verb.add_argument("--key-file", help="file with the bearer key that clients must send")
+    verb.add_argument(
+        "--urls",
+        choices=("auto", "on", "off"),
+        default="auto",
+        help="whether image_url may be an http(s) address (public ones only); auto: on loopback, yes",
+    )
     return parser
 
 
@@ -308,10 +322,11 @@ def _assignments(items: Sequence[str]) -> dict[str, Any]:
 
 
 def _server_options(args: argparse.Namespace) -> dict[str, Any]:
+    options: dict[str, Any] = {} if args.urls == "auto" else {"allow_urls": args.urls == "on"}
     if not args.key_file:
-        return {}
+        return options
     try:
-        return {"key": Path(args.key_file).read_text().strip()}
+        return {**options, "key": Path(args.key_file).read_text().strip()}
     except OSError as error:
         raise UsageError("the key file cannot be read", f"{args.key_file} ({error.strerror})") from error
 

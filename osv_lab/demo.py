@@ -17,7 +17,7 @@ from osv_lab.core.settings import load_settings
 from osv_lab.lab import Lab
 
 if TYPE_CHECKING:
-    from osv_lab.store.ingest import IngestReport
+    from osv_lab.store.ingest_report import IngestReport
 
 
 @dataclass(frozen=True)

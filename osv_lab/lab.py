@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from osv_lab.evaluate.detection import EvaluationReport
     from osv_lab.serve.client import Prediction
     from osv_lab.serve.run import ServerHandle
-    from osv_lab.store.ingest import IngestReport
+    from osv_lab.store.ingest_report import IngestReport
     from osv_lab.store.predict import PredictReport
     from osv_lab.train.trainer import TrainingRun
 

@@ -53,7 +53,8 @@ def cell(value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
     if isinstance(value, (float, np.floating)):
-        return f"{value:.4g}" if abs(value) >= 1000 or 0 < abs(value) < 1e-3 else f"{value:.3f}"
+        number = float(value)
+        return f"{number:.4g}" if abs(number) >= 1000 or 0 < abs(number) < 1e-3 else f"{number:.3f}"
     return str(value)
 
 
