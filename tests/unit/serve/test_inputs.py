@@ -74,7 +74,12 @@ def test_bytes_that_are_no_image(data: bytes, status: int) -> None:
     assert caught.value.status == status
 
 
-def test_pixels_are_counted_before_they_are_decoded() -> None:
+def test_pixels_are_counted_before_they_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def decoded(*_: object) -> None:
+        raise AssertionError("the image was decoded")
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", decoded)
+    monkeypatch.setattr("cv2.imdecode", decoded)
     bomb = cv2.imencode(".png", np.zeros((2000, 2000, 3), np.uint8))[1].tobytes()
     with pytest.raises(RequestError) as caught:
         decode(bomb, Limits(max_pixels=1_000_000))
