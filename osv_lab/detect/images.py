@@ -141,7 +141,6 @@ def _open(data: bytes, max_pixels: int, name: str) -> tuple[PillowImage.Image, I
     pillow_open = getattr(patches, "_image_open", Image.open)
     try:
         image = pillow_open(io.BytesIO(data), formats=FORMATS)
-        orientation = image.getexif().get(_ORIENTATION_TAG, 1)
     except Image.DecompressionBombError as error:
         raise InvalidDataError("the image is too large", _of(name, str(error))) from None
     except UnidentifiedImageError:
@@ -155,6 +154,13 @@ def _open(data: bytes, max_pixels: int, name: str) -> tuple[PillowImage.Image, I
             _of(name, f"{width} x {height} = {width * height:,} pixels, the limit is {max_pixels:,}"),
             "make it smaller, or raise max_pixels",
         )
+    try:
+        # Asked for its EXIF data, Pillow decodes a whole PNG to look behind the pixels: only where there is some.
+        late = image.format == "PNG" and "exif" not in image.info and b"eXIf" not in data
+        exif = Image.Image.getexif(image) if late else image.getexif()
+        orientation = exif.get(_ORIENTATION_TAG, 1)
+    except _PILLOW_ERRORS as error:
+        raise InvalidDataError("the image is damaged", _of(name, str(error))) from None
     if not (isinstance(orientation, int) and 1 <= orientation <= 8):
         orientation = 1
     return image, ImageHeader(width, height, str(image.format), image.mode, orientation)
