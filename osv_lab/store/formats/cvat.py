@@ -171,7 +171,8 @@ def _shapes(
         if element.tag == "attribute":
             continue
         label, what = shape_label(element, size, file.skeletons)
-        if label is not None:
+        # Members of a group are parts of one outline, which may well repeat.
+        if label is not None and "group_id" not in label.attributes:
             content = repr(label) + repr(sorted(element.attrib.items()))
             if content in seen:
                 label, what = None, f"the same {element.tag} twice"

@@ -73,10 +73,11 @@ def read_videos(tree: Tree) -> tuple[Source, Iterator[Record]]:
 
 
 def sniff_classes(tree: Tree) -> str | None:
-    """``root/<split>/<class>/x.jpg`` or at least two ``root/<class>/x.jpg``, with no image anywhere else."""
+    """``root/<split>/<class>/x.jpg`` or at least two ``root/<class>``, with no image anywhere else."""
     if tree.file:
         return None
     classes: set[str] = set()
+    with_splits = True
     for folder, names in tree.folders.items():
         if not any(suffix_of(name) in IMAGE_SUFFIXES for name in names):
             continue
@@ -84,14 +85,15 @@ def sniff_classes(tree: Tree) -> str | None:
         if label is None:
             return None
         classes.add(label)
-    return f"{len(classes)} class folders" if len(classes) >= 2 else None
+        with_splits = with_splits and os.path.dirname(folder) != tree.root
+    return f"{len(classes)} class folders" if len(classes) >= (1 if with_splits else 2) else None
 
 
 def _class_of(folder: str, root: str) -> str | None:
     """The class an image in ``folder`` has by its position, ``None`` where the position is none of a class."""
     relative = os.path.relpath(folder, root)
     parts = [] if relative == "." else relative.split(os.sep)
-    if len(parts) == 2 and split_named(parts[0]):
+    if len(parts) == 2 and split_named(parts[0]) and parts[1].lower() not in _PLAIN_NAMES:
         return parts[1]
     if len(parts) == 1 and split_named(parts[0]) is None and parts[0].lower() not in _PLAIN_NAMES:
         return parts[0]

@@ -277,10 +277,17 @@ def box_of(label: Label) -> XYWH | None:
         if isinstance(label, OrientedBox):
             return bounds(label.corners)
         if isinstance(label, Keypoints):
-            return label.xywh or bounds(label.points)
+            return label.xywh or _around(bounds(label.points))
     except ValueError:
         return None
     return None
+
+
+def _around(box: XYWH, least: float = 0.01) -> XYWH:
+    """A box with at least ``least`` on each side, inside the image: points on a line still need a box."""
+    x, y, w, h = box
+    wide, high = max(w, least), max(h, least)
+    return min(max(x - (wide - w) / 2, 0.0), 1 - wide), min(max(y - (high - h) / 2, 0.0), 1 - high), wide, high
 
 
 LESSER: Mapping[Kind, str] = {

@@ -24,6 +24,7 @@ from osv_lab.store.formats.files import (
     decoded,
     read_bytes,
     shown,
+    split_named,
     split_of_folder,
     stem_of,
     suffix_of,
@@ -283,7 +284,12 @@ def _add_entry(layout: _Layout, entry: str, split: str, root: str, path: str) ->
             )
         )
     elif os.path.isdir(found):
-        layout.folders.append((found, split))
+        # A folder that stands in for a split that is absent (train: images/val) is what its name says.
+        known = dict(layout.folders).get(found)
+        if known is None or split_named(os.path.basename(found)) not in (known, split):
+            layout.folders.append((found, split))
+        elif split == split_named(os.path.basename(found)):
+            layout.folders[layout.folders.index((found, known))] = found, split
     elif os.path.isfile(found) and suffix_of(found) == ".txt":
         _add_list(layout, found, split, root)
     else:
