@@ -363,7 +363,7 @@ def _pair_iou(first: np.ndarray, second: np.ndarray, crowd: np.ndarray) -> np.nd
     own = np.prod(first[:, 2:] - first[:, :2], axis=1)
     other = np.prod(second[:, 2:] - second[:, :2], axis=1)
     union = np.where(crowd, own, own + other - intersection)
-    return np.divide(intersection, union, out=np.zeros(len(union)), where=union > 0)
+    return np.asarray(np.divide(intersection, union, out=np.zeros(len(union)), where=union > 0))
 
 
 def _curve(matches: _Matches) -> tuple[np.ndarray, np.ndarray]:

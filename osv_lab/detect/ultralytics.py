@@ -223,6 +223,8 @@ def load_network(path: str | Path) -> tuple[Any, int]:
         raise InvalidDataError(
             "the checkpoint holds no Ultralytics model", str(path), "use weights saved by Ultralytics"
         )
+    if not hasattr(model, "task"):
+        model.task = _guess_task(model)
     arguments = checkpoint.get("train_args")
     trained_at = arguments.get("imgsz", 640) if isinstance(arguments, dict) else 640
     return model.float(), int(trained_at) if isinstance(trained_at, int) else 640
@@ -299,6 +301,13 @@ def _build(path: Path) -> Any:
         raise InvalidDataError("not an architecture of Ultralytics", f"{path}: {error}") from None
 
 
+def _guess_task(model: Any) -> str:
+    from ultralytics.nn.tasks import guess_model_task
+
+    with quiet():
+        return str(guess_model_task(model))
+
+
 def _device(torch: Any, providers: Sequence[str] | None) -> Any:
     wanted = [name.lower() for name in providers] if providers is not None else ["cuda", "cpu"]
     on_gpu = any("cuda" in name or "tensorrt" in name for name in wanted)
@@ -309,11 +318,7 @@ def _metadata_of(model: Any) -> Metadata:
     head = model.model[-1]
     names = model.names if isinstance(model.names, dict) else dict(enumerate(model.names))
     shape = getattr(head, "kpt_shape", None)
-    task = getattr(model, "task", None)
-    if task is None:
-        from ultralytics.nn.tasks import guess_model_task
-
-        task = guess_model_task(model)
+    task = getattr(model, "task", None) or _guess_task(model)
     if task not in contract.TASKS:
         raise UnavailableError("no engine runs this kind of model", f"task '{task}'")
     strides: Any = getattr(model, "stride", None)

@@ -1,0 +1,386 @@
+"""Whether two detectors answer alike: box by box, and in mean average precision where the truth is known.
+
+Boxes are paired within each image and class, the reference's most confident first, each with the free box of the other
+that overlaps it most, at an IoU of at least 0.5. A box of the reference with a confidence of at least ``confidence``
+that finds no partner is *missing*; a box of the candidate is *extra* in the same way. So that a score that falls just
+under the line on one side does not count, partners may be less confident than the line by the score tolerance.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from osv_lab.core.errors import UsageError
+from osv_lab.core.progress import Progress, silent
+from osv_lab.core.report import Report
+from osv_lab.detect.detector import CONFIDENCE, IOU, Detector
+from osv_lab.detect.metrics import average_precision
+
+if TYPE_CHECKING:
+    import supervision as sv
+
+_PAIR_IOU = 0.5
+_FLOOR = 0.001  # Mean average precision needs the unsure predictions too.
+_TOP = 10
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far a candidate may be from its reference.
+
+    Attributes:
+        matched: Least fraction of boxes, of both detectors together, that have a partner.
+        mean_corner_px: Largest mean distance of paired boxes' coordinates, in image pixels.
+        score: Largest mean difference of paired boxes' confidences.
+        mean_mask_iou: Least mean IoU of paired boxes' masks, for segmentation.
+        map50_95: Largest difference of mAP50-95, where the truth is known.
+    """
+
+    matched: float = 0.99
+    mean_corner_px: float = 0.5
+    score: float = 0.01
+    mean_mask_iou: float = 0.95
+    map50_95: float = 0.005
+
+
+@dataclass(frozen=True)
+class ParityReport(Report):
+    """How alike two detectors answer. Numbers over paired boxes are NaN when there are no pairs.
+
+    Attributes:
+        reference: The original.
+        candidate: What is to take its place.
+        reference_digest: SHA-256 of the original's file, ``""`` where unknown.
+        candidate_digest: SHA-256 of the other's file.
+        images: How many images both saw.
+        confidence: The line above which a box must have a partner; 0 when the reference found nothing above the one
+            asked for, and each image's ten most confident boxes were compared instead.
+        reference_boxes: Boxes of the reference above the line.
+        candidate_boxes: Boxes of the candidate above the line.
+        matched: Fraction of those of both that have a partner.
+        missing: Boxes of the reference without one.
+        extra: Boxes of the candidate without one.
+        mean_corner_px: Mean distance of paired coordinates (corners, and keypoints of a pose model), in image pixels.
+        max_corner_px: The largest.
+        mean_score_difference: Mean difference of paired confidences.
+        max_score_difference: The largest.
+        mean_mask_iou: Mean IoU of paired masks; NaN without masks.
+        reference_map50_95: The reference's mAP50-95; NaN without targets.
+        candidate_map50_95: The candidate's.
+        reference_map50: The reference's mAP50.
+        candidate_map50: The candidate's.
+        tolerance: What was allowed.
+        reasons: Why it did not pass, one clause each; empty when it passed.
+    """
+
+    reference: str
+    candidate: str
+    reference_digest: str
+    candidate_digest: str
+    images: int
+    confidence: float
+    reference_boxes: int
+    candidate_boxes: int
+    matched: float
+    missing: int
+    extra: int
+    mean_corner_px: float
+    max_corner_px: float
+    mean_score_difference: float
+    max_score_difference: float
+    mean_mask_iou: float
+    reference_map50_95: float
+    candidate_map50_95: float
+    reference_map50: float
+    candidate_map50: float
+    tolerance: Tolerance = field(default_factory=Tolerance)
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether the candidate may take the reference's place."""
+        return not self.reasons
+
+    @property
+    def map50_95_difference(self) -> float:
+        """Candidate's mAP50-95 minus the reference's; NaN without targets."""
+        return self.candidate_map50_95 - self.reference_map50_95
+
+    def rows(self) -> Sequence[Mapping[str, Any]]:
+        """One row per measure: what was found and what was allowed."""
+        allowed = self.tolerance
+        measures: list[tuple[str, Any, Any]] = [
+            ("images", self.images, None),
+            ("boxes of the reference", self.reference_boxes, None),
+            ("boxes of the candidate", self.candidate_boxes, None),
+            ("matched fraction", self.matched, allowed.matched),
+            ("missing", self.missing, None),
+            ("extra", self.extra, None),
+            ("mean corner difference (px)", self.mean_corner_px, allowed.mean_corner_px),
+            ("max corner difference (px)", self.max_corner_px, None),
+            ("mean score difference", self.mean_score_difference, allowed.score),
+            ("max score difference", self.max_score_difference, None),
+        ]
+        if not math.isnan(self.mean_mask_iou):
+            measures.append(("mean mask IoU", self.mean_mask_iou, allowed.mean_mask_iou))
+        if not math.isnan(self.reference_map50_95):
+            measures += [
+                ("mAP50-95 of the reference", self.reference_map50_95, None),
+                ("mAP50-95 of the candidate", self.candidate_map50_95, None),
+                ("mAP50-95 difference", self.map50_95_difference, allowed.map50_95),
+            ]
+        return [{"measure": name, "found": found, "allowed": limit} for name, found, limit in measures]
+
+    def summary(self) -> str:
+        """Passed or why not, and the numbers."""
+        verdict = "parity passed" if self.passed else f"parity FAILED ({'; '.join(self.reasons)})"
+        text = f"{verdict}: {self.matched:.2%} of boxes matched on {self.images} images"
+        if not math.isnan(self.mean_corner_px):
+            text += f", corners {self.mean_corner_px:.3g} px apart, scores {self.max_score_difference:.2g} at most"
+        if not math.isnan(self.reference_map50_95):
+            text += f", mAP50-95 {self.reference_map50_95:.4f} and {self.candidate_map50_95:.4f}"
+        return text
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report's fields as plain values, and ``passed``."""
+        return {**super().to_dict(), "passed": self.passed}
+
+
+@dataclass(slots=True)
+class _Tally:
+    reference: int = 0
+    candidate: int = 0
+    missing: int = 0
+    extra: int = 0
+    corners: list[np.ndarray] = field(default_factory=list)
+    scores: list[np.ndarray] = field(default_factory=list)
+    mask_iou: list[np.ndarray] = field(default_factory=list)
+
+
+def compare_outputs(
+    reference: Detector,
+    candidate: Detector,
+    images: Iterable[np.ndarray],
+    targets: Iterable[sv.Detections] | None = None,
+    *,
+    tolerance: Tolerance | None = None,
+    confidence: float = CONFIDENCE,
+    iou: float = IOU,
+    batch_size: int = 8,
+    progress: Progress = silent,
+) -> ParityReport:
+    """Compare two detectors on images.
+
+    For a fair comparison both must see inputs of one size: load the reference with
+    ``load_detector(original, imgsz=candidate.input_size)``.
+
+    Args:
+        reference: The original.
+        candidate: What is to take its place.
+        images: BGR uint8 arrays; taken as they come, a batch at a time.
+        targets: The truth for each image, with ids of the reference's classes; mAP is compared when given.
+        tolerance: What is allowed; :class:`Tolerance`'s defaults when ``None``.
+        confidence: The line above which a box must have a partner, 0 to 1.
+        iou: Overlap of duplicates, for both detectors.
+        batch_size: Images per run.
+        progress: Told of every batch.
+
+    Returns:
+        The report. It fails when there was nothing to compare.
+
+    Raises:
+        UsageError: another number of targets than of images.
+
+    Example:
+        >>> compare_outputs(load_detector("best.pt"), load_detector("best.onnx"), images).passed  # doctest: +SKIP
+        True
+    """
+    allowed = tolerance or Tolerance()
+    floor = min(_FLOOR, confidence)
+    total = len(images) if isinstance(images, Sequence) else None
+    by_line, by_rank = _Tally(), _Tally()
+    kept: tuple[list[sv.Detections], list[sv.Detections]] = ([], [])
+    done = 0
+    for batch in _batches(images, batch_size):
+        found = reference.predict(batch, confidence=floor, iou=iou)
+        other = candidate.predict(batch, confidence=floor, iou=iou)
+        for ours, theirs in zip(found, other, strict=True):
+            _compare(by_line, ours, theirs, confidence, confidence - allowed.score)
+            _compare(by_rank, ours, theirs, _rank_line(ours), 0.0, _rank_line(theirs))
+            if targets is not None:
+                kept[0].append(_without_masks(ours))
+                kept[1].append(_without_masks(theirs))
+        done += len(batch)
+        progress("compare", done, total)
+    tally, line = (by_line, confidence) if by_line.reference else (by_rank, 0.0)
+
+    nan = float("nan")
+    precision = [(nan, nan), (nan, nan)]
+    if targets is not None:
+        truth = list(targets)
+        if len(truth) != done:
+            raise UsageError("images and targets differ in number", f"{done} images, {len(truth)} targets")
+        reports = [average_precision(one, truth) for one in kept]
+        precision = [(one.map50_95, one.map50) for one in reports]
+
+    boxes = tally.reference + tally.candidate
+    corners, scores, masks = _joined(tally.corners), _joined(tally.scores), _joined(tally.mask_iou)
+    report = ParityReport(
+        reference=reference.ref,
+        candidate=candidate.ref,
+        reference_digest=str(reference.describe().get("digest") or ""),
+        candidate_digest=str(candidate.describe().get("digest") or ""),
+        images=done,
+        confidence=line,
+        reference_boxes=tally.reference,
+        candidate_boxes=tally.candidate,
+        matched=1 - (tally.missing + tally.extra) / boxes if boxes else nan,
+        missing=tally.missing,
+        extra=tally.extra,
+        mean_corner_px=_mean(corners),
+        max_corner_px=float(corners.max()) if len(corners) else nan,
+        mean_score_difference=_mean(scores),
+        max_score_difference=float(scores.max()) if len(scores) else nan,
+        mean_mask_iou=_mean(masks),
+        reference_map50_95=precision[0][0],
+        candidate_map50_95=precision[1][0],
+        reference_map50=precision[0][1],
+        candidate_map50=precision[1][1],
+        tolerance=allowed,
+    )
+    reasons = _reasons(report, reference, candidate)
+    return ParityReport(
+        **{name: getattr(report, name) for name in report.__dataclass_fields__} | {"reasons": reasons}
+    )
+
+
+def _reasons(report: ParityReport, reference: Detector, candidate: Detector) -> tuple[str, ...]:
+    allowed, reasons = report.tolerance, []
+    if reference.task != candidate.task:
+        reasons.append(f"a {candidate.task} model in place of a {reference.task} model")
+    if reference.class_names != candidate.class_names:
+        reasons.append("the class names differ")
+    if not report.reference_boxes and not report.candidate_boxes:
+        reasons.append(f"nothing was found on {report.images} images, so nothing was compared")
+    if report.matched < allowed.matched:
+        reasons.append(
+            f"{report.matched:.2%} of boxes matched, {allowed.matched:.2%} needed: {report.missing} missing and "
+            f"{report.extra} extra of {report.reference_boxes}"
+        )
+    if report.mean_corner_px > allowed.mean_corner_px:
+        reasons.append(f"corners {report.mean_corner_px:.2f} px apart, {allowed.mean_corner_px} allowed")
+    if report.mean_score_difference > allowed.score:
+        reasons.append(f"scores {report.mean_score_difference:.3f} apart, {allowed.score} allowed")
+    if report.mean_mask_iou < allowed.mean_mask_iou:
+        reasons.append(f"masks' mean IoU {report.mean_mask_iou:.3f}, {allowed.mean_mask_iou} needed")
+    if abs(report.map50_95_difference) > allowed.map50_95:
+        reasons.append(f"mAP50-95 differs by {report.map50_95_difference:+.4f}, {allowed.map50_95} allowed")
+    if reasons and reference.input_size != candidate.input_size:
+        sizes = " and ".join("any size" if size is None else f"{size[0]}x{size[1]}" for size in
+                             (reference.input_size, candidate.input_size))  # fmt: skip
+        reasons.append(f"the inputs differ ({sizes}): load the reference with imgsz={candidate.input_size}")
+    return tuple(reasons)
+
+
+def _compare(
+    tally: _Tally,
+    reference: sv.Detections,
+    candidate: sv.Detections,
+    line: float,
+    slack_line: float,
+    candidate_line: float | None = None,
+) -> None:
+    """Pair one image's boxes and count those above the line that have no partner above the slack line."""
+    wanted = _scores(reference) >= line
+    offered = _scores(candidate) >= (line if candidate_line is None else candidate_line)
+    pairs = _pairs(reference, candidate, slack_line)
+    ours, theirs = pairs[:, 0], pairs[:, 1]
+    tally.reference += int(wanted.sum())
+    tally.candidate += int(offered.sum())
+    tally.missing += int(wanted.sum() - wanted[ours].sum())
+    tally.extra += int(offered.sum() - offered[theirs].sum())
+    # What is measured is pairs of which one must have a partner.
+    measured = wanted[ours] | offered[theirs]
+    ours, theirs = ours[measured], theirs[measured]
+    if not len(ours):
+        return
+    tally.corners.append(np.abs(_points(reference)[ours] - _points(candidate)[theirs]).mean(axis=1))
+    tally.scores.append(np.abs(_scores(reference)[ours] - _scores(candidate)[theirs]))
+    if reference.mask is not None and candidate.mask is not None:
+        first, second = np.asarray(reference.mask[ours]), np.asarray(candidate.mask[theirs])
+        union = (first | second).reshape(len(first), -1).sum(axis=1)
+        both = (first & second).reshape(len(first), -1).sum(axis=1)
+        tally.mask_iou.append(np.where(union > 0, both / np.maximum(union, 1), 1.0))
+
+
+def _pairs(reference: sv.Detections, candidate: sv.Detections, line: float) -> np.ndarray:
+    """Indices ``(n, 2)`` of paired boxes with a confidence of at least ``line``, greedily by the reference's."""
+    ours = np.flatnonzero(_scores(reference) >= line)
+    theirs = np.flatnonzero(_scores(candidate) >= line)
+    if not len(ours) or not len(theirs):
+        return np.zeros((0, 2), int)
+    overlap = _iou(reference.xyxy[ours], candidate.xyxy[theirs])
+    overlap[reference.class_id[ours][:, None] != candidate.class_id[theirs][None]] = 0
+    pairs = []
+    for row in np.argsort(-_scores(reference)[ours], kind="stable"):
+        column = int(overlap[row].argmax())
+        if overlap[row, column] >= _PAIR_IOU:
+            pairs.append((ours[row], theirs[column]))
+            overlap[:, column] = 0
+    return np.array(pairs, dtype=int).reshape(-1, 2)
+
+
+def _iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    both = np.prod(np.maximum(high - low, 0), axis=2)
+    areas = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (first, second)]
+    union = areas[0][:, None] + areas[1][None] - both
+    return np.asarray(np.divide(both, union, out=np.zeros_like(both), where=union > 0))
+
+
+def _points(detections: sv.Detections) -> np.ndarray:
+    """All coordinates of each detection, ``(n, k)``: corners of the (oriented) box, and keypoints."""
+    corners = detections.data.get("xyxyxyxy")
+    columns = [detections.xyxy if corners is None else np.asarray(corners).reshape(len(detections), -1)]
+    if "keypoints" in detections.data:
+        columns.append(np.asarray(detections.data["keypoints"])[..., :2].reshape(len(detections), -1))
+    return np.concatenate(columns, axis=1)
+
+
+def _scores(detections: sv.Detections) -> np.ndarray:
+    return np.asarray(detections.confidence)
+
+
+def _rank_line(detections: sv.Detections) -> float:
+    """The score of the tenth most confident box, or of the last."""
+    scores = np.sort(_scores(detections))[::-1]
+    return float(scores[:_TOP][-1]) if len(scores) else 0.0
+
+
+def _without_masks(detections: sv.Detections) -> sv.Detections:
+    import supervision as sv
+
+    return sv.Detections(detections.xyxy, confidence=detections.confidence, class_id=detections.class_id)
+
+
+def _batches(images: Iterable[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:
+    if size < 1:
+        raise UsageError("batch_size must be at least 1", size)
+    iterator = iter(images)
+    while batch := list(itertools.islice(iterator, size)):
+        yield batch
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else float("nan")
