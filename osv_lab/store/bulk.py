@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import groupby
@@ -21,6 +21,7 @@ from osv_lab.core.errors import InvalidDataError, UnavailableError, UsageError
 from osv_lab.core.settings import SPLITS
 from osv_lab.store.documents import (
     CONTAINER_OF_KIND,
+    MADE_BY,
     Document,
     container_document,
     label_document,
@@ -144,7 +145,11 @@ class Writer:
         return [None if i in failed else str(document["_id"]) for i, document in enumerate(documents)]
 
     def set_labels(
-        self, field_name: str, labels: Mapping[str, Sequence[Label]], container: str | None = None
+        self,
+        field_name: str,
+        labels: Mapping[str, Sequence[Label]],
+        container: str | None = None,
+        made_by: str | None = None,
     ) -> None:
         """Replace a label field of existing samples.
 
@@ -152,6 +157,7 @@ class Writer:
             field_name: The sample field; declared if it is not there.
             labels: Labels per sample id. An empty sequence means "none found", not "unknown".
             container: The field's FiftyOne class; by default chosen by the kinds of the labels.
+            made_by: What made the labels; kept with them, see :func:`made_by`.
         """
         from bson import ObjectId
         from pymongo import UpdateOne
@@ -164,7 +170,7 @@ class Writer:
                 {"_id": ObjectId(sample_id)},
                 {
                     "$set": {
-                        field_name: self._field(self._schema, field_name, container, some),
+                        field_name: self._field(self._schema, field_name, container, some, made_by=made_by),
                         "last_modified_at": now,
                     }
                 },
@@ -175,25 +181,35 @@ class Writer:
             for batch in _batches(operations, BATCH):
                 self._dataset._sample_collection.bulk_write(batch, ordered=False)
 
-    def set_frame_labels(self, field_name: str, sample_id: str, frames: Mapping[int, Sequence[Label]]) -> None:
+    def set_frame_labels(
+        self,
+        field_name: str,
+        sample_id: str,
+        frames: Mapping[int, Sequence[Label]],
+        container: str | None = None,
+        made_by: str | None = None,
+    ) -> None:
         """Replace a label field of frames of a video, creating frames that are not there.
 
         Args:
             field_name: The frame field, without ``frames.``.
             sample_id: The video.
             frames: Labels per frame number from 1.
+            container: The field's FiftyOne class; by default chosen by the kinds of the labels.
+            made_by: What made the labels; kept with them.
         """
         from bson import ObjectId
         from pymongo import UpdateOne
 
         video = ObjectId(sample_id)
         now = datetime.now(UTC)
-        container = self._container(field_name, (one for some in frames.values() for one in some), frames=True)
+        every = (one for some in frames.values() for one in some)
+        container = container or self._container(field_name, every, frames=True)
         self._frame_schema.declare(field_name, container)
         instances = track_instances(frames.values())
         operations = []
         for number, some in frames.items():
-            value = self._field(self._frame_schema, field_name, container, some, instances)
+            value = self._field(self._frame_schema, field_name, container, some, instances, made_by)
             found = {"_sample_id": video, "frame_number": number}
             new = {"created_at": now, "_dataset_id": self._dataset._doc.id}
             operations.append(
@@ -323,6 +339,7 @@ class Writer:
         container: str,
         labels: Sequence[Label],
         instances: Mapping[tuple[str, int], Any] | None = None,
+        made_by: str | None = None,
     ) -> Document | None:
         documents = []
         for label in labels:
@@ -335,7 +352,11 @@ class Writer:
             index = track_index(label) if instances else None
             instance = instances[label.label, index] if instances and index is not None else None
             documents.append(label_document(label, attributes, instance))
-        return container_document(container, documents)
+        value = container_document(container, documents)
+        if made_by is not None and value is not None:
+            schema.declare_made_by(name)
+            value[MADE_BY] = made_by
+        return value
 
     def _container(self, name: str, labels: Iterable[Label], frames: bool = False) -> str:
         """The class of an existing field when there is nothing to choose it by, else the one these labels need."""
@@ -433,6 +454,23 @@ def split_content(dataset: fo.Dataset) -> dict[str, dict[str, int]]:
     return counts
 
 
+def made_by(view: fo.SampleCollection, field_name: str, maker: str) -> set[str]:
+    """Ids of the samples of a view whose label field was made by ``maker``."""
+    found = view._aggregate(
+        detach_frames=True,
+        post_pipeline=[{"$match": {f"{field_name}.{MADE_BY}": maker}}, {"$project": {"_id": 1}}],
+    )
+    return {str(document["_id"]) for document in found}
+
+
+def frames_made_by(dataset: fo.Dataset, sample_id: str, field_name: str, maker: str) -> set[int]:
+    """Numbers of the frames of a video whose label field was made by ``maker``."""
+    from bson import ObjectId
+
+    wanted = {"_sample_id": ObjectId(sample_id), f"{field_name}.{MADE_BY}": maker}
+    return {found["frame_number"] for found in dataset._frame_collection.find(wanted, {"frame_number": 1})}
+
+
 def iter_records(view: fo.SampleCollection, fields: Sequence[str]) -> Iterator[tuple[str, Record]]:
     """Read samples quickly, as plain records.
 
@@ -450,15 +488,17 @@ def iter_records(view: fo.SampleCollection, fields: Sequence[str]) -> Iterator[t
     names = [name for name in fields if not name.startswith("frames.") and view.get_field(name) is not None]
     shown = {"filepath": 1, "tags": 1, "labelled": 1, **{f"metadata.{key}": 1 for key in _SIZE_KEYS}}
     shown.update(dict.fromkeys(names, 1))
+    # What an evaluation wrote on labels is a result, not something the labels say.
+    marks = {f"{key}{end}" for key in view._dataset.list_evaluations() for end in ("", "_iou", "_id")}
     documents = view._aggregate(detach_frames=True, post_pipeline=[{"$project": shown}])
     if not frame_fields:
         for document in documents:
-            yield str(document["_id"]), _record(document, names)
+            yield str(document["_id"]), _record(document, names, marks)
         return
     for batch in _batches(documents, 16):
-        frames = _frames_of(view, [document["_id"] for document in batch], frame_fields)
+        frames = _frames_of(view, [document["_id"] for document in batch], frame_fields, marks)
         for document in batch:
-            record = _record(document, names)
+            record = _record(document, names, marks)
             record.frames = frames.get(document["_id"], {})
             if "labelled" not in document:
                 record.labelled = record.labelled or bool(record.frames)
@@ -468,7 +508,7 @@ def iter_records(view: fo.SampleCollection, fields: Sequence[str]) -> Iterator[t
 _SIZE_KEYS = ("width", "height", "frame_width", "frame_height")
 
 
-def _record(document: Mapping[str, Any], names: Sequence[str]) -> Record:
+def _record(document: Mapping[str, Any], names: Sequence[str], marks: Set[str]) -> Record:
     tags = tuple(document.get("tags") or ())
     metadata = document.get("metadata") or {}
     width = metadata.get("width") or metadata.get("frame_width")
@@ -476,7 +516,7 @@ def _record(document: Mapping[str, Any], names: Sequence[str]) -> Record:
     labelled = document.get("labelled")
     return Record(
         path=Path(document.get("filepath", "")),
-        labels=[label for name in names for label in labels_of_container(document.get(name))],
+        labels=[label for name in names for label in labels_of_container(document.get(name), marks)],
         split=next((tag for tag in tags if tag in SPLITS), None),
         tags=tuple(tag for tag in tags if tag not in SPLITS),
         labelled=any(document.get(name) is not None for name in names) if labelled is None else labelled,
@@ -485,7 +525,7 @@ def _record(document: Mapping[str, Any], names: Sequence[str]) -> Record:
 
 
 def _frames_of(
-    view: fo.SampleCollection, videos: Sequence[Any], fields: Sequence[str]
+    view: fo.SampleCollection, videos: Sequence[Any], fields: Sequence[str], marks: Set[str]
 ) -> dict[Any, dict[int, list[Label]]]:
     shown = {"_sample_id": 1, "frame_number": 1, **dict.fromkeys(fields, 1)}
     if any(stage._needs_frames(view) for stage in view._stages):
@@ -501,7 +541,7 @@ def _frames_of(
     for video, group in groupby(documents, key=lambda document: document["_sample_id"]):
         numbers = frames.setdefault(video, {})
         for document in group:
-            labels = [label for name in fields for label in labels_of_container(document.get(name))]
+            labels = [label for name in fields for label in labels_of_container(document.get(name), marks)]
             numbers.setdefault(document["frame_number"], []).extend(labels)
     return frames
 
@@ -520,6 +560,12 @@ def _duplicates(error: Any) -> set[int]:
     return {problem["index"] for problem in problems}
 
 
+_NOT_STORABLE = "a sample cannot be stored"
+_SMALLER = "split its labels over several samples"
+_TOO_LARGE = 10334
+"""The server's code for a document over MongoDB's 16 MiB."""
+
+
 @contextlib.contextmanager
 def _writing() -> Iterator[None]:
     from bson.errors import BSONError
@@ -533,14 +579,13 @@ def _writing() -> Iterator[None]:
         raise UnavailableError(
             "the database refused to write", reason, "check its disk with `osv doctor`"
         ) from error
-    except (DocumentTooLarge, BSONError) as error:
-        raise InvalidDataError(
-            "a sample cannot be stored", error, "split its labels over several samples"
-        ) from error
+    except (DocumentTooLarge, BSONError, UnicodeError, OverflowError) as error:
+        raise InvalidDataError(_NOT_STORABLE, str(error)[:200], _SMALLER) from error
     except PyMongoError as error:
-        raise UnavailableError(
-            "the database did not take the write", error, "check it with `osv doctor`, then run the same again"
-        ) from error
+        if getattr(error, "code", None) == _TOO_LARGE:
+            raise InvalidDataError(_NOT_STORABLE, str(error).partition(" First")[0], _SMALLER) from error
+        fix = "check it with `osv doctor`, then run the same again"
+        raise UnavailableError("the database did not take the write", error, fix) from error
 
 
 def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from pathlib import Path
 from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 from osv_lab.core.errors import UnavailableError, require_extra
 from osv_lab.core.privacy import silence
@@ -41,14 +42,12 @@ def connect() -> ModuleType:
     """
     global _ready_for
     silence()
-    fo = _import_fiftyone()
-    if _ready_for == os.getpid():
-        return cast(ModuleType, fo)
-    with _lock:
-        if _ready_for != os.getpid():
-            _connect(fo)
-            _ready_for = os.getpid()
-    return cast(ModuleType, fo)
+    if _ready_for != os.getpid():
+        with _lock:
+            if _ready_for != os.getpid():
+                _connect(_import_fiftyone())
+                _ready_for = os.getpid()
+    return sys.modules["fiftyone"]
 
 
 def _import_fiftyone() -> ModuleType:

@@ -10,7 +10,7 @@ repeated for each of its points, which is what FiftyOne averages when it needs o
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any, TypeAlias
 
 from osv_lab.store.records import Box, ImageClass, Keypoints, Kind, Label, OrientedBox, Polygon
@@ -34,10 +34,13 @@ CONTAINER_OF_KIND: Mapping[Kind, str] = {
     "class": "Classification",
 }
 
+MADE_BY = "made_by"
+"""Where a label field names what made its labels, so that a detector's work can be recognised and continued."""
+
 # What a label document holds besides its attributes.
 OWN_KEYS = frozenset(
     {"_id", "_cls", "id", "tags", "label", "confidence", "index", "instance", "attributes", "logits", "support"}
-    | {"bounding_box", "mask", "mask_path", "points", "closed", "filled", "visible"}
+    | {"bounding_box", "mask", "mask_path", "points", "closed", "filled", "visible", MADE_BY}
 )
 
 
@@ -103,12 +106,17 @@ def label_documents(container: Mapping[str, Any] | None) -> Sequence[Document]:
     return container.get(key) or () if key else (dict(container),)
 
 
-def labels_of_container(container: Mapping[str, Any] | None) -> list[Label]:
-    """The labels of a label field; kinds that a record cannot hold (``Heatmap``, ...) are left out."""
+def labels_of_container(container: Mapping[str, Any] | None, ignored: Set[str] = frozenset()) -> list[Label]:
+    """The labels of a label field, without the attributes to be ``ignored``.
+
+    Kinds that a record cannot hold (``Heatmap``, ...) are left out.
+    """
     labels = []
     for document in label_documents(container):
         reader = _READERS.get(document.get("_cls", ""))
         if reader is not None:
+            if ignored:
+                document = {key: value for key, value in document.items() if key not in ignored}
             labels.append(reader(document))
     return labels
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from osv_lab.core.digests import value_digest
 from osv_lab.core.errors import UsageError
 from osv_lab.core.settings import load_settings
-from osv_lab.store.documents import CONTAINERS, OWN_KEYS
+from osv_lab.store.documents import CONTAINERS, MADE_BY, OWN_KEYS
 
 if TYPE_CHECKING:
     import fiftyone as fo
@@ -47,6 +47,7 @@ class LabelSchema:
         self._prefix = "frames." if frames else ""
         self._containers: dict[str, str] = {}
         self._attributes: dict[str, dict[str, type]] = {}
+        self._made_by: set[str] = set()
 
     def declare(self, field: str, container: str) -> None:
         """Make sure that a label field exists.
@@ -107,6 +108,14 @@ class LabelSchema:
                     return self.fit(field, attributes)
             fitted[name] = value
         return fitted
+
+    def declare_made_by(self, field: str) -> None:
+        """Make sure that the label field can say what made it."""
+        if field not in self._made_by:
+            import fiftyone as fo
+
+            self._add(f"{field}.{MADE_BY}", fo.StringField)
+            self._made_by.add(field)
 
     def declare_list(self, field: str, name: str, item: type) -> None:
         """Make sure that an attribute which is a list of numbers exists (a keypoint's visibility flags)."""

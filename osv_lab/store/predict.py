@@ -1,0 +1,352 @@
+"""Run a detector over a view: decode ahead, infer in batches, write in bulk as it goes.
+
+What made a sample's predictions is stored with them. So a killed run continues where it stopped, and a second run with
+the same detector and settings does nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import time
+import uuid
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from osv_lab.core.digests import value_digest
+from osv_lab.core.errors import InterruptedJobError, OsvError, UnavailableError, UsageError
+from osv_lab.core.progress import Progress, silent
+from osv_lab.core.report import Report, plain
+from osv_lab.store import bulk
+from osv_lab.store.bulk import Writer
+from osv_lab.store.database import connect
+from osv_lab.store.ingest_items import shown
+from osv_lab.store.predicted import CONTAINERS, labels_of
+from osv_lab.store.records import Label, Problem
+
+if TYPE_CHECKING:
+    import fiftyone as fo
+    import supervision as sv
+
+    from osv_lab.detect.detector import Detector
+
+CONFIDENCE = 0.001
+"""Low, as in Ultralytics' validator: average precision needs the whole curve, and the App has a confidence slider."""
+
+IOU = 0.7
+MAX_DETECTIONS = 300
+WRITE_EVERY = 256
+"""Images, or frames, written at a time: what a killed run has computed in vain at most."""
+
+
+@dataclass(frozen=True)
+class PredictReport(Report):
+    """The result of :func:`predict`.
+
+    Attributes:
+        dataset: The dataset's name.
+        field: The field written; for videos that of the frames.
+        detector: What the detector says about itself.
+        made_by: The key stored with the predictions, the same for the same detector and settings.
+        settings: Thresholds used.
+        predicted: Images, or frames, that were predicted now.
+        kept: Images, or frames, that had these predictions already.
+        classes: Detections written now, by class name, most frequent first.
+        problems: One entry per image that could not be predicted.
+        seconds: Wall time.
+    """
+
+    dataset: str
+    field: str
+    detector: Mapping[str, Any]
+    made_by: str
+    settings: Mapping[str, Any]
+    predicted: int
+    kept: int
+    classes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def detections(self) -> int:
+        """Detections written now."""
+        return sum(self.classes.values())
+
+    def rows(self) -> Sequence[Mapping[str, Any]]:
+        """One row per class, then one per image that failed."""
+        found = [{"what": name, "detections": count, "why": ""} for name, count in self.classes.items()]
+        failed = [{"what": one.file, "detections": None, "why": one.what} for one in self.problems]
+        return [*found, *failed]
+
+    def summary(self) -> str:
+        """The counts in one line."""
+        rate = f", {self.predicted / self.seconds:.1f} per second" if self.seconds and self.predicted else ""
+        kept = f", {self.kept:,} had theirs already" if self.kept else ""
+        failed = f", {len(self.problems):,} failed" if self.problems else ""
+        return (
+            f"{self.predicted:,} images predicted into '{self.field}' of '{self.dataset}' ({self.detections:,} "
+            f"detections{rate}){kept}{failed}"
+        )
+
+
+def predict(
+    view: fo.SampleCollection,
+    detector: Detector,
+    field: str = "predictions",
+    *,
+    confidence: float = CONFIDENCE,
+    iou: float = IOU,
+    max_detections: int = MAX_DETECTIONS,
+    classes: Sequence[str | int] | None = None,
+    batch_size: int = 8,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> PredictReport:
+    """Write a detector's predictions on a view of images, or on every frame of a view of videos.
+
+    Args:
+        view: A dataset or view.
+        detector: Anything of the :class:`osv_lab.detect.detector.Detector` protocol.
+        field: The field to write, made if it is not there; for videos without ``frames.``. It holds ``Detections``,
+            for pose ``Keypoints``, for oriented boxes ``Polylines``, for classes a ``Classification``.
+        confidence: Detections at or above it are kept, 0 to 1.
+        iou: Overlap above which the less confident of two boxes of a class is dropped, 0 to 1.
+        max_detections: The most detections per image.
+        classes: Class names or ids to keep; all by default.
+        batch_size: Images per call of the detector.
+        overwrite: Predict also where this detector with these settings has done so already.
+        progress: Told about images, or frames.
+
+    Returns:
+        The report. An image that cannot be read is named in it; the others are predicted.
+
+    Raises:
+        UsageError: a field or argument that cannot be used.
+        UnavailableError: the database cannot be used, or the detector fails on everything.
+        InterruptedJobError: the user stopped it. Running it again continues.
+
+    Example:
+        >>> report = predict(dataset.match_tags("val"), detector)      # doctest: +SKIP
+        >>> print(report.summary())                                    # doctest: +SKIP
+        73 images predicted into 'predictions' of 'blood' (9,120 detections, 41.0 per second)
+    """
+    connect()
+    if batch_size < 1:
+        raise UsageError("batch_size must be at least 1", batch_size)
+    settings = {"confidence": confidence, "iou": iou, "max_detections": max_detections, "classes": plain(classes)}
+    run = _Run(view, detector, field.removeprefix("frames."), settings, classes, batch_size, progress)
+    try:
+        if view.media_type == "video":
+            run.videos(overwrite)
+        else:
+            run.images(overwrite)
+    except KeyboardInterrupt:
+        done = f"{run.predicted:,} images were done"
+        raise InterruptedJobError("predict was stopped", done, "run the same again: it continues") from None
+    return run.finish()
+
+
+class _Image(NamedTuple):
+    """One image to predict: where it belongs, what to call it, and its pixels or why there are none."""
+
+    sample_id: str
+    frame: int
+    name: str
+    pixels: np.ndarray | OsvError
+
+
+class _Run:
+    """One prediction under way."""
+
+    def __init__(
+        self,
+        view: fo.SampleCollection,
+        detector: Detector,
+        field: str,
+        settings: Mapping[str, Any],
+        classes: Sequence[str | int] | None,
+        batch_size: int,
+        progress: Progress,
+    ) -> None:
+        if detector.task not in CONTAINERS:
+            raise UsageError(
+                "the detector's task is unknown", repr(detector.task), f"known are {', '.join(CONTAINERS)}"
+            )
+        self.predicted = 0
+        self._view = view
+        self._dataset = view._dataset
+        self._detector = detector
+        self._field = field
+        self._settings = settings
+        self._options = {key: settings[key] for key in ("confidence", "iou", "max_detections")}
+        self._options["classes"] = classes
+        self._batch_size = batch_size
+        self._progress = progress
+        self._about = plain(detector.describe())
+        # Without a digest two detectors cannot be told apart, and what one did must not pass for the other's.
+        unique = "" if self._about.get("digest") else uuid.uuid4().hex
+        self._made_by = value_digest([self._about, plain(settings), unique])[:16]
+        self._writer = Writer(self._dataset)
+        self._classes: Counter[str] = Counter()
+        self._problems: list[Problem] = []
+        self._kept = 0
+        self._start = time.perf_counter()
+
+    def images(self, overwrite: bool) -> None:
+        """Predict a view of images."""
+        done = set() if overwrite else bulk.made_by(self._view, self._field, self._made_by)
+        self._kept = len(done)
+        total = len(self._view) - len(done)
+        todo = ((id, record.path) for id, record in bulk.iter_records(self._view, ()) if id not in done)
+
+        def write(batch: dict[tuple[str, int], list[Label]]) -> None:
+            labels = {sample_id: some for (sample_id, _), some in batch.items()}
+            self._writer.set_labels(self._field, labels, CONTAINERS[self._detector.task], self._made_by)
+
+        self._predict(_decoded(todo, self._batch_size * 4), write, total)
+
+    def videos(self, overwrite: bool) -> None:
+        """Predict every frame of a view of videos."""
+        for sample_id, record in list(bulk.iter_records(self._view, ())):
+            done = (
+                set() if overwrite else bulk.frames_made_by(self._dataset, sample_id, self._field, self._made_by)
+            )
+            self._kept += len(done)
+
+            def write(batch: dict[tuple[str, int], list[Label]], sample_id: str = sample_id) -> None:
+                frames = {number: some for (_, number), some in batch.items()}
+                container = CONTAINERS[self._detector.task]
+                self._writer.set_frame_labels(self._field, sample_id, frames, container, self._made_by)
+
+            self._predict(_frames(sample_id, str(record.path), done), write, None)
+
+    def finish(self) -> PredictReport:
+        """Note in the dataset what made the predictions, and report."""
+        name = f"frames.{self._field}" if self._view.media_type == "video" else self._field
+        made = dict(self._dataset.info.get("predictions", {}))
+        made[name] = {**made.get(name, {}), self._made_by: {"detector": self._about, **self._settings}}
+        self._dataset.info["predictions"] = made
+        self._dataset.save()
+        self._writer.finish()
+        return PredictReport(
+            dataset=self._dataset.name,
+            field=name,
+            detector=self._about,
+            made_by=self._made_by,
+            settings=self._settings,
+            predicted=self.predicted,
+            kept=self._kept,
+            classes=dict(self._classes.most_common()),
+            problems=tuple(self._problems),
+            seconds=time.perf_counter() - self._start,
+        )
+
+    def _predict(
+        self,
+        images: Iterator[_Image],
+        write: Callable[[dict[tuple[str, int], list[Label]]], None],
+        total: int | None,
+    ) -> None:
+        """Infer batch by batch; a thread of its own writes what is ready meanwhile."""
+        ready: dict[tuple[str, int], list[Label]] = {}
+        writing: Future[None] | None = None
+        with ThreadPoolExecutor(1, "osv-write") as pool:
+            while batch := list(itertools.islice(images, self._batch_size)):
+                readable = [image for image in batch if not isinstance(image.pixels, OsvError)]
+                for image in batch:
+                    if isinstance(image.pixels, OsvError):
+                        self._fail(image, str(image.pixels))
+                for image, detections in self._infer(readable):
+                    height, width = image.pixels.shape[:2]  # type: ignore[union-attr]
+                    labels = labels_of(detections, width, height, self._detector.task)
+                    ready[image.sample_id, image.frame] = labels
+                    self._classes.update(label.label for label in labels)
+                    self.predicted += 1
+                if len(ready) >= WRITE_EVERY:
+                    if writing is not None:
+                        writing.result()
+                    writing = pool.submit(write, ready)
+                    ready = {}
+                self._progress("predict", self.predicted + len(self._problems), total)
+            if writing is not None:
+                writing.result()
+        if ready:
+            write(ready)
+
+    def _infer(self, images: list[_Image]) -> Iterable[tuple[_Image, sv.Detections]]:
+        if not images:
+            return []
+        try:
+            return list(zip(images, self._call(images), strict=True))
+        except (RuntimeError, ValueError, MemoryError, OsvError) as error:
+            if len(images) == 1:
+                if not self.predicted and len(self._problems) >= 2 * self._batch_size:
+                    raise UnavailableError(
+                        "the detector fails on every image", error, "try it on one image"
+                    ) from error
+                self._fail(images[0], f"the detector failed: {error}")
+                return []
+        # One image that a detector cannot take must not cost its batch.
+        return [found for image in images for found in self._infer([image])]
+
+    def _call(self, images: list[_Image]) -> list[sv.Detections]:
+        return self._detector.predict([image.pixels for image in images], **self._options)  # type: ignore[misc]
+
+    def _fail(self, image: _Image, why: str) -> None:
+        name = f"{image.name} frame {image.frame}" if image.frame else image.name
+        self._problems.append(Problem(name, why, "", "file skipped"))
+
+
+def _decoded(todo: Iterable[tuple[str, Any]], ahead: int) -> Iterator[_Image]:
+    """Images in order, decoded by threads up to ``ahead`` of who takes them."""
+    from osv_lab.detect.images import read_image
+
+    def read(sample_id: str, path: Any) -> _Image:
+        try:
+            return _Image(sample_id, 0, shown(path), read_image(path))
+        except OsvError as error:
+            return _Image(sample_id, 0, shown(path), error)
+
+    waiting: deque[Future[_Image]] = deque()
+    pool = ThreadPoolExecutor(2, "osv-decode")
+    try:
+        for sample_id, path in todo:
+            waiting.append(pool.submit(read, sample_id, path))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _frames(sample_id: str, path: str, done: set[int]) -> Iterator[_Image]:
+    """The frames of a video that are not ``done``; reading goes on in a thread, one frame ahead."""
+    import cv2
+
+    from osv_lab.core.errors import InvalidDataError
+
+    capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG)
+    pool = ThreadPoolExecutor(1, "osv-decode")
+    try:
+        if not capture.isOpened():
+            yield _Image(sample_id, 0, shown(path), InvalidDataError("the video cannot be opened", shown(path)))
+            return
+        number = 0
+        coming = pool.submit(capture.read)
+        while True:
+            more, pixels = coming.result()
+            if not more:
+                return
+            number += 1
+            coming = pool.submit(capture.read)
+            if number not in done:
+                yield _Image(sample_id, number, shown(path), pixels)
+    finally:
+        pool.shutdown(wait=True)
+        capture.release()
