@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -30,7 +29,6 @@ _KINDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 _OWN_FIELDS: Mapping[str, str] = MappingProxyType({"pose": FIELDS["keypoints"], "obb": FIELDS["oriented_box"]})
-_IMAGE_SUFFIXES = frozenset({".bmp", ".dng", ".heic", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"})
 
 
 def label_field(view: Any, task: Task, field: str) -> str:
@@ -127,7 +125,7 @@ def class_names(view: Any, field: str) -> list[str]:
 def write_data(
     view: Any, folder: Path, field: str, classes: Sequence[str], task: Task, seed: int, progress: Progress
 ) -> list[str]:
-    """Write the samples as a YOLO data set, whole or not at all, with ``data.yaml`` beside the folder.
+    """Write the samples as a YOLO data set, with a ``data.yaml`` for this run beside its folder.
 
     Args:
         view: What to write; splits are sample tags, and samples without one count as ``train``.
@@ -146,13 +144,12 @@ def write_data(
     """
     from osv_lab.store.export import export
 
-    draft = folder.with_name(f"{folder.name}.draft")
-    for left_over in (draft, folder):
-        shutil.rmtree(left_over, ignore_errors=True)
-    export(view, draft, format="yolo", fields=[field], classes=list(classes), progress=progress, link=True)
-    draft.rename(folder)
+    written = export(view, folder, f"yolo-{task}", [field], classes, overwrite=True, progress=progress)
     train, val = (_images(folder, split) for split in ("train", "val"))
     notes = []
+    if written.problems:
+        first = written.problems[0]
+        notes.append(f"{len(written.problems)} labels or images left out, the first: {first.file}: {first.what}")
     if not val:
         train, val = _validation_of(train, seed)
         notes.append(
@@ -164,11 +161,7 @@ def write_data(
 
 
 def _images(folder: Path, split: str) -> list[Path]:
-    """Images of a split in the two layouts of YOLO data sets."""
-    for place in (folder / "images" / split, folder / split / "images"):
-        if place.is_dir():
-            return sorted(file for file in place.rglob("*") if file.suffix.lower() in _IMAGE_SUFFIXES)
-    return []
+    return sorted(file for file in (folder / "images" / split).glob("*") if file.is_file())
 
 
 def _validation_of(train: list[Path], seed: int) -> tuple[list[Path], list[Path]]:
@@ -193,7 +186,6 @@ def _write_yaml(folder: Path, classes: Sequence[str], train: list[Path], val: li
         "names": dict(enumerate(classes)),
     }
     if task == "pose":
-        written = next(iter(folder.glob("*.yaml")), None)
-        stated = yaml.safe_load(written.read_text("utf-8")) if written else {}
+        stated = yaml.safe_load((folder / "data.yaml").read_text("utf-8"))
         content |= {key: stated[key] for key in ("kpt_shape", "flip_idx", "kpt_names") if key in stated}
     write_atomic(folder.parent / "data.yaml", yaml.safe_dump(content, allow_unicode=True, sort_keys=False))

@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from osv_lab.core.errors import InvalidDataError, OsvError, UnavailableError, require_extra
+from osv_lab.core.errors import InvalidDataError, NotFoundError, OsvError, UnavailableError, UsageError
 from osv_lab.core.files import atomic_path
-from osv_lab.core.privacy import silence
 from osv_lab.train.run import RunFolder, metric_name
 
 _lock = threading.Lock()
@@ -30,12 +29,9 @@ def quiet(log: Path | None = None) -> Iterator[None]:
     Args:
         log: Where its messages go instead of the terminal.
     """
-    silence()
-    try:
-        import ultralytics.utils
-        from ultralytics.utils.events import events
-    except ImportError as error:
-        raise require_extra("ultralytics", "train") from error
+    _import()
+    import ultralytics.utils
+    from ultralytics.utils.events import events
 
     logger = ultralytics.utils.LOGGER
     handlers, level, propagate, counting = logger.handlers[:], logger.level, logger.propagate, events.enabled
@@ -61,6 +57,18 @@ def quiet(log: Path | None = None) -> Iterator[None]:
             handler.close()
             logger.handlers, logger.propagate, events.enabled = handlers, propagate, counting
             logger.setLevel(level)
+
+
+def _import() -> None:
+    """Import Ultralytics without the lines it prints when it has no settings file yet."""
+    from osv_lab.detect.ultralytics import import_ultralytics
+
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        import_ultralytics()
+    finally:
+        logging.disable(disabled)
 
 
 @contextlib.contextmanager
@@ -165,18 +173,34 @@ def checkpoint(folder: RunFolder) -> tuple[Path, int, int | None] | None:
 
     A damaged ``last.pt`` falls back to the one before it.
     """
-    from ultralytics.nn.tasks import torch_safe_load
+    from osv_lab.detect.ultralytics import load_checkpoint
 
     for path in (folder.last, folder.previous):
-        if not path.is_file():
-            continue
-        try:
-            content, _ = torch_safe_load(str(path), safe_only=True)
+        with contextlib.suppress(InvalidDataError, NotFoundError):
+            content = load_checkpoint(path)
             if content.get("optimizer") is not None and content.get("epoch", -1) >= 0:
                 return path, int(content["epoch"]) + 1, (content.get("stopper") or {}).get("best_epoch")
-        except (RuntimeError, TypeError, EOFError, OSError, AttributeError, ValueError, KeyError):
-            continue
     return None
+
+
+def check_weights(weights: Path, task: str) -> None:
+    """Make sure that a file can be started from, before a run is made for it.
+
+    Raises:
+        InvalidDataError: it is not a checkpoint, is damaged, or would run code of its own.
+        UsageError: it is for another task.
+    """
+    from osv_lab.detect.ultralytics import load_network
+
+    with quiet():
+        network, _ = load_network(weights)
+    found = getattr(network, "task", task)
+    if found != task:
+        raise UsageError(
+            "the weights are for another task",
+            f"{weights.name} is for '{found}', the recipe for '{task}'",
+            f"set task='{found}'",
+        )
 
 
 def make_trainer(

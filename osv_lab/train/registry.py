@@ -120,7 +120,7 @@ def register(
         >>> register("best.onnx", "cells", alias="champion").ref      # doctest: +SKIP
         'models:/cells@champion'
     """
-    path = Path(getattr(artifact, "path", artifact))
+    path = artifact if isinstance(artifact, Path) else Path(str(getattr(artifact, "path", artifact)))
     if not path.is_file():
         raise NotFoundError("no such model file", path)
     checked = _parity(path, parity)

@@ -151,6 +151,8 @@ def _new(
     seen = data.labelled(view, field)
     content = freeze(seen, version, [field]) if version else snapshot(seen, [field])
     model, origin, note = starting_point(recipe.model)
+    if origin != "scratch":
+        engine.check_weights(Path(model), task)
     started = datetime.datetime.now()
     state = new_state(
         name="",
@@ -336,7 +338,7 @@ class _Job:
         known = {
             "task": self.task,
             "class_names": state.classes,
-            "imgsz": self.recipe.imgsz,
+            "imgsz": [self.recipe.imgsz, self.recipe.imgsz],
             "dataset": state.dataset,
             "dataset_version": state.version,
             "dataset_digest": state.digest,

@@ -22,8 +22,17 @@ def starting_point(model: str) -> tuple[str, Origin, str]:
         NotFoundError: a file or reference that does not exist.
         UnavailableError: published weights that were named as a file cannot be fetched; both ways out are given.
     """
+    from osv_lab.detect.reference import fetch_weights, resolve_model
+
     if model.startswith(("models:/", "runs:/")):
-        return str(_registered(model)), "given weights", ""
+        found = resolve_model(model, prefer=(".pt",))
+        if found.suffix != ".pt":
+            raise NotFoundError(
+                "the registered model holds no weights to train from",
+                f"{model} is {found.name}",
+                "start from a .pt file",
+            )
+        return str(found), "given weights", ""
     path = Path(model).expanduser()
     suffix = path.suffix.lower()
     if suffix in {".yaml", ".yml"}:
@@ -37,10 +46,10 @@ def starting_point(model: str) -> tuple[str, Origin, str]:
             return str(path.resolve()), "given weights", ""
         if path.name != str(path) or path.stem.lower() not in architectures():
             raise NotFoundError("no such weights file", repr(model))
-        return _published_or_fail(path.name.lower()), "published weights", ""
+        return str(fetch_weights(path.name.lower())), "published weights", ""
     name = model.lower()
     try:
-        return str(_published(f"{name}.pt")), "published weights", ""
+        return str(fetch_weights(name)), "published weights", ""
     except UnavailableError as error:
         reason = error.found or error.what
         return (
@@ -48,38 +57,3 @@ def starting_point(model: str) -> tuple[str, Origin, str]:
             "scratch",
             f"started from scratch: {name}'s published weights cannot be had ({reason})",
         )
-
-
-def _published(name: str) -> Path:
-    from osv_lab.detect.reference import fetch_weights
-
-    return Path(fetch_weights(name))
-
-
-def _published_or_fail(name: str) -> str:
-    try:
-        return str(_published(name))
-    except UnavailableError as error:
-        stem = Path(name).stem
-        raise UnavailableError(
-            f"the published weights {name} cannot be fetched",
-            error.found or error.what,
-            f"give a .pt file that is on this machine, or train from scratch with model='{stem}.yaml'",
-        ) from error
-
-
-def _registered(reference: str) -> Path:
-    """The ``.pt`` beside what a registry reference resolves to (serving prefers the ``.onnx``)."""
-    from osv_lab.detect.reference import resolve_model
-
-    found = Path(resolve_model(reference))
-    if found.suffix == ".pt":
-        return found
-    weights = sorted(found.parent.glob("*.pt"))
-    if len(weights) != 1:
-        raise NotFoundError(
-            "the registered model holds no weights to train from",
-            f"{reference} holds {', '.join(sorted(file.name for file in found.parent.iterdir()))}",
-            "start from a .pt file",
-        )
-    return weights[0]
