@@ -26,6 +26,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from osv_lab.core.errors import OsvError
 from osv_lab.serve import answers
@@ -42,6 +43,7 @@ _log = logging.getLogger("osv_lab.serve")
 _ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorAnswer, "description": "The request is malformed."},
     401: {"model": ErrorAnswer, "description": "The key is missing or wrong."},
+    408: {"model": ErrorAnswer, "description": "The body did not arrive in time."},
     413: {"model": ErrorAnswer, "description": "The body or the image is too large."},
     415: {"model": ErrorAnswer, "description": "The content type, or what a URL leads to, is no image."},
     422: {"model": ErrorAnswer, "description": "A value, or the image, cannot be used."},
@@ -125,7 +127,7 @@ def create_app(
     async def predict(request: Request) -> Response:
         started = time.perf_counter()
         async with room:
-            body = await _read(request, limits.max_body_bytes)
+            body = await _read(request, limits.max_body_bytes, limits.body_timeout_s)
             return await room.run(answers.predict, slot, limits, _sent(request, body), started)
 
     @app.post(
@@ -140,7 +142,7 @@ def create_app(
     async def predict_batch(request: Request) -> Response:
         started = time.perf_counter()
         async with room:
-            body = await _read(request, limits.max_batch_bytes)
+            body = await _read(request, limits.max_batch_bytes, limits.body_timeout_s)
             return await room.run(answers.predict_batch, slot, limits, _sent(request, body), started)
 
     return app
@@ -167,16 +169,24 @@ class _Room:
         return await asyncio.get_running_loop().run_in_executor(self.pool, work, *arguments)
 
 
-async def _read(request: Request, max_bytes: int) -> bytes:
-    """The body, as long as it stays below the limit."""
+async def _read(request: Request, max_bytes: int, timeout_s: float) -> bytes:
+    """The body, as long as it stays below the limit and arrives in time."""
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > max_bytes:
         raise RequestError(413, "the body is too large", f"{declared} bytes", f"send at most {max_bytes:,} bytes")
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > max_bytes:
-            raise RequestError(413, "the body is too large", "", f"send at most {max_bytes:,} bytes")
+    try:
+        async with asyncio.timeout(timeout_s):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > max_bytes:
+                    raise RequestError(413, "the body is too large", "", f"send at most {max_bytes:,} bytes")
+    except TimeoutError:
+        raise RequestError(
+            408, "the body did not arrive in time", f"{len(body):,} bytes in {timeout_s:g} s", "send it faster"
+        ) from None
+    except ClientDisconnect:
+        raise RequestError(400, "the connection ended in the middle of the body", f"{len(body):,} bytes") from None
     return bytes(body)
 
 

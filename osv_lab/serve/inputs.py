@@ -31,6 +31,7 @@ class Limits:
         max_pixels: Largest decoded image, width times height; checked in the header, before decoding.
         max_batch: Most images in one batch request.
         max_batch_bytes: Largest body of a batch request.
+        body_timeout_s: Longest time for a body to arrive, so that a slow client does not keep its place for ever.
         fetch: Which URLs are fetched.
     """
 
@@ -38,6 +39,7 @@ class Limits:
     max_pixels: int = 40_000_000
     max_batch: int = 64
     max_batch_bytes: int = 128 * 2**20
+    body_timeout_s: float = 30.0
     fetch: FetchPolicy = field(default_factory=FetchPolicy)
 
     @property

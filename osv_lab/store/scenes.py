@@ -292,22 +292,21 @@ _TEXTURES: tuple[Callable[[np.random.Generator, np.ndarray, np.ndarray], np.ndar
 
 
 def _circle(radius: float, points: int = 48) -> np.ndarray:
-    turn = np.arange(points) * (2 * math.pi / points)
-    return np.stack([np.cos(turn), np.sin(turn)], axis=1) * radius
+    return _polar(np.arange(points) * (2 * math.pi / points), np.full(points, radius))
 
 
 def _toothed(teeth: int, inner: float) -> np.ndarray:
     """A gear's outline: trapezoid teeth between radius ``inner`` and 1."""
     steps = np.arange(teeth)[:, None] + np.array([-0.30, -0.17, 0.17, 0.30])
-    turn = steps.ravel() * (2 * math.pi / teeth)
-    radius = np.tile([inner, 1.0, 1.0, inner], teeth)
-    return np.stack([np.cos(turn), np.sin(turn)], axis=1) * radius[:, None]
+    return _polar(steps.ravel() * (2 * math.pi / teeth), np.tile([inner, 1.0, 1.0, inner], teeth))
 
 
 def _star(points: int, inner: float) -> np.ndarray:
-    turn = np.arange(2 * points) * (math.pi / points)
-    radius = np.tile([1.0, inner], points)
-    return np.stack([np.cos(turn), np.sin(turn)], axis=1) * radius[:, None]
+    return _polar(np.arange(2 * points) * (math.pi / points), np.tile([1.0, inner], points))
+
+
+def _polar(turn: np.ndarray, radius: np.ndarray) -> np.ndarray:
+    return np.stack([np.cos(turn) * radius, np.sin(turn) * radius], axis=1)
 
 
 # Unit outlines: the farthest point of each is at distance 1 from its centre, up to a few hundredths.

@@ -274,7 +274,7 @@ def test_unknown_paths_and_methods(server: ServerHandle) -> None:
         assert response.json()["error"]["what"]
 
 
-def test_broken_connections_do_no_harm(server: ServerHandle) -> None:
+def test_broken_connections_do_no_harm(server: ServerHandle, caplog: pytest.LogCaptureFixture) -> None:
     start = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
     for sent in (
         start + b"Content-Length: 1000\r\n\r\nonly this",
@@ -290,6 +290,9 @@ def test_broken_connections_do_no_harm(server: ServerHandle) -> None:
             answer = raw.recv(200)
         assert b" 200 " not in answer
         assert b" 500 " not in answer
+    # uvicorn remarks on what is no HTTP; nothing of ours has failed.
+    assert {record.name for record in caplog.records} <= {"uvicorn.error"}
+    assert {record.levelname for record in caplog.records} <= {"WARNING"}
     assert post(server, content=IMAGE, headers=RAW).status_code == 200
 
 
@@ -315,6 +318,14 @@ def test_more_at_once_than_fit_get_503(model: Path) -> None:
         for one in slow:
             one.close()
         until(lambda: post(handle, content=IMAGE, headers=RAW).status_code == 200)
+
+
+def test_a_slow_body_loses_its_place(model: Path) -> None:
+    with start_server(model, limits=Limits(body_timeout_s=0.3)) as handle:
+        raw = socket.create_connection(("127.0.0.1", handle.port), timeout=20)
+        raw.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 9\r\n\r\nx")
+        assert b" 408 " in raw.recv(200)
+        raw.close()
 
 
 def until(condition: Any) -> None:
