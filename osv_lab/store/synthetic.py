@@ -82,7 +82,7 @@ DEMO = DemoRecipe(
         "flipud": 0.5,
     },
 )
-"""What a detector learns from random weights in about two minutes on two CPU cores: mAP50 0.73 on the test split."""
+"""What a detector learns from random weights in some 145 CPU seconds: mAP50 0.69 and 0.73 (two seeds, test split)."""
 
 
 @dataclass(frozen=True)
