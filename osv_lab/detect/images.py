@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import io
 import struct
-import sys
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,26 +25,28 @@ if TYPE_CHECKING:
 MAX_PIXELS = 1 << 27
 """Images with more pixels than this (134 million, 400 MB decoded) are refused unless the caller raises it."""
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "JPEG2000", "PPM", "MPO")
-"""Image formats that are read, by Pillow's names. Nothing that would start another program is among them."""
-
-# What the first bytes of those formats look like: (offset, bytes).
+# Formats that are read, by Pillow's names, and how their files begin: (format, offset, bytes). Nothing that would start
+# another program is among them.
 _SIGNATURES = (
-    (0, b"\xff\xd8\xff"),
-    (0, b"\x89PNG\r\n\x1a\n"),
-    (8, b"WEBP"),
-    (0, b"BM"),
-    (0, b"II*\x00"),
-    (0, b"MM\x00*"),
-    (0, b"II+\x00"),
-    (0, b"GIF8"),
-    (4, b"ftypavi"),
-    (0, b"\x00\x00\x00\x0cjP  "),
-    (0, b"\xff\x4f\xff\x51"),
-    (0, b"P5"),
-    (0, b"P6"),
-    (0, b"P4"),
+    ("JPEG", 0, b"\xff\xd8\xff"),
+    ("PNG", 0, b"\x89PNG\r\n\x1a\n"),
+    ("WEBP", 8, b"WEBP"),
+    ("BMP", 0, b"BM"),
+    ("TIFF", 0, b"II*\x00"),
+    ("TIFF", 0, b"MM\x00*"),
+    ("TIFF", 0, b"II+\x00"),
+    ("GIF", 0, b"GIF8"),
+    ("AVIF", 4, b"ftypavi"),
+    ("JPEG2000", 0, b"\x00\x00\x00\x0cjP  "),
+    ("JPEG2000", 0, b"\xff\x4f\xff\x51"),
+    ("PPM", 0, b"P4"),
+    ("PPM", 0, b"P5"),
+    ("PPM", 0, b"P6"),
 )
+
+FORMATS = tuple(dict.fromkeys(name for name, _, _ in _SIGNATURES))
+"""Image formats that are read, by Pillow's names."""
+
 _ORIENTATION_TAG = 0x0112
 
 
@@ -114,10 +116,10 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS, name: str = "") -
         InvalidDataError: not an image, damaged, or too large.
     """
     image, header = _open(data, max_pixels, name)
-    pixels = _decode_fast(data, header) if _is_whole(data, header) else None
+    pixels, orientation = (_decode_fast(data, header) if _is_whole(data, header) else None), header.orientation
     if pixels is None:
-        pixels = _decode_careful(image, name)
-    return np.ascontiguousarray(_upright(pixels, header.orientation))
+        pixels, orientation = _decode_careful(image, name)
+    return np.ascontiguousarray(_upright(pixels, orientation))
 
 
 def read_header(data: bytes, *, max_pixels: int = MAX_PIXELS, name: str = "") -> ImageHeader:
@@ -130,40 +132,47 @@ def read_header(data: bytes, *, max_pixels: int = MAX_PIXELS, name: str = "") ->
 
 
 def _open(data: bytes, max_pixels: int, name: str) -> tuple[PillowImage.Image, ImageHeader]:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     if not data:
         raise InvalidDataError("not an image", _of(name, "the file is empty"))
-    if not any(data.startswith(signature, offset) for offset, signature in _SIGNATURES):
+    kind = next((kind for kind, offset, start in _SIGNATURES if data.startswith(start, offset)), None)
+    if kind is None:
         raise InvalidDataError("not an image", _of(name, f"the first bytes are {data[:8]!r}"))
-    # Ultralytics replaces Image.open by one that looks for a package to install when a file is not an image.
-    patches = sys.modules.get("ultralytics.utils.patches")
-    pillow_open = getattr(patches, "_image_open", Image.open)
     try:
-        image = pillow_open(io.BytesIO(data), formats=FORMATS)
-    except Image.DecompressionBombError as error:
-        raise InvalidDataError("the image is too large", _of(name, str(error))) from None
-    except UnidentifiedImageError:
-        raise InvalidDataError("not an image", _of(name, "its header is damaged")) from None
+        image = _reader(kind)(io.BytesIO(data), "")
+        # Not the PNG reader's own getexif: it decodes the image, in case the tag comes after the pixels.
+        orientation = Image.Image.getexif(image).get(_ORIENTATION_TAG, 1)
     except _PILLOW_ERRORS as error:
-        raise InvalidDataError("the image is damaged", _of(name, str(error))) from None
+        raise InvalidDataError("not an image", _of(name, f"its header is damaged ({_said(error)})")) from None
+    if not (isinstance(orientation, int) and 1 <= orientation <= 8):
+        orientation = 1
     width, height = image.size
+    if kind == "TIFF" and orientation >= 5:
+        width, height = height, width  # Pillow gives TIFF files' sizes as displayed.
     if width * height > max_pixels:
         raise InvalidDataError(
             "the image is too large",
             _of(name, f"{width} x {height} = {width * height:,} pixels, the limit is {max_pixels:,}"),
             "make it smaller, or raise max_pixels",
         )
-    try:
-        # Asked for its EXIF data, Pillow decodes a whole PNG to look behind the pixels: only where there is some.
-        late = image.format == "PNG" and "exif" not in image.info and b"eXIf" not in data
-        exif = Image.Image.getexif(image) if late else image.getexif()
-        orientation = exif.get(_ORIENTATION_TAG, 1)
-    except _PILLOW_ERRORS as error:
-        raise InvalidDataError("the image is damaged", _of(name, str(error))) from None
-    if not (isinstance(orientation, int) and 1 <= orientation <= 8):
-        orientation = 1
     return image, ImageHeader(width, height, str(image.format), image.mode, orientation)
+
+
+def _reader(kind: str) -> Callable[[io.BytesIO, str], PillowImage.Image]:
+    """Pillow's reader of one format.
+
+    Not ``Image.open``: that has a limit of its own for the whole process, and Ultralytics replaces it by one that looks
+    for packages to install.
+    """
+    from PIL import Image
+
+    Image.preinit()
+    if kind not in Image.OPEN:
+        Image.init()
+    if kind not in Image.OPEN:
+        raise InvalidDataError("this kind of image cannot be read here", kind, "install a Pillow that can")
+    return Image.OPEN[kind][0]
 
 
 # What Pillow's decoders raise for damaged files.
@@ -177,7 +186,11 @@ def _is_whole(data: bytes, header: ImageHeader) -> bool:
     if header.format == "JPEG":
         return data.endswith(b"\xff\xd9") and header.mode in ("RGB", "L")
     if header.format == "PNG":
-        return data[-8:-4] == b"IEND" and header.mode in ("RGB", "RGBA", "L", "P", "1")
+        return (
+            data[-8:-4] == b"IEND"
+            and (header.orientation != 1 or b"eXIf" not in data)
+            and header.mode in ("RGB", "RGBA", "L", "P", "1")
+        )
     if header.format == "WEBP":
         return int.from_bytes(data[4:8], "little") + 8 == len(data)
     return False
@@ -196,15 +209,17 @@ def _decode_fast(data: bytes, header: ImageHeader) -> np.ndarray | None:
     return np.asarray(pixels)
 
 
-def _decode_careful(image: PillowImage.Image, name: str) -> np.ndarray:
+def _decode_careful(image: PillowImage.Image, name: str) -> tuple[np.ndarray, int]:
+    """Pixels by Pillow, and the orientation that is still to be applied: of some formats Pillow applies it itself."""
     try:
         image.load()
+        orientation = image.getexif().get(_ORIENTATION_TAG, 1)
         if image.mode in ("I", "F", "I;16", "I;16B", "I;16L", "I;16N"):
             grey = _to_8_bit(np.asarray(image))
-            return np.repeat(grey[:, :, None], 3, axis=2)
-        return np.asarray(image.convert("RGB"))[:, :, ::-1]
+            return np.repeat(grey[:, :, None], 3, axis=2), orientation
+        return np.asarray(image.convert("RGB"))[:, :, ::-1], orientation
     except _PILLOW_ERRORS as error:
-        raise InvalidDataError("the image is damaged", _of(name, str(error) or type(error).__name__)) from None
+        raise InvalidDataError("the image is damaged", _of(name, _said(error))) from None
 
 
 def _to_8_bit(pixels: np.ndarray) -> np.ndarray:
@@ -228,6 +243,10 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     if orientation in (3, 4, 7, 8):
         pixels = pixels[::-1]
     return pixels
+
+
+def _said(error: Exception) -> str:
+    return str(error) or type(error).__name__
 
 
 def _of(name: str, what: str) -> str:
