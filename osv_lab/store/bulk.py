@@ -1,8 +1,8 @@
-"""The bulk route: records to documents to MongoDB and back, past FiftyOne's object layer.
+"""The bulk route: records to documents to MongoDB, past FiftyOne's object layer. Reading is in ``bulk_read``.
 
 FiftyOne spends most of its time on building and tracking one Python object per document. Here one ``insert_many`` or
-``bulk_write`` carries a batch of plain documents. This is the only module that uses FiftyOne's private API and its
-collections; a contract test holds the documents equal to the ones the SDK writes, field by field.
+``bulk_write`` carries a batch of plain documents. These two modules are the only ones that use FiftyOne's private API
+and its collections; a contract test holds the documents equal to the ones the SDK writes, field by field.
 """
 
 from __future__ import annotations
@@ -10,35 +10,31 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from osv_lab.core.errors import InvalidDataError, UnavailableError, UsageError
-from osv_lab.core.settings import SPLITS
+from osv_lab.store.bulk_read import DIGEST_FIELD, IS_STRING, batches
+from osv_lab.store.bulk_read import iter_records as iter_records
 from osv_lab.store.documents import (
     CONTAINER_OF_KIND,
     MADE_BY,
     Document,
     container_document,
     label_document,
-    labels_of_container,
     track_index,
     track_instances,
 )
-from osv_lab.store.records import FIELDS, Keypoints, Label, Record
-from osv_lab.store.schema import LabelSchema
+from osv_lab.store.records import FIELDS, Keypoints, Label
+from osv_lab.store.schema import LabelSchema, ValueSchema
 
 if TYPE_CHECKING:
     import fiftyone as fo
 
-DIGEST_FIELD = "content_digest"
 BATCH = 1000
 FRAME_BATCH = 2000
-_IS_STRING = {"$type": "string"}
 
 
 @dataclass(slots=True)
@@ -53,7 +49,7 @@ class NewSample:
         frames: For a video: labels per frame field and frame number from 1.
         tags: Sample tags.
         labelled: Whether an annotation for it exists.
-        values: Further fields, declared already.
+        values: Further sample fields.
     """
 
     filepath: str
@@ -64,16 +60,6 @@ class NewSample:
     tags: Sequence[str] = ()
     labelled: bool = True
     values: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """What the store has under a digest."""
-
-    id: str
-    filepath: str
-    tags: tuple[str, ...]
-    labelled: bool
 
 
 def labels_by_field(labels: Iterable[Label]) -> dict[str, list[Label]]:
@@ -117,6 +103,7 @@ class Writer:
         self._dataset = dataset
         self._schema = LabelSchema(dataset)
         self._frame_schema = LabelSchema(dataset, frames=True)
+        self._values = ValueSchema(dataset)
 
     def insert(self, samples: Sequence[NewSample]) -> list[str | None]:
         """Insert samples.
@@ -178,7 +165,7 @@ class Writer:
             for sample_id, some in labels.items()
         ]
         with _writing():
-            for batch in _batches(operations, BATCH):
+            for batch in batches(operations, BATCH):
                 self._dataset._sample_collection.bulk_write(batch, ordered=False)
 
     def set_frame_labels(
@@ -218,7 +205,7 @@ class Writer:
                 )
             )
         with _writing():
-            for batch in _batches(operations, FRAME_BATCH):
+            for batch in batches(operations, FRAME_BATCH):
                 self._dataset._frame_collection.bulk_write(batch, ordered=False)
             self._dataset._sample_collection.update_one({"_id": video}, {"$set": {"last_modified_at": now}})
 
@@ -249,7 +236,7 @@ class Writer:
                 for field_name, frames in sample.frames.items():
                     self.set_frame_labels(field_name, sample_id, frames)
         with _writing():
-            for batch in _batches(operations, BATCH):
+            for batch in batches(operations, BATCH):
                 self._dataset._sample_collection.bulk_write(batch, ordered=False)
 
     def add_tag(self, tag: str, sample_ids: Iterable[str]) -> None:
@@ -258,7 +245,7 @@ class Writer:
 
         now = datetime.now(UTC)
         with _writing():
-            for batch in _batches([ObjectId(sample_id) for sample_id in sample_ids], 10_000):
+            for batch in batches([ObjectId(sample_id) for sample_id in sample_ids], 10_000):
                 self._dataset._sample_collection.update_many(
                     {"_id": {"$in": batch}}, {"$addToSet": {"tags": tag}, "$set": {"last_modified_at": now}}
                 )
@@ -287,7 +274,7 @@ class Writer:
             "last_modified_at": now,
             DIGEST_FIELD: sample.digest,
             "labelled": sample.labelled,
-            **sample.values,
+            **self._values.fit(sample.values),
             **self._label_values(sample.labels),
         }
 
@@ -325,7 +312,7 @@ class Writer:
         collection = self._dataset._frame_collection
         with _writing():
             collection.delete_many({"_sample_id": video})
-            for batch in _batches([documents[number] for number in sorted(documents)], FRAME_BATCH):
+            for batch in batches([documents[number] for number in sorted(documents)], FRAME_BATCH):
                 try:
                     collection.insert_many(batch, ordered=False)
                 except BulkWriteError as error:
@@ -344,10 +331,7 @@ class Writer:
         documents = []
         for label in labels:
             if isinstance(label, Keypoints):
-                if label.visible:
-                    schema.declare_list(name, "visible", int)
-                if label.xywh is not None:
-                    schema.declare_list(name, "bounding_box", float)
+                schema.declare_keypoints(name, label)
             attributes = schema.fit(name, label.attributes) if label.attributes else label.attributes
             index = track_index(label) if instances else None
             instance = instances[label.label, index] if instances and index is not None else None
@@ -390,7 +374,7 @@ def ensure_digest_index(dataset: fo.Dataset) -> None:
             [(DIGEST_FIELD, 1)],
             name=f"{DIGEST_FIELD}_1",
             unique=True,
-            partialFilterExpression={DIGEST_FIELD: _IS_STRING},
+            partialFilterExpression={DIGEST_FIELD: IS_STRING},
         )
     except DuplicateKeyError as error:
         raise InvalidDataError(
@@ -400,21 +384,6 @@ def ensure_digest_index(dataset: fo.Dataset) -> None:
         ) from error
     except OperationFailure as error:
         raise UnavailableError("the database refused an index", error, "run `osv doctor`") from error
-
-
-def find_by_digest(dataset: fo.Dataset, digests: Iterable[str]) -> dict[str, Stored]:
-    """What the dataset has of these contents."""
-    wanted = {DIGEST_FIELD: {"$in": list(digests), **_IS_STRING}}
-    shown = {DIGEST_FIELD: 1, "filepath": 1, "tags": 1, "labelled": 1}
-    return {
-        found[DIGEST_FIELD]: Stored(
-            str(found["_id"]),
-            found["filepath"],
-            tuple(found.get("tags") or ()),
-            found.get("labelled") is not False,
-        )
-        for found in dataset._sample_collection.find(wanted, shown)
-    }
 
 
 def adopt(dataset: fo.Dataset, digests: Mapping[str, str]) -> None:
@@ -440,110 +409,6 @@ def set_filepath(dataset: fo.Dataset, sample_id: str, filepath: str) -> None:
     change = {"filepath": filepath, "last_modified_at": datetime.now(UTC)}
     with _writing():
         dataset._sample_collection.update_one({"_id": ObjectId(sample_id)}, {"$set": change})
-
-
-def split_content(dataset: fo.Dataset) -> dict[str, dict[str, int]]:
-    """How many samples of each split show each ground truth class; ``""`` counts all samples of the split."""
-    counts: dict[str, dict[str, int]] = {split: {} for split in SPLITS}
-    names = [*dict.fromkeys(FIELDS.values()), "ground_truth_classes"]
-    for _, record in iter_records(dataset.match_tags(list(SPLITS)), names):
-        labels = [*record.labels, *(label for some in (record.frames or {}).values() for label in some)]
-        found = counts[record.split or ""]
-        for name in {"", *(label.label for label in labels)}:
-            found[name] = found.get(name, 0) + 1
-    return counts
-
-
-def made_by(view: fo.SampleCollection, field_name: str, maker: str) -> set[str]:
-    """Ids of the samples of a view whose label field was made by ``maker``."""
-    found = view._aggregate(
-        detach_frames=True,
-        post_pipeline=[{"$match": {f"{field_name}.{MADE_BY}": maker}}, {"$project": {"_id": 1}}],
-    )
-    return {str(document["_id"]) for document in found}
-
-
-def frames_made_by(dataset: fo.Dataset, sample_id: str, field_name: str, maker: str) -> set[int]:
-    """Numbers of the frames of a video whose label field was made by ``maker``."""
-    from bson import ObjectId
-
-    wanted = {"_sample_id": ObjectId(sample_id), f"{field_name}.{MADE_BY}": maker}
-    return {found["frame_number"] for found in dataset._frame_collection.find(wanted, {"frame_number": 1})}
-
-
-def iter_records(view: fo.SampleCollection, fields: Sequence[str]) -> Iterator[tuple[str, Record]]:
-    """Read samples quickly, as plain records.
-
-    Args:
-        view: A dataset or view. What its stages filter out of the fields stays out.
-        fields: Label fields. For a video, a name with or without ``frames.`` reads the labels of its frames.
-
-    Yields:
-        The sample id and its record. A split tag becomes ``split``; without a field ``labelled``, a sample with a
-        label field set counts as labelled.
-    """
-    view = view.view()
-    schema = view._dataset.get_frame_field_schema() or {}
-    frame_fields = [name.removeprefix("frames.") for name in fields if name.removeprefix("frames.") in schema]
-    names = [name for name in fields if not name.startswith("frames.") and view.get_field(name) is not None]
-    shown = {"filepath": 1, "tags": 1, "labelled": 1, **{f"metadata.{key}": 1 for key in _SIZE_KEYS}}
-    shown.update(dict.fromkeys(names, 1))
-    # What an evaluation wrote on labels is a result, not something the labels say.
-    marks = {f"{key}{end}" for key in view._dataset.list_evaluations() for end in ("", "_iou", "_id")}
-    documents = view._aggregate(detach_frames=True, post_pipeline=[{"$project": shown}])
-    if not frame_fields:
-        for document in documents:
-            yield str(document["_id"]), _record(document, names, marks)
-        return
-    for batch in _batches(documents, 16):
-        frames = _frames_of(view, [document["_id"] for document in batch], frame_fields, marks)
-        for document in batch:
-            record = _record(document, names, marks)
-            record.frames = frames.get(document["_id"], {})
-            if "labelled" not in document:
-                record.labelled = record.labelled or bool(record.frames)
-            yield str(document["_id"]), record
-
-
-_SIZE_KEYS = ("width", "height", "frame_width", "frame_height")
-
-
-def _record(document: Mapping[str, Any], names: Sequence[str], marks: Set[str]) -> Record:
-    tags = tuple(document.get("tags") or ())
-    metadata = document.get("metadata") or {}
-    width = metadata.get("width") or metadata.get("frame_width")
-    height = metadata.get("height") or metadata.get("frame_height")
-    labelled = document.get("labelled")
-    return Record(
-        path=Path(document.get("filepath", "")),
-        labels=[label for name in names for label in labels_of_container(document.get(name), marks)],
-        split=next((tag for tag in tags if tag in SPLITS), None),
-        tags=tuple(tag for tag in tags if tag not in SPLITS),
-        labelled=any(document.get(name) is not None for name in names) if labelled is None else labelled,
-        size=(width, height) if width and height else None,
-    )
-
-
-def _frames_of(
-    view: fo.SampleCollection, videos: Sequence[Any], fields: Sequence[str], marks: Set[str]
-) -> dict[Any, dict[int, list[Label]]]:
-    shown = {"_sample_id": 1, "frame_number": 1, **dict.fromkeys(fields, 1)}
-    if any(stage._needs_frames(view) for stage in view._stages):
-        only = {"$match": {"_sample_id": {"$in": list(videos)}}}
-        documents: Iterable[Mapping[str, Any]] = view._aggregate(
-            frames_only=True, post_pipeline=[only, {"$project": shown}]
-        )
-    else:
-        order = [("_sample_id", 1), ("frame_number", 1)]
-        found = view._dataset._frame_collection.find({"_sample_id": {"$in": list(videos)}}, shown)
-        documents = found.sort(order)
-    frames: dict[Any, dict[int, list[Label]]] = {}
-    for video, group in groupby(documents, key=lambda document: document["_sample_id"]):
-        numbers = frames.setdefault(video, {})
-        for document in group:
-            labels = [label for name in fields for label in labels_of_container(document.get(name), marks)]
-            numbers.setdefault(document["frame_number"], []).extend(labels)
-    return frames
 
 
 def _video_id(dataset_id: Any, digest: str) -> Any:
@@ -586,17 +451,6 @@ def _writing() -> Iterator[None]:
             raise InvalidDataError(_NOT_STORABLE, str(error).partition(" First")[0], _SMALLER) from error
         fix = "check it with `osv doctor`, then run the same again"
         raise UnavailableError("the database did not take the write", error, fix) from error
-
-
-def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    batch = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def absolute(path: str | os.PathLike[str]) -> str:

@@ -2,9 +2,10 @@
 
 ``tests/unit/store/test_bulk.py`` holds these documents equal to the ones FiftyOne's SDK writes.
 
-How kinds are told apart where FiftyOne has one class for two of them: a polygon is a closed, filled ``Polyline``; an
-oriented box is a closed, unfilled one of a single ring of four points. A keypoint object's one confidence is
-repeated for each of its points, which is what FiftyOne averages when it needs one number.
+How kinds are told apart where FiftyOne has one class for two of them: a polygon is a closed, filled ``Polyline`` or an
+open one; an oriented box is a closed, unfilled one of a single ring of four points. FiftyOne's keypoint objects have a
+confidence per point and none of their own: where only the object's is known it is repeated, where both are known
+it is the attribute ``detection_confidence``.
 """
 
 from __future__ import annotations
@@ -34,13 +35,16 @@ CONTAINER_OF_KIND: Mapping[Kind, str] = {
     "class": "Classification",
 }
 
+DETECTION_CONFIDENCE = "detection_confidence"
+"""The attribute of a keypoint object for its own confidence, beside those of its points."""
+
 MADE_BY = "made_by"
 """Where a label field names what made its labels, so that a detector's work can be recognised and continued."""
 
 # What a label document holds besides its attributes.
 OWN_KEYS = frozenset(
     {"_id", "_cls", "id", "tags", "label", "confidence", "index", "instance", "attributes", "logits", "support"}
-    | {"bounding_box", "mask", "mask_path", "points", "closed", "filled", "visible", MADE_BY}
+    | {"bounding_box", "mask", "mask_path", "points", "closed", "filled", "visible", MADE_BY, DETECTION_CONFIDENCE}
 )
 
 
@@ -76,15 +80,19 @@ def label_document(label: Label, attributes: Mapping[str, Any] | None = None, in
                 document["visible"] = [int(flag) for flag in label.visible]
             if label.xywh is not None:
                 document["bounding_box"] = [float(value) for value in label.xywh]
-            if confidence is not None:
+            if label.scores:
+                document["confidence"] = [float(score) for score in label.scores]
+                if confidence is not None:
+                    document[DETECTION_CONFIDENCE] = float(confidence)
+            elif confidence is not None:
                 document["confidence"] = [float(confidence)] * len(label.points)
-                confidence = None
+            confidence = None
         else:
             rings = label.rings if isinstance(label, Polygon) else (label.corners,)
             document["_cls"] = "Polyline"
             document["points"] = [_points(ring) for ring in rings]
-            document["closed"] = True
-            document["filled"] = isinstance(label, Polygon)
+            document["closed"] = not isinstance(label, Polygon) or label.closed
+            document["filled"] = isinstance(label, Polygon) and label.closed
     if confidence is not None:
         document["confidence"] = float(confidence)
     document.update(label.attributes if attributes is None else attributes)
@@ -202,15 +210,18 @@ def _polyline(document: Mapping[str, Any]) -> Label:
     if document.get("closed") and not document.get("filled") and len(rings) == 1 and len(rings[0]) == 4:
         a, b, c, d = rings[0]
         return OrientedBox(label, (a, b, c, d), **_common(document))
-    return Polygon(label, rings, **_common(document))
+    return Polygon(label, rings, closed=bool(document.get("closed")), **_common(document))
 
 
 def _keypoint(document: Mapping[str, Any]) -> Label:
     common = _common(document)
     scores = document.get("confidence")
     if isinstance(scores, list):
-        known = [score for score in scores if score is not None and not math.isnan(score)]
-        common["confidence"] = sum(known) / len(known) if known else None
+        points = tuple(math.nan if score is None else score for score in scores)
+        known = [score for score in points if not math.isnan(score)]
+        common["scores"] = points if len(set(known)) > 1 or DETECTION_CONFIDENCE in document else ()
+        mean = sum(known) / len(known) if known else None
+        common["confidence"] = document.get(DETECTION_CONFIDENCE, mean)
     box = document.get("bounding_box")
     return Keypoints(
         document.get("label") or "",

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias, get_args
 from osv_lab.core.errors import InterruptedJobError, InvalidDataError, NotFoundError, UsageError, nearest
 from osv_lab.core.progress import Progress, silent
 from osv_lab.core.settings import SPLITS
-from osv_lab.store import archive, bulk, splits
+from osv_lab.store import archive, bulk, bulk_read, splits
 from osv_lab.store.database import connect
 from osv_lab.store.ingest_items import media_folder, probed, shown
 from osv_lab.store.ingest_report import IngestReport
@@ -153,7 +153,7 @@ def _refuse_duplicates(root: Path, format: str, dataset: str, progress: Progress
     if fo.dataset_exists(dataset):
         digests = iter(first)
         while batch := list(itertools.islice(digests, 1000)):
-            found = bulk.find_by_digest(fo.load_dataset(dataset), batch)
+            found = bulk_read.find_by_digest(fo.load_dataset(dataset), batch)
             doubled += [
                 f"{first[digest]} (in the dataset as {stored.filepath})" for digest, stored in found.items()
             ]

@@ -15,8 +15,9 @@ from osv_lab.core.errors import InvalidDataError
 from osv_lab.core.files import atomic_path
 from osv_lab.core.progress import Progress
 from osv_lab.core.settings import SPLITS
-from osv_lab.store import bulk, splits
-from osv_lab.store.bulk import NewSample, Stored, Writer
+from osv_lab.store import bulk, bulk_read, splits
+from osv_lab.store.bulk import NewSample, Writer
+from osv_lab.store.bulk_read import Stored
 from osv_lab.store.documents import same_labels
 from osv_lab.store.ingest_items import Item, is_utf8, media_folder, probed, shown
 from osv_lab.store.ingest_report import FileLine, IngestReport, Outcome
@@ -168,7 +169,7 @@ class IngestRun:
         """What the dataset has of the batch's contents."""
         paths = {item.media.digest: bulk.absolute(item.record.path) for item in batch if item.media is not None}
         bulk.adopt(self._dataset, {path: digest for digest, path in paths.items() if is_utf8(path)})
-        return bulk.find_by_digest(self._dataset, paths)
+        return bulk_read.find_by_digest(self._dataset, paths)
 
     def _insert(self, new: list[tuple[int, Item]]) -> None:
         samples = [self._sample(item) for _, item in new]
@@ -197,7 +198,7 @@ class IngestRun:
             return None
         if sample_id is None:
             # The batch got as far as this one before it failed.
-            found = bulk.find_by_digest(self._dataset, [sample.digest]).get(sample.digest)
+            found = bulk_read.find_by_digest(self._dataset, [sample.digest]).get(sample.digest)
             sample_id = found.id if found and found.filepath == sample.filepath else None
         return sample_id
 
@@ -220,6 +221,7 @@ class IngestRun:
             frames=frames,
             tags=list(tags),
             labelled=record.labelled,
+            values=record.fields,
         )
 
     def _storable_path(self, path: Path, digest: str) -> str:
@@ -270,7 +272,7 @@ class IngestRun:
         """Say where two files of the source have the same pixels and different labels."""
         if not repeated:
             return
-        stored = bulk.find_by_digest(self._dataset, {item.media.digest for _, item in repeated if item.media})
+        stored = bulk_read.find_by_digest(self._dataset, {item.media.digest for _, item in repeated if item.media})
         have = self._labels_of(found.id for found in stored.values())
         for position, item in repeated:
             found = stored.get(item.media.digest) if item.media else None
@@ -282,7 +284,7 @@ class IngestRun:
         if not ids:
             return {}
         fields = [*dict.fromkeys(FIELDS.values()), "ground_truth_classes"]
-        records = bulk.iter_records(self._dataset.select(ids), fields)
+        records = bulk_read.iter_records(self._dataset.select(ids), fields)
         return {sample_id: Item(record, "", False).labels for sample_id, record in records}
 
     def _remember_unsplit(self, position: int, item: Item, sample_id: str) -> None:
@@ -296,7 +298,7 @@ class IngestRun:
         self._splits_made = True
         ratios = self._options.ratios or splits.DEFAULT_RATIOS
         content = {digest: names for digest, (_, _, names) in self._unsplit.items()}
-        placed = splits.stratified(content, ratios, existing=bulk.split_content(self._dataset))
+        placed = splits.stratified(content, ratios, existing=bulk_read.split_content(self._dataset))
         members: dict[str, list[str]] = {}
         for digest, split in placed.items():
             position, sample_id, _ = self._unsplit[digest]

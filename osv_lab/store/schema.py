@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from osv_lab.core.digests import value_digest
 from osv_lab.core.errors import UsageError
 from osv_lab.core.settings import load_settings
-from osv_lab.store.documents import CONTAINERS, MADE_BY, OWN_KEYS
+from osv_lab.store.documents import CONTAINERS, DETECTION_CONFIDENCE, MADE_BY, OWN_KEYS
+from osv_lab.store.records import Keypoints
 
 if TYPE_CHECKING:
     import fiftyone as fo
@@ -117,10 +118,17 @@ class LabelSchema:
             self._add(f"{field}.{MADE_BY}", fo.StringField)
             self._made_by.add(field)
 
-    def declare_list(self, field: str, name: str, item: type) -> None:
-        """Make sure that an attribute which is a list of numbers exists (a keypoint's visibility flags)."""
-        if name in self._attributes[field]:
-            return
+    def declare_keypoints(self, field: str, label: Keypoints) -> None:
+        """Make sure that what keypoints have beyond FiftyOne's own fields exists."""
+        known = self._attributes[field]
+        if label.visible and "visible" not in known:
+            self._declare_list(field, "visible", int)
+        if label.xywh is not None and "bounding_box" not in known:
+            self._declare_list(field, "bounding_box", float)
+        if label.scores and label.confidence is not None and DETECTION_CONFIDENCE not in known:
+            self._declare_attribute(field, DETECTION_CONFIDENCE, float)
+
+    def _declare_list(self, field: str, name: str, item: type) -> None:
         import fiftyone as fo
 
         subfield = fo.IntField if item is int else fo.FloatField
@@ -128,10 +136,8 @@ class LabelSchema:
         self._attributes[field][name] = list
 
     def _declare_attribute(self, field: str, name: str, kind: type) -> None:
-        import fiftyone as fo
-
-        types = {bool: fo.BooleanField, int: fo.IntField, float: fo.FloatField, str: fo.StringField}
-        self._add(f"{self._label_path(field)}.{name}", types[kind])
+        wanted = next(ftype for ftype, plain in _field_types().items() if plain is kind)
+        self._add(f"{self._label_path(field)}.{name}", wanted)
         self._attributes[field] = self._declared_attributes(field)
 
     def _add(self, path: str, ftype: type, **options: Any) -> None:
@@ -147,13 +153,7 @@ class LabelSchema:
     def _declared_attributes(self, field: str) -> dict[str, type]:
         import fiftyone as fo
 
-        types: dict[type, type] = {
-            fo.BooleanField: bool,
-            fo.IntField: int,
-            fo.FloatField: float,
-            fo.StringField: str,
-            fo.ListField: list,
-        }
+        types = {**_field_types(), fo.ListField: list}
         declared = self._dataset.get_field(self._prefix + self._label_path(field))
         if isinstance(declared, fo.ListField):
             declared = declared.field
@@ -161,9 +161,51 @@ class LabelSchema:
             name: types.get(type(child), object)
             for name, child in declared.get_field_schema().items()
             if name not in OWN_KEYS
-            or name == "visible"
+            or name in ("visible", DETECTION_CONFIDENCE)
             or (name == "bounding_box" and "Keypoint" in str(declared))
         }
+
+
+class ValueSchema:
+    """Sample fields with plain values (``sequence``, ``frame_number``), declared as they are met."""
+
+    def __init__(self, dataset: fo.Dataset) -> None:
+        self._dataset = dataset
+        self._known: dict[str, type] = {}
+
+    def fit(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Values as the schema wants them. A name whose field holds another type gets its own added."""
+        fitted: dict[str, Any] = {}
+        for given, raw in values.items():
+            value = _plain(raw)
+            if value is None:
+                continue
+            name = attribute_name(given)
+            kind = self._declared(name, type(value))
+            if kind is float and type(value) is int:
+                value = float(value)
+            elif kind is not type(value):
+                name = f"{name}_{_SUFFIX[type(value)]}"
+                self._declared(name, type(value))
+            fitted[name] = value
+        return fitted
+
+    def _declared(self, name: str, kind: type) -> type:
+        if name not in self._known:
+            types = _field_types()
+            if self._dataset.get_field(name) is None:
+                with declaring_alone(self._dataset):
+                    if self._dataset.get_field(name) is None:
+                        wanted = next(ftype for ftype, plain in types.items() if plain is kind)
+                        self._dataset.add_sample_field(name, wanted)
+            self._known[name] = types.get(type(self._dataset.get_field(name)), object)
+        return self._known[name]
+
+
+def _field_types() -> dict[type, type]:
+    import fiftyone as fo
+
+    return {fo.BooleanField: bool, fo.IntField: int, fo.FloatField: float, fo.StringField: str}
 
 
 def attribute_name(name: str) -> str:

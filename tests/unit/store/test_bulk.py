@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from osv_lab.core.errors import InvalidDataError, UsageError
-from osv_lab.store import bulk
+from osv_lab.store import bulk, bulk_read
 from osv_lab.store.bulk import NewSample, Writer
 from osv_lab.store.records import Box, ImageClass, Keypoints, Label, OrientedBox, Polygon
 
@@ -250,7 +250,7 @@ def test_samples_in_memory_see_new_predictions(dataset: Any) -> None:
 def test_records_read_back_are_the_records_written(dataset: Any) -> None:
     [sample_id] = Writer(dataset).insert([image("a", EVERY_KIND)])
 
-    [(found_id, record)] = list(bulk.iter_records(dataset, list(EVERY_KIND)))
+    [(found_id, record)] = list(bulk_read.iter_records(dataset, list(EVERY_KIND)))
 
     assert found_id == sample_id
     assert (record.split, record.tags, record.size, record.labelled) == ("train", (), (10, 20), True)
@@ -280,7 +280,7 @@ def test_reading_a_view_leaves_out_what_it_filters_out(fo: Any, dataset: Any) ->
     Writer(dataset).insert([image(name, {"ground_truth": labels}) for name in "ab"])
 
     view = dataset.limit(1).filter_labels("ground_truth", fo.ViewField("label") == "dog")
-    [(_, record)] = list(bulk.iter_records(view, ["ground_truth", "no_such_field"]))
+    [(_, record)] = list(bulk_read.iter_records(view, ["ground_truth", "no_such_field"]))
 
     assert [label.label for label in record.labels] == ["dog"]
 
@@ -294,7 +294,7 @@ def test_marks_of_an_evaluation_are_not_read_as_attributes(dataset: Any) -> None
     writer.finish()
     dataset.evaluate_detections("predictions", gt_field="ground_truth", eval_key="eval")
 
-    [(_, record)] = list(bulk.iter_records(dataset, ["ground_truth"]))
+    [(_, record)] = list(bulk_read.iter_records(dataset, ["ground_truth"]))
 
     assert dict(record.labels[0].attributes) == {"old": True}
 
@@ -309,9 +309,9 @@ def test_frames_are_read_with_and_without_frame_stages(fo: Any, dataset_name: st
     ids = writer.insert([NewSample(f"/data/{n}.mp4", n, metadata, frames={"ground_truth": frames}) for n in "ab"])
     writer.set_frame_labels("predictions", str(ids[0]), {2: [Box("car", (0, 0, 1, 1), confidence=0.5)], 9: []})
 
-    everything = dict(bulk.iter_records(dataset, ["ground_truth", "frames.predictions"]))
+    everything = dict(bulk_read.iter_records(dataset, ["ground_truth", "frames.predictions"]))
     cars = dataset.filter_labels("frames.ground_truth", fo.ViewField("label") == "car")
-    filtered = dict(bulk.iter_records(cars, ["ground_truth"]))
+    filtered = dict(bulk_read.iter_records(cars, ["ground_truth"]))
 
     first = everything[str(ids[0])]
     assert first.size == (10, 20)
@@ -388,7 +388,7 @@ def test_ground_truth_is_replaced_whole(dataset: Any) -> None:
     [sample_id] = writer.insert([image("a", EVERY_KIND)])
     writer.replace_ground_truth({str(sample_id): image("a", {"ground_truth": [Box("cow", (0, 0, 1, 1))]})})
 
-    [(_, record)] = list(bulk.iter_records(dataset, list(EVERY_KIND)))
+    [(_, record)] = list(bulk_read.iter_records(dataset, list(EVERY_KIND)))
 
     assert [label.label for label in record.labels] == ["cow"]
 
