@@ -1,0 +1,149 @@
+"""Which class is taken for which, and how precision and recall trade off."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from osv_lab.core.report import Report
+
+if TYPE_CHECKING:
+    import supervision as sv
+
+NONE = "(none)"
+"""The row of boxes that are no object, and the column of objects that were not found."""
+
+
+@dataclass(frozen=True)
+class ConfusionMatrix(Report):
+    """How many objects of a class (row) were found as which class (column).
+
+    Attributes:
+        labels: Class names, then :data:`NONE`.
+        counts: ``(n + 1, n + 1)`` int. The last row are predictions without an object, the last column objects that
+            nothing found.
+    """
+
+    labels: tuple[str, ...]
+    counts: np.ndarray
+
+    def rows(self) -> list[dict[str, object]]:
+        return [
+            {"object \\ found as": name, **dict(zip(self.labels, map(int, row), strict=True))}
+            for name, row in zip(self.labels, self.counts, strict=True)
+        ]
+
+    def summary(self) -> str:
+        wrong = int(self.counts[:-1, :-1].sum() - np.trace(self.counts[:-1, :-1]))
+        return (
+            f"{int(np.trace(self.counts))} right, {wrong} as another class, {int(self.counts[:-1, -1].sum())} missed, "
+            f"{int(self.counts[-1, :-1].sum())} false"
+        )
+
+
+@dataclass(frozen=True)
+class Operating:
+    """Precision, recall and F1 of each class at one confidence.
+
+    Attributes:
+        confidence: Predictions below it are not counted.
+        precision: ``(n,)``, NaN where a class has no predictions.
+        recall: ``(n,)``, NaN where it has no objects.
+        f1: ``(n,)``, NaN where it has no objects.
+    """
+
+    confidence: float
+    precision: np.ndarray
+    recall: np.ndarray
+    f1: np.ndarray
+
+
+def best_operating_point(
+    scores: np.ndarray,
+    classes: np.ndarray,
+    right: np.ndarray,
+    objects: np.ndarray,
+    confidence: float | None = None,
+) -> Operating:
+    """Precision, recall and F1 at the confidence where F1, averaged over classes, is greatest.
+
+    Greedy matching in order of confidence does not depend on weaker predictions, so one matching serves all
+    thresholds.
+
+    Args:
+        scores: ``(m,)`` confidences of predictions.
+        classes: ``(m,)`` their class ids.
+        right: ``(m,)`` whether they were matched to an object of their class.
+        objects: ``(n,)`` objects per class.
+        confidence: Take this confidence instead of the best.
+    """
+    grid = np.linspace(0, 1, 1001) if confidence is None else np.array([confidence])
+    found = np.zeros((len(objects), len(grid)))
+    true = np.zeros((len(objects), len(grid)))
+    for number in range(len(objects)):
+        own = classes == number
+        order = np.argsort(-scores[own], kind="stable")
+        # How many predictions are at or above each confidence of the grid.
+        counts = np.searchsorted(-scores[own][order], -grid, side="right")
+        hits = np.concatenate([[0], np.cumsum(right[own][order])])
+        found[number], true[number] = counts, hits[counts]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        precision = true / found
+        recall = true / objects[:, None]
+        f1 = 2 * true / (found + objects[:, None])
+    present = objects > 0
+    f1[~present] = np.nan
+    mean = f1[present].mean(axis=0) if present.any() else np.zeros(len(grid))
+    best = int(mean.argmax())
+    return Operating(float(grid[best]), precision[:, best], recall[:, best], f1[:, best])
+
+
+def confusion_matrix(
+    predictions: Sequence[sv.Detections],
+    targets: Sequence[sv.Detections],
+    class_names: Sequence[str],
+    iou: float,
+    confidence: float,
+) -> ConfusionMatrix:
+    """Count which class is found as which.
+
+    Predictions take objects of their own class first, in order of confidence, each the free object with the largest
+    IoU of at least ``iou``; what is left of both is then matched in the same way across classes.
+    """
+    import supervision as sv
+
+    size = len(class_names)
+    counts = np.zeros((size + 1, size + 1), dtype=int)
+    for found, wanted in zip(predictions, targets, strict=True):
+        kept = found.confidence >= confidence
+        order = np.flatnonzero(kept)[np.argsort(-found.confidence[kept], kind="stable")]
+        overlap = (
+            sv.box_iou_batch(found.xyxy[order], wanted.xyxy)
+            if len(order) and len(wanted)
+            else np.zeros((len(order), len(wanted)))
+        )
+        same = found.class_id[order][:, None] == wanted.class_id[None]
+        taken = _greedy(np.where(same, overlap, 0), iou)
+        left_over = overlap.copy()
+        left_over[taken >= 0] = 0
+        left_over[:, taken[taken >= 0]] = 0
+        taken = np.where(taken >= 0, taken, _greedy(left_over, iou))
+        for row, column in enumerate(taken):
+            counts[wanted.class_id[column] if column >= 0 else size, found.class_id[order[row]]] += 1
+        missed = np.setdiff1d(np.arange(len(wanted)), taken)
+        np.add.at(counts, (wanted.class_id[missed], size), 1)
+    return ConfusionMatrix((*class_names, NONE), counts)
+
+
+def _greedy(overlap: np.ndarray, iou: float) -> np.ndarray:
+    """For each row in order, the free column with the largest overlap of at least ``iou``, or -1."""
+    taken = np.full(len(overlap), -1)
+    free = overlap.copy()
+    for row in range(len(overlap)):
+        if free.shape[1] and (column := int(free[row].argmax())) >= 0 and free[row, column] >= max(iou, 1e-12):
+            taken[row] = column
+            free[:, column] = 0
+    return taken
