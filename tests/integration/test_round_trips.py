@@ -292,10 +292,9 @@ def test_what_cannot_be_said_is_named(kind, format, media, video, workplace) -> 
     size = SIZES[2]
     label = _example(kind, size)
     frames = {1: [replace(label, index=1) if kind != "class" else label]} if format == "cvat-video" else None
-    record = Record(
-        video if frames else media[size][0], [] if frames else [label, ImageClass("cat")][: 1 + (format == "yolo-classify")],
-        frames, "train", size=size,
-    )  # fmt: skip
+    record = Record(video if frames else media[size][0], [] if frames else [label], frames, "train", size=size)
+    if format == "yolo-classify":
+        record.labels.append(ImageClass("cat"))
     _, written = write_source([record], workplace() / "out", format)
     assert written.losses
     assert any(count > 0 for count in written.losses.values())
@@ -389,8 +388,7 @@ def test_through_the_store(format, media, fo, dataset_name, tmp_path) -> None:  
         report = export(dataset, tmp_path / kind, format)
         assert sum(report.images.values()) == 1
         assert not report.problems
-        source, records = open_source(tmp_path / kind)
-        (record,) = list(records)
+        (record,) = list(open_source(tmp_path / kind)[1])
         (found,) = [other for other in record.labels if other.kind == label.kind]
         assert difference(label, found) <= 1e-6
         assert record.split == "val"

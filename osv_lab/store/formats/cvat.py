@@ -117,6 +117,7 @@ def _records(tree: Tree, source: Source, files: list[_File]) -> Iterator[Record]
     for file in files:
         classes.update(file.classes)
     source.classes = tuple(classes)
+    source.skeletons = {name: points for file in files for name, points in file.skeletons.items()}
     for path in locator.known:
         if path not in done:
             yield Record(absolute(path), split=split_of_folder(os.path.dirname(path), tree.root), labelled=False)

@@ -82,16 +82,14 @@ def _depth(tree: Tree, path: str) -> int:
 
 
 def _is_data_yaml(path: str) -> bool:
+    usual = os.path.basename(path).lower() in ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
     try:
         stated = _load_yaml(path)
     except InvalidDataError:
         # A broken data.yaml is still one: reading it then says where it is broken.
-        return os.path.basename(path).lower() in ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
-    return (
-        isinstance(stated, dict)
-        and bool({"names", "nc"} & set(stated))
-        and bool({"train", "val", "test", "path", "validation"} & set(stated))
-    )
+        return usual
+    keys = set(stated) if isinstance(stated, dict) else set()
+    return bool(keys & {"train", "val", "test", "path", "validation"}) and (usual or bool(keys & {"names", "nc"}))
 
 
 def _load_yaml(path: str) -> Any:
