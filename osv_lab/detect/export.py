@@ -223,7 +223,7 @@ def _export_onnx(
         **({"conf": _CONFIDENCE_INSIDE, "iou": 0.7, "max_det": 300} if nms else {}),
     }
     try:
-        with _LOCK, _silence():
+        with _LOCK, _silence(), _settings_untouched():
             written = Exporter(overrides=options)(model=network)
     except (RuntimeError, ValueError, AssertionError, TypeError, NotImplementedError, KeyError, OSError) as error:
         text = " ".join(str(error).split())[:300]
@@ -236,6 +236,19 @@ def _export_onnx(
     if not path.is_file():
         raise InvalidDataError("the export left no file", str(source))
     return path
+
+
+@contextlib.contextmanager
+def _settings_untouched() -> Iterator[None]:
+    """The exporter notes in the user's settings file that it has shown an advertisement: here it notes it in a copy."""
+    from ultralytics.engine import exporter
+
+    settings = exporter.SETTINGS
+    exporter.SETTINGS = dict(settings)
+    try:
+        yield
+    finally:
+        exporter.SETTINGS = settings
 
 
 @contextlib.contextmanager

@@ -177,8 +177,9 @@ def import_ultralytics() -> Any:
     from osv_lab.core.privacy import silence
 
     silence()
-    # Ultralytics reads this once, when it is imported: every checkpoint in the process is then loaded weights-only.
+    # Ultralytics reads these once, at import; the first has every checkpoint of the process loaded weights-only.
     os.environ.setdefault("ULTRALYTICS_SAFE_LOAD", "true")
+    os.environ.setdefault("YOLO_VERBOSE", "false")
     try:
         with quiet():
             import ultralytics

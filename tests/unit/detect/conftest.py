@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,23 @@ def exported(tmp_path_factory: pytest.TempPathFactory, weights: Callable[[str], 
             with _silence():
                 model = YOLO(weights(name))
                 model.model.pt_path = str(folder / f"{name}{tag}.pt")
-                model.export(**{"format": "onnx", "imgsz": SIZE, "dynamic": True, "verbose": False, **options})
+                model.export(
+                    **{
+                        "format": "onnx",
+                        "imgsz": SIZE,
+                        "dynamic": True,
+                        "simplify": False,
+                        "verbose": False,
+                        **options,
+                    }
+                )
         return path
 
     return make
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path | None:
+    """The folder with real data, or ``None`` in a clone that has none."""
+    folder = Path(os.environ.get("OSV_SHARED_DATA") or Path(__file__).parents[4] / "shared" / "data")
+    return folder if folder.is_dir() else None
