@@ -272,15 +272,24 @@ def test_an_export_is_whole_or_absent(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["x.png"]
 
 
-def test_what_a_killed_export_left_is_swept(tmp_path: Path) -> None:
-    child = subprocess.run(
-        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True
-    )
-    left = tmp_path / f".out.partial-{child.stdout.strip()}-abc"
-    left.mkdir()
-    record = Record(image(tmp_path / "x.png"), [], split="train", size=SIZE)
-    write_source([record], tmp_path / "out", "voc")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "x.png"]
+def test_a_killed_export_leaves_nothing_under_its_name(tmp_path: Path) -> None:
+    path = image(tmp_path / "x.png")
+    script = f"""
+import os, signal
+from pathlib import Path
+from osv_lab.store.formats.write import write_source
+from osv_lab.store.records import Record
+def records():
+    yield Record(Path({str(path)!r}), [], split="train", size={SIZE})
+    os.kill(os.getpid(), signal.SIGKILL)
+write_source(records(), {str(tmp_path / "out")!r}, "voc")
+"""
+    killed = subprocess.run([sys.executable, "-c", script], timeout=60)
+    assert killed.returncode == -9
+    assert not (tmp_path / "out").exists()
+    assert len(list(tmp_path.iterdir())) == 2
+    write_source([Record(path, [], split="train", size=SIZE)], tmp_path / "out", "voc")
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["out", "x.png"]
 
 
 def test_an_occupied_folder_is_left_alone(tmp_path: Path) -> None:
