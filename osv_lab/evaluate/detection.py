@@ -12,9 +12,11 @@ import numpy as np
 from osv_lab.core.errors import InvalidDataError, NotFoundError, UsageError, nearest
 from osv_lab.core.progress import Progress, silent
 from osv_lab.core.report import Report
-from osv_lab.detect.metrics import PrecisionReport, average_precision
+from osv_lab.detect.metrics import IOU_THRESHOLDS, PrecisionReport, average_precision
 from osv_lab.evaluate.arrays import boxes_of
-from osv_lab.evaluate.confusion import ConfusionMatrix, best_operating_point, confusion_matrix
+from osv_lab.evaluate.confusion import ConfusionMatrix, Operating, best_operating_point, confusion_matrix
+from osv_lab.evaluate.matching import Overlaps, curves, match_images
+from osv_lab.evaluate.panel import save_evaluation
 
 MAX_DETECTIONS = 100
 """Predictions per image and class that average precision counts, as COCO does."""
@@ -134,9 +136,9 @@ def evaluate(
 ) -> EvaluationReport:
     """Evaluate predicted boxes by COCO's rule, in FiftyOne.
 
-    Predictions, matches and IoUs are written where ``evaluate_detections`` writes them (``<key>_tp``, ``_fp`` and ``_fn``
-    of samples; ``<key>``, ``<key>_id`` and ``<key>_iou`` of objects), so that the App's Model Evaluation panel shows the
-    run. A run of the same key is replaced. Samples that nobody labelled are left out.
+    Matches are written where ``evaluate_detections`` writes them (``<key>_tp``, ``_fp`` and ``_fn`` of samples;
+    ``<key>``, ``<key>_id`` and ``<key>_iou`` of objects), so that the App's Model Evaluation panel shows the run. A run
+    of the same key is replaced. Samples that nobody labelled are left out.
 
     Average precision needs the unsure predictions too: predict with ``confidence=0.001``.
 
@@ -162,21 +164,39 @@ def evaluate(
     _check_arguments(view, pred_field, gt_field, key, iou, confidence)
     chosen, notes = _evaluable(view, pred_field, gt_field)
     class_names, more = _classes(chosen, pred_field, gt_field)
-    results = _in_fiftyone(chosen, pred_field, gt_field, key, iou, class_names, progress)
-
     predictions = boxes_of(chosen, pred_field, class_names)
     targets = boxes_of(chosen, gt_field, class_names)
+    progress("evaluate", 0, 3)
+    overlaps = [Overlaps(found, wanted) for found, wanted in zip(predictions, targets, strict=True)]
+    matches = match_images(overlaps, iou)
+    progress("evaluate", 1, 3)
+    save_evaluation(
+        chosen,
+        key,
+        pred_field,
+        gt_field,
+        iou=iou,
+        thresholds=IOU_THRESHOLDS,
+        most=MAX_DETECTIONS,
+        classes=class_names,
+        predictions=predictions,
+        targets=targets,
+        matches=matches,
+        curves=curves(overlaps, predictions, targets, len(class_names), IOU_THRESHOLDS, MAX_DETECTIONS),
+    )
+    progress("evaluate", 2, 3)
     precision = average_precision(predictions, targets, max_detections=MAX_DETECTIONS, class_names=class_names)
-    numbers = {name: number for number, name in enumerate(class_names)}
-    found = np.array([name in numbers for name in results.ypred], dtype=bool)
+    support = np.bincount(np.concatenate([one.class_id for one in targets]), minlength=len(class_names))
+    predicted = np.bincount(np.concatenate([one.class_id for one in predictions]), minlength=len(class_names))
     point = best_operating_point(
-        np.array([results.confs[index] or 0.0 for index in np.flatnonzero(found)], dtype=float),
-        np.array([numbers[name] for name in results.ypred[found]], dtype=int),
-        results.ytrue[found] == results.ypred[found],
-        np.array([(results.ytrue == name).sum() for name in class_names], dtype=int),
+        np.concatenate([one.confidence for one in predictions]),
+        np.concatenate([one.class_id for one in predictions]),
+        np.concatenate([one.target >= 0 for one in matches]),
+        support,
         confidence,
     )
     confusion = confusion_matrix(predictions, targets, class_names, iou, point.confidence)
+    progress("evaluate", 3, 3)
     return EvaluationReport(
         key=key,
         dataset=str(chosen._dataset.name),
@@ -189,7 +209,7 @@ def evaluate(
         by_size=dict(precision.by_size),
         confidence=point.confidence,
         iou=iou,
-        classes=_scores(precision, point, class_names, results),
+        classes=_scores(precision, point, class_names, support, predicted),
         confusion=confusion,
         rule=_rule(iou, point.confidence, confidence is None),
         notes=(*notes, *more),
@@ -208,7 +228,11 @@ def _rule(iou: float, confidence: float, chosen: bool) -> str:
 
 
 def _scores(
-    precision: PrecisionReport, point: Any, class_names: list[str], results: Any
+    precision: PrecisionReport,
+    point: Operating,
+    class_names: list[str],
+    support: np.ndarray,
+    predicted: np.ndarray,
 ) -> tuple[ClassScore, ...]:
     by_name = {one.name: one for one in precision.classes}
     return tuple(
@@ -219,8 +243,8 @@ def _scores(
             precision=float(point.precision[number]),
             recall=float(point.recall[number]),
             f1=float(point.f1[number]),
-            support=int((results.ytrue == name).sum()),
-            predictions=int((results.ypred == name).sum()),
+            support=int(support[number]),
+            predictions=int(predicted[number]),
         )
         for number, name in enumerate(class_names)
     )
@@ -296,23 +320,3 @@ def _classes(view: Any, pred_field: str, gt_field: str) -> tuple[list[str], list
     ]
     notes = [f"predicted and never labelled: {', '.join(sorted(found - wanted))}"] if found - wanted else []
     return [*listed, *sorted((wanted | found) - set(listed))], notes
-
-
-def _in_fiftyone(
-    view: Any, pred_field: str, gt_field: str, key: str, iou: float, classes: list[str], progress: Progress
-) -> Any:
-    """FiftyOne's own evaluation under a key; a run of that name is replaced."""
-    dataset = view._dataset
-    if key in dataset.list_evaluations():
-        dataset.delete_evaluation(key)
-    return view.evaluate_detections(
-        pred_field,
-        gt_field=gt_field,
-        eval_key=key,
-        classes=classes,
-        method="coco",
-        iou=iou,
-        compute_mAP=True,
-        max_preds=MAX_DETECTIONS,
-        progress=lambda bar: progress("evaluate", bar.iteration, bar.total),
-    )
