@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from osv_lab.evaluate.matching import Curves, ImageMatches
+from osv_lab.store.bulk_attributes import set_attributes
 
 if TYPE_CHECKING:
     import supervision as sv
@@ -101,18 +102,18 @@ def _write_fields(
         counts["tp"].append(int(hit.sum()))
         counts["fp"].append(int((~hit).sum()))
         counts["fn"].append(takers.count(None))
-    for name, numbers in counts.items():
-        view.set_values(f"{key}_{name}", numbers)
-    for field, values in ((pred_field, found), (gt_field, wanted)):
-        for suffix, rows in values.items():
-            _set_inside(view, field, f"{key}{suffix}", rows)
-
-
-def _set_inside(view: Any, field: str, name: str, rows: list[list[Any]]) -> None:
-    """Set an attribute of every label of a field, leaving samples without labels alone."""
-    present = [labels is not None for labels in view.values(f"{field}.detections.id")]
-    values = [row if ok else None for row, ok in zip(rows, present, strict=True)]
-    view.set_values(f"{field}.detections.{name}", values)
+    set_attributes(
+        view,
+        {
+            pred_field: [one.data["id"].tolist() for one in predictions],
+            gt_field: [one.data["id"].tolist() for one in targets],
+        },
+        {
+            pred_field: {f"{key}{suffix}": rows for suffix, rows in found.items()},
+            gt_field: {f"{key}{suffix}": rows for suffix, rows in wanted.items()},
+        },
+        {f"{key}_{name}": numbers for name, numbers in counts.items()},
+    )
 
 
 def _pairs(
