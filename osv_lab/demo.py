@@ -222,8 +222,7 @@ def _validation(lab: Lab, weights: str | Path) -> float:
 
 def _trained_size(lab: Lab, weights: str | Path) -> int:
     """The image size the weights were trained at, in pixels."""
-    size = lab.detector(weights).input_size
-    return max(size) if size else 640
+    return max(lab.detector(weights).describe()["input_size"])
 
 
 def _ask(lab: Lab, image: Path) -> tuple[dict[str, Any], str]:

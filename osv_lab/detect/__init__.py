@@ -19,6 +19,7 @@ def load_detector(
     class_names: Sequence[str] | None = None,
     threads: int | None = None,
     family: str | None = None,
+    border: float | None = None,
 ) -> Detector:
     """Load a detector from wherever it is.
 
@@ -34,6 +35,8 @@ def load_detector(
         class_names: Names that replace the model's own.
         threads: CPU threads; all cores when ``None``.
         family: A key of :data:`osv_lab.detect.families.SPECS`, for a model whose family is told wrongly.
+        border: Grey around images on an Ultralytics network that takes any size, in strides. By default 0.5 as in
+            Ultralytics' validator, which finds objects at the image's edge better; 0 is what its predictor leaves.
 
     Raises:
         NotFoundError: nothing is there.
@@ -47,8 +50,12 @@ def load_detector(
         'CPUExecutionProvider'
     """
     from osv_lab.core.errors import UsageError
+    from osv_lab.detect.detector import BORDER
     from osv_lab.detect.reference import resolve_model
 
+    border = BORDER if border is None else border
+    if not 0 <= border <= 4:
+        raise UsageError("border must be 0 to 4 strides", border)
     path = resolve_model(ref)
     if path.suffix.lower() == ".onnx":
         from osv_lab.detect.onnx import OnnxDetector
@@ -60,12 +67,19 @@ def load_detector(
             imgsz=imgsz,
             class_names=class_names,
             threads=threads,
+            border=border,
             family=family,
         )
     if path.suffix.lower() in (".pt", ".yaml", ".yml"):
         from osv_lab.detect.ultralytics import UltralyticsDetector
 
         return UltralyticsDetector(
-            path, ref=str(ref), providers=providers, imgsz=imgsz, class_names=class_names, threads=threads
+            path,
+            ref=str(ref),
+            providers=providers,
+            imgsz=imgsz,
+            class_names=class_names,
+            threads=threads,
+            border=border,
         )
     raise UsageError("no engine runs this kind of model", str(path), "use an .onnx or a .pt file")

@@ -29,6 +29,10 @@ CONFIDENCE = 0.25
 IOU = 0.7
 """Of two boxes of one class that overlap by more than this, the less confident is dropped."""
 
+BORDER = 0.5
+"""Grey around an image on an Ultralytics network that takes any size, in strides: as much as Ultralytics' validator
+leaves, so that what is predicted here scores what training reported. Its predictor leaves none."""
+
 MAX_DETECTIONS = 300
 """How many detections of one image are kept at most, the most confident first."""
 

@@ -29,7 +29,7 @@ class OnnxDetector:
     """A detector in an ``.onnx`` file; see :class:`osv_lab.detect.detector.Detector`.
 
     The file tells its own input size, layout, type, class names and family. On a model that takes any input size,
-    each image is letterboxed to the least rectangle of multiples of the stride, as Ultralytics does for one image, and
+    each image is letterboxed to the least rectangle of multiples of the stride that holds it and ``border``, and
     images of one rectangle are run together: what is found in an image never depends on its batch.
 
     Args:
@@ -39,6 +39,8 @@ class OnnxDetector:
         imgsz: Input size of a model that takes any: the longer side, or ``(width, height)`` for exactly that size.
         class_names: Names that replace the model's own.
         threads: Threads inside one operator; all cores when ``None``.
+        border: Grey around images on an Ultralytics network that takes any size; see
+            :data:`~osv_lab.detect.detector.BORDER`.
         family: A key of :data:`osv_lab.detect.families.SPECS` that replaces the rule by which it is inferred.
 
     Raises:
@@ -56,6 +58,7 @@ class OnnxDetector:
         imgsz: int | tuple[int, int] | None = None,
         class_names: Sequence[str] | None = None,
         threads: int | None = None,
+        border: float = contract.BORDER,
         family: str | None = None,
     ) -> None:
         self.path = Path(path)
@@ -63,6 +66,7 @@ class OnnxDetector:
         if not self.path.is_file():
             raise NotFoundError("no such model", str(path))
         self._digest: str | None = None
+        self._border = border
         self._session = open_session(self.path, providers=providers, threads=threads)
         self.provider: str = self._session.get_providers()[0]
         self._metadata = read_metadata(self._session.get_modelmeta().custom_metadata_map, self.path)
@@ -176,7 +180,7 @@ class OnnxDetector:
         size = (image.shape[1], image.shape[0])
         if self._exact:
             return place(size, self._size, self._spec.fit)
-        placement = place(size, self._size, self._spec.fit, stride=self._metadata.stride)
+        placement = place(size, self._size, self._spec.fit, stride=self._metadata.stride, border=self._border)
         # A graph that picks its best rows inside fails where a very thin image leaves it fewer cells than that.
         if self.family.head.final and cell_count(placement.input_size) < self._rows:
             return place(size, self._size, self._spec.fit)

@@ -6,6 +6,7 @@ Roundings are Ultralytics' (``LetterBox``, ``scale_boxes``), so that the same im
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -86,7 +87,12 @@ class Placement:
 
 
 def place(
-    image_size: tuple[int, int], input_size: tuple[int, int], fit: Fit, *, stride: int | None = None
+    image_size: tuple[int, int],
+    input_size: tuple[int, int],
+    fit: Fit,
+    *,
+    stride: int | None = None,
+    border: float = 0.0,
 ) -> Placement:
     """Where an image goes in a network's input.
 
@@ -94,26 +100,36 @@ def place(
         image_size: ``(width, height)``.
         input_size: ``(width, height)``; with ``stride``, the largest the input may be.
         fit: See :data:`Fit`; ``"crop"`` is placed by :func:`pack` itself.
-        stride: Cut the border down to the least multiple of this, as Ultralytics does for one image on a network
-            that takes any size. The result depends on the image alone, never on its batch.
+        stride: Cut the input down to the least multiple of this that holds the image, as Ultralytics does for one
+            image on a network that takes any size. The result depends on the image alone, never on its batch.
+        border: With ``stride``: grey to leave around the image, in strides over both sides together. Ultralytics'
+            validator leaves 0.5, its predictor 0; objects at the image's edge are found better with it.
 
     Example:
         >>> place((640, 480), (320, 320), "center").offset
         (0, 40)
         >>> place((640, 480), (320, 320), "center", stride=32).input_size
         (320, 256)
+        >>> place((640, 480), (320, 320), "center", stride=32, border=0.5).input_size
+        (352, 256)
     """
     if fit in ("stretch", "crop"):
         return Placement(image_size, input_size, input_size, (0, 0))
     gain = min(input_size[1] / image_size[1], input_size[0] / image_size[0])
     rounded = int if fit == "top-left" else round
     inner = (max(rounded(image_size[0] * gain), 1), max(rounded(image_size[1] * gain), 1))
-    border = (input_size[0] - inner[0], input_size[1] - inner[1])
     if stride is not None:
-        border = (border[0] % stride, border[1] % stride)
-        input_size = (inner[0] + border[0], inner[1] + border[1])
-    offset = (0, 0) if fit == "top-left" else (round(border[0] / 2 - 0.1), round(border[1] / 2 - 0.1))
+        # The validator measures before rounding to whole pixels, the predictor after it.
+        held = (image_size[0] * gain, image_size[1] * gain) if border else inner
+        input_size = (_strides(held[0], stride, border), _strides(held[1], stride, border))
+    grey = (input_size[0] - inner[0], input_size[1] - inner[1])
+    offset = (0, 0) if fit == "top-left" else (round(grey[0] / 2 - 0.1), round(grey[1] / 2 - 0.1))
     return Placement(image_size, input_size, inner, offset)
+
+
+def _strides(length: float, stride: int, border: float) -> int:
+    """The least multiple of ``stride`` that holds ``length`` and ``border`` strides."""
+    return math.ceil(length / stride + border) * stride
 
 
 def pack(images: Sequence[np.ndarray], placements: Sequence[Placement], spec: InputSpec) -> np.ndarray:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 class UltralyticsDetector:
     """A detector in a ``.pt`` file or built untrained from a ``.yaml``; see :class:`~osv_lab.detect.detector.Detector`.
 
-    Each image is letterboxed to the least rectangle of multiples of the stride, as Ultralytics does for one image.
+    Each image is letterboxed to the least rectangle of multiples of the stride that holds it and ``border``.
 
     Args:
         path: The file. A ``.pt`` is loaded without running any code that may be in it.
@@ -41,6 +41,7 @@ class UltralyticsDetector:
             was trained at.
         class_names: Names that replace the model's own.
         threads: CPU threads of torch, which has one number for the whole process.
+        border: Grey around images; see :data:`~osv_lab.detect.detector.BORDER`.
 
     Raises:
         NotFoundError: no such file.
@@ -57,11 +58,13 @@ class UltralyticsDetector:
         imgsz: int | tuple[int, int] | None = None,
         class_names: Sequence[str] | None = None,
         threads: int | None = None,
+        border: float = contract.BORDER,
     ) -> None:
         torch = import_torch()
         self.path = Path(path)
         self.ref = ref if ref is not None else str(path)
         self._digest: str | None = None
+        self._border = border
         if threads is not None:
             if threads < 1:
                 raise UsageError("threads must be at least 1", threads)
@@ -109,7 +112,8 @@ class UltralyticsDetector:
         stride = None if self._exact else self._metadata.stride
         spec = self.family.spec
         placements = [
-            place((image.shape[1], image.shape[0]), self._size, spec.fit, stride=stride) for image in images
+            place((image.shape[1], image.shape[0]), self._size, spec.fit, stride=stride, border=self._border)
+            for image in images
         ]
         results: list[sv.Detections | None] = [None] * len(images)
         for chunk in batches(placements, MAX_BATCH):

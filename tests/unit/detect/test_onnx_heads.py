@@ -41,7 +41,7 @@ def test_equals_ultralytics(
     from ultralytics import YOLO
 
     path = exported(name, **options)
-    detector = load_detector(path)
+    detector = load_detector(path, border=0)
     assert detector.describe()["family"] == family
     theirs = YOLO(path, task=detector.task)
     ours = detector.predict(images, confidence=SCORE)
@@ -63,6 +63,31 @@ def test_equals_ultralytics(
     assert found > 20, "the models must answer, or nothing was tested"
 
 
+def test_images_are_placed_as_by_ultralytics_validator(tmp_path: Path) -> None:
+    """``rect`` and ``pad=0.5`` of its data set: where an image lies decides what is found at its edges."""
+    import cv2
+    from ultralytics.cfg import get_cfg
+    from ultralytics.data.dataset import YOLODataset
+
+    from osv_lab.detect.detector import BORDER
+    from osv_lab.detect.preprocess import place
+
+    sizes = [(640, 480), (480, 640), (333, 100), (64, 64), (500, 499), (1000, 31)]
+    for number, (width, height) in enumerate(sizes):
+        folder = tmp_path / "images" / str(number)
+        folder.mkdir(parents=True)
+        cv2.imwrite(str(folder / "empty.png"), np.zeros((height, width, 3), np.uint8))
+        for imgsz in (160, 320):
+            data = {"names": {0: "thing"}, "channels": 3}
+            dataset = YOLODataset(
+                img_path=str(folder), data=data, task="detect", imgsz=imgsz, rect=True, pad=0.5,
+                augment=False, batch_size=1, stride=32, hyp=get_cfg(), cache=False,
+            )  # fmt: skip
+            expected = dataset[0]["img"].shape[1:]
+            placed = place((width, height), (imgsz, imgsz), "center", stride=32, border=BORDER)
+            assert (placed.input_size[1], placed.input_size[0]) == tuple(expected), (width, height, imgsz)
+
+
 def test_classifier_equals_ultralytics(images: list[np.ndarray], exported: Callable[..., Path]) -> None:
     from ultralytics import YOLO
 
@@ -80,7 +105,7 @@ def test_classifier_equals_ultralytics(images: list[np.ndarray], exported: Calla
 def test_weights_equal_ultralytics(name: str, images: list[np.ndarray], weights: Callable[[str], Path]) -> None:
     from ultralytics import YOLO
 
-    detector = load_detector(weights(name), imgsz=SIZE)
+    detector = load_detector(weights(name), imgsz=SIZE, border=0)
     theirs = YOLO(weights(name))
     found = 0
     for image, one in zip(images, detector.predict(images, confidence=SCORE), strict=True):
