@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from osv_lab.core.errors import InvalidDataError, UnavailableError, UsageError
+from osv_lab.core.settings import SPLITS
 from osv_lab.store.bulk_read import DIGEST_FIELD, IS_STRING, batches
 from osv_lab.store.bulk_read import iter_records as iter_records
 from osv_lab.store.documents import (
@@ -239,16 +240,16 @@ class Writer:
             for batch in batches(operations, BATCH):
                 self._dataset._sample_collection.bulk_write(batch, ordered=False)
 
-    def add_tag(self, tag: str, sample_ids: Iterable[str]) -> None:
-        """Add a tag to samples."""
+    def set_split(self, split: str, sample_ids: Iterable[str]) -> None:
+        """Tag samples with a split, save those that another process has given one meanwhile."""
         from bson import ObjectId
 
         now = datetime.now(UTC)
         with _writing():
             for batch in batches([ObjectId(sample_id) for sample_id in sample_ids], 10_000):
-                self._dataset._sample_collection.update_many(
-                    {"_id": {"$in": batch}}, {"$addToSet": {"tags": tag}, "$set": {"last_modified_at": now}}
-                )
+                unsplit = {"_id": {"$in": batch}, "tags": {"$nin": list(SPLITS)}}
+                change = {"$addToSet": {"tags": split}, "$set": {"last_modified_at": now}}
+                self._dataset._sample_collection.update_many(unsplit, change)
 
     def finish(self) -> None:
         """Let FiftyOne see what was written: samples held in memory, and the dataset's time of change."""

@@ -18,10 +18,11 @@ from osv_lab.core.progress import Progress, silent
 from osv_lab.core.settings import SPLITS
 from osv_lab.store import archive, bulk, bulk_read, splits
 from osv_lab.store.database import connect
-from osv_lab.store.ingest_items import media_folder, probed, shown
+from osv_lab.store.ingest_items import folders_named_like_media, media_folder, probed, shown
 from osv_lab.store.ingest_report import IngestReport
 from osv_lab.store.ingest_run import IngestRun, OnDuplicate, Options
 from osv_lab.store.records import Problem, Record, Source
+from osv_lab.store.schema import changing_alone
 
 if TYPE_CHECKING:
     import fiftyone as fo
@@ -91,7 +92,7 @@ def ingest(
     except KeyboardInterrupt:
         done = f"{len(run.lines):,} files were done"
         raise InterruptedJobError("ingest was stopped", done, "run the same again: it continues") from None
-    return run.report(str(path), extracted)
+    return run.report(str(path), [*extracted, *(folders_named_like_media(root) if root.is_dir() else ())])
 
 
 def _options(split: str | Ratios | None, tags: Sequence[str], on_duplicate: OnDuplicate) -> Options:
@@ -117,16 +118,16 @@ def _load_or_make(dataset: str | fo.Dataset) -> fo.Dataset:
 
     if not isinstance(dataset, str):
         loaded = dataset
-    elif fo.dataset_exists(dataset):
-        loaded = fo.load_dataset(dataset)
     else:
-        try:
-            loaded = fo.Dataset(dataset, persistent=True)
-        except ValueError:
-            if not fo.dataset_exists(dataset):
-                raise UsageError("not a dataset name", repr(dataset), "use letters, digits and hyphens") from None
-            # Another process made it in the meantime.
-            loaded = fo.load_dataset(dataset)
+        with changing_alone(dataset):
+            if fo.dataset_exists(dataset):
+                loaded = fo.load_dataset(dataset)
+            else:
+                try:
+                    loaded = fo.Dataset(dataset, persistent=True)
+                except ValueError as error:
+                    fix = "use letters, digits and hyphens"
+                    raise UsageError("not a dataset name", f"{dataset!r} ({error})", fix) from None
     if loaded.media_type not in (None, "image", "video"):
         raise UsageError(
             "this dataset cannot take images or videos",

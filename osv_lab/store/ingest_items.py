@@ -14,8 +14,11 @@ from pathlib import Path
 from osv_lab.core.digests import value_digest
 from osv_lab.core.errors import InvalidDataError
 from osv_lab.core.settings import load_settings
+from osv_lab.store.formats.files import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from osv_lab.store.media import Media, is_video, probe
-from osv_lab.store.records import Label, Record
+from osv_lab.store.records import Label, Problem, Record
+
+_MEDIA_SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
 
 AHEAD = 512
 """How many files are looked at before they are needed."""
@@ -74,6 +77,17 @@ def probed(records: Iterable[Record], root: Path) -> Generator[Item, None, None]
                 yield item
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def folders_named_like_media(root: Path) -> list[Problem]:
+    """Folders below a source that are named like an image or video: readers see no file there."""
+    found = []
+    for folder, inner, _ in os.walk(root):
+        named = [Path(folder, name) for name in inner if Path(name).suffix.lower() in _MEDIA_SUFFIXES]
+        found += [
+            Problem(relative(path, root), "a folder, not a file", "", "file skipped") for path in sorted(named)
+        ]
+    return found
 
 
 def media_folder(dataset: str) -> Path:

@@ -305,7 +305,7 @@ class IngestRun:
             members.setdefault(split, []).append(sample_id)
             self._change_line(position, split=split)
         for split, ids in members.items():
-            self._writer.add_tag(split, ids)
+            self._writer.set_split(split, ids)
 
     def _remember_skeletons(self) -> None:
         import fiftyone as fo

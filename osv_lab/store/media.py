@@ -15,17 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from osv_lab.core.digests import bytes_digest
 from osv_lab.core.errors import InvalidDataError
+from osv_lab.store.formats.files import VIDEO_SUFFIXES
 
 if TYPE_CHECKING:
     from osv_lab.detect.images import ImageHeader
 
 MAX_IMAGE_BYTES = 1 << 30
 """A larger image file is refused: it would have to be in memory whole."""
-
-VIDEO_SUFFIXES = frozenset(
-    {".3gp", ".asf", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4"}
-    | {".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv"}
-)
 
 _MIME = {
     "JPEG": "image/jpeg",

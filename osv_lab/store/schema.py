@@ -23,15 +23,22 @@ INT64 = 1 << 63
 @contextlib.contextmanager
 def declaring_alone(dataset: fo.Dataset) -> Iterator[None]:
     """One process of this lab declares fields of a dataset at a time, on what the others declared before."""
+    with changing_alone(dataset.name):
+        dataset.reload()
+        yield
+
+
+@contextlib.contextmanager
+def changing_alone(name: str) -> Iterator[None]:
+    """One process of this lab makes or changes the dataset of a name at a time."""
     folder = load_settings().home / "locks"
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / f"schema-{value_digest(dataset.name)[:16]}.lock", "a") as file:
+    with open(folder / f"dataset-{value_digest(name)[:16]}.lock", "a") as file:
         with contextlib.suppress(ImportError):
             import fcntl
 
             # The system drops the lock when its holder dies or closes the file.
             fcntl.flock(file, fcntl.LOCK_EX)
-        dataset.reload()
         yield
 
 

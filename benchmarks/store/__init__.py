@@ -1,0 +1,1 @@
+"""The store against FiftyOne itself, on the same data, in one run."""
