@@ -276,6 +276,7 @@ def validate(folder: RunFolder, task: str, settings: Mapping[str, Any]) -> dict[
             "mode": "val",
             "model": str(folder.best),
             "data": str(folder.data_yaml),
+            "rect": True,
             "plots": True,
         },
     )()
