@@ -26,6 +26,7 @@ from osv_lab.store.formats.writing import (
     objects,
     size_of,
     sound_labels,
+    write_small,
 )
 from osv_lab.store.records import ImageClass, Kind, Label, Problem, Record
 
@@ -60,8 +61,7 @@ def write(records: Iterable[Record], folder: Path, classes: ClassList, link: Lin
         if record.split:
             splits.setdefault(record.split, []).append(stem)
         if record.labelled or record.labels:
-            with open(f"{xml_folder}{os.sep}{stem}.xml", "w", encoding="utf-8") as file:
-                file.write(_document(record, name, size, classes, written))
+            write_small(f"{xml_folder}{os.sep}{stem}.xml", _document(record, name, size, classes, written))
     for split, stems in splits.items():
         write_atomic(sets / f"{split}.txt", "".join(f"{stem}\n" for stem in stems))
     written.classes = classes.names

@@ -26,6 +26,7 @@ from osv_lab.store.formats.writing import (
     objects,
     sound_labels,
     split_folder,
+    write_small,
 )
 from osv_lab.store.geometry import Point, box_ring, joined_ring, mask_rings
 from osv_lab.store.records import Box, ImageClass, Keypoints, Kind, Label, OrientedBox, Polygon, Problem, Record
@@ -87,9 +88,7 @@ def write(
         if record.tags:
             written.lose("tags", len(record.tags))
         if record.labelled or record.labels:
-            text = rows.text(record)
-            with open(f"{label_folder}{os.sep}{name[: name.rfind('.')]}.txt", "w", encoding="ascii") as file:
-                file.write(text)
+            write_small(f"{label_folder}{os.sep}{name[: name.rfind('.')]}.txt", rows.text(record))
     _finish(folder, written, classes, rows, skeletons or {}, list(folders))
     return written
 
