@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from osv_lab.store.ingest_report import IngestReport
 
 
+FINE_TUNING: Mapping[str, Any] = {"optimizer": "AdamW", "lr0": 0.0005, "warmup_epochs": 0, "mosaic": 0.0}
+"""For weights that are trained already: Ultralytics' defaults begin with steps large enough to undo them."""
+
+
 @dataclass(frozen=True)
 class Step:
     """One stage of the demo: what happened, where it is, and how long it took in seconds."""
@@ -133,7 +137,7 @@ def demo(
     if weights is not None:
         metrics["given"] = _score(lab, weights, "predictions_given", "eval_given")
         steps.add("given weights", _scores(metrics["given"]), "field 'predictions_given'")
-        settings["imgsz"] = _trained_size(lab, weights)
+        settings = {**settings, **FINE_TUNING, "imgsz": _trained_size(lab, weights)}
 
     settings["epochs"] = epochs or settings.get("epochs", 20)
     run = lab.train(weights or DEMO.model, **settings)
@@ -149,8 +153,8 @@ def demo(
     deployment = lab.deploy(better)
     chosen = "the given weights" if better is weights else "the trained weights"
     assert deployment.parity is not None
-    steps.add("export", f"{chosen} as ONNX; {deployment.parity.summary()}", deployment.artifact.path)
-    steps.add("register", f"version {deployment.version}", deployment.ref)
+    exported = f"{chosen} as ONNX, {deployment.parity.summary()}; registered as version {deployment.version}"
+    steps.add("deploy", exported, f"{deployment.ref}, {deployment.artifact.path}")
 
     image = Path(lab.view("test").first().filepath)
     answer, url = _ask(lab, image)

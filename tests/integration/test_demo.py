@@ -18,7 +18,7 @@ def test_the_demo_ends_with_a_served_prediction(demo_run: DemoRun) -> None:
     assert report["metrics"]["deployed"]["map50"] >= 0.5
     assert report["answer"]["predictions"], "the server found nothing in a test image"
     stages = [step["stage"] for step in report["steps"]]
-    assert stages == ["source", "ingest", "train", "evaluate", "export", "register", "serve"]
+    assert stages == ["source", "ingest", "train", "evaluate", "deploy", "serve"]
     assert report["deployed"] == "models:/demo@champion"
 
 
