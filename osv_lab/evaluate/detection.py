@@ -290,7 +290,7 @@ def _evaluable(view: Any, pred_field: str, gt_field: str) -> tuple[Any, list[str
     notes = []
     if count < total:
         notes.append(f"{total - count} of {total} samples left out: not labelled in '{gt_field}'")
-    unpredicted = sum(labels is None for labels in chosen.values(f"{pred_field}.detections.label"))
+    unpredicted = chosen.values(f"{pred_field}._cls").count(None)
     if unpredicted == count:
         raise InvalidDataError(
             "there are no predictions to evaluate",

@@ -164,9 +164,7 @@ def _images_and_truth(
     if chosen is not view or max_images is not None:
         # The same samples in the same order for every question that follows.
         chosen = chosen._dataset.select(chosen.values("id"), ordered=True)
-    if view.has_field(gt_field) and any(
-        labels is not None for labels in chosen.values(f"{gt_field}.detections.id")
-    ):
+    if view.has_field(gt_field) and any(chosen.values(f"{gt_field}._cls")):
         targets = boxes_of(chosen, gt_field, class_names)
     return chosen, chosen.values("filepath"), targets
 

@@ -186,8 +186,11 @@ def _lists(parts: Sequence[str], inside: str) -> Callable[[Any, str], Iterator[l
     def read(view: Any, name: str) -> Iterator[list[list[Any]] | None]:
         schema = view.get_field_schema(flat=True)
         have = [part for part in parts if f"{name}.{inside}.{part}" in schema]
-        for columns in zip(*view.values([f"{name}.{inside}.{part}" for part in have]), strict=True):
-            yield None if columns[0] is None else [[_plain(v) for v in row] for row in zip(*columns, strict=True)]
+        # A list that was emptied is stored as no list at all; only the class says that the field is there.
+        kinds = view.values(f"{name}._cls")
+        for kind, *columns in zip(kinds, *view.values([f"{name}.{inside}.{part}" for part in have]), strict=True):
+            filled = [column or () for column in columns]
+            yield None if kind is None else [[_plain(v) for v in row] for row in zip(*filled, strict=True)]
 
     return read
 
