@@ -45,10 +45,12 @@ def train(args: argparse.Namespace) -> Any:
         if (value := getattr(args, name)) is not None:
             settings[name] = value
     settings.update(_assignments(args.set))
+    settings.setdefault("model", "yolo11n")
+    recipe = Recipe.from_dict(settings)
     with _progress(args) as progress:
         return train(
             _view(args),
-            Recipe.from_dict(settings),
+            recipe,
             dataset_version=args.dataset_version,
             resume=args.resume,
             experiment=args.experiment or args.dataset,

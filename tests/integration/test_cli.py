@@ -29,6 +29,7 @@ def test_wrong_usage_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["ingest"])
     assert stopped.value.code == 2
+    assert "required: source, dataset" in capsys.readouterr().err
     code, _, err = run(capsys, "train", "nowhere", "--set", "lr0")
     assert code == 2 and err.startswith("osv: --set takes KEY=VALUE") and err.count("\n") == 1
 
