@@ -15,6 +15,9 @@ Outcome: TypeAlias = Literal["added", "updated", "skipped", "broken"]
 _ORDER: Mapping[str, int] = {"broken": 0, "skipped": 1, "updated": 2, "added": 3}
 _SHOWN_ROWS = 200
 
+KNOWN = "already in the dataset"
+"""Why a file is skipped whose content and labels the dataset has under this very name."""
+
 
 @dataclass(frozen=True, slots=True)
 class FileLine:
@@ -124,6 +127,15 @@ class IngestReport(Report):
             {"file": one.file, "where": one.where, "what": one.what, "consequence": one.consequence}
             for one in self.problems
         ]
+
+    def highlights(self) -> Sequence[Mapping[str, Any]]:
+        """What a person should look at: files that were not added for a reason of their own, then problems of labels."""
+        unusual = [
+            {"file": line.file, "where": "", "what": line.why, "consequence": f"file {line.outcome}"}
+            for line in sorted(self.files, key=_attention)
+            if line.why and line.why != KNOWN
+        ]
+        return [*unusual, *self.problem_rows()]
 
     def summary(self) -> str:
         """The counts in one line."""
