@@ -129,7 +129,7 @@ class IngestReport(Report):
         ]
 
     def highlights(self) -> Sequence[Mapping[str, Any]]:
-        """What a person should look at: files that were not added for a reason of their own, then problems of labels."""
+        """What a person should look at: files that were not simply added or known, then problems of labels."""
         unusual = [
             {"file": line.file, "where": "", "what": line.why, "consequence": f"file {line.outcome}"}
             for line in sorted(self.files, key=_attention)
