@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,14 @@ def image_sizes(view: Any) -> np.ndarray:
     """``(n, 2)`` widths and heights in pixels, read from the files where the store does not know them."""
     sizes = view.values(["metadata.width", "metadata.height"])
     if any(size is None for size in (*sizes[0], *sizes[1])):
-        view.compute_metadata(progress=False)
+        # FiftyOne tells its log about it, which goes to standard output, where results may be going.
+        logger = logging.getLogger("fiftyone.core.metadata")
+        level = logger.level
+        logger.setLevel(logging.WARNING)
+        try:
+            view.compute_metadata(progress=False)
+        finally:
+            logger.setLevel(level)
         sizes = view.values(["metadata.width", "metadata.height"])
     return np.array(sizes, dtype=float).T.reshape(-1, 2)
 

@@ -57,8 +57,6 @@ class Overlaps:
     """
 
     def __init__(self, predictions: sv.Detections, targets: sv.Detections) -> None:
-        import supervision as sv
-
         self.crowd = targets.data["iscrowd"].astype(bool)
         self.order = np.argsort(-predictions.confidence, kind="stable")
         self.class_id = predictions.class_id[self.order]
@@ -66,13 +64,7 @@ class Overlaps:
         if not same.any():
             self.iou = np.zeros(same.shape)
             return
-        boxes, objects = predictions.xyxy[self.order], targets.xyxy
-        self.iou = sv.box_iou_batch(boxes, objects).astype(float)
-        if self.crowd.any():
-            low = np.maximum(boxes[:, None, :2], objects[None, self.crowd, :2])
-            high = np.minimum(boxes[:, None, 2:], objects[None, self.crowd, 2:])
-            own = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-            self.iou[:, self.crowd] = np.prod(np.maximum(high - low, 0), axis=2) / np.maximum(own[:, None], 1e-12)
+        self.iou = _overlap(predictions.xyxy[self.order], targets.xyxy, self.crowd)
         self.iou[~same] = 0
 
     def within(self, most: int) -> np.ndarray:
@@ -101,6 +93,16 @@ class Overlaps:
                         free[:, best] = 0
                     break
         return taken
+
+
+def _overlap(boxes: np.ndarray, objects: np.ndarray, crowd: np.ndarray) -> np.ndarray:
+    """``(n, m)`` IoU in double precision; of a crowd, the share of the box that lies in it."""
+    low = np.maximum(boxes[:, None, :2], objects[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], objects[None, :, 2:])
+    both = np.prod(np.maximum(high - low, 0), axis=2)
+    own, other = (np.prod(one[:, 2:] - one[:, :2], axis=1) for one in (boxes, objects))
+    whole = np.where(crowd[None], own[:, None], own[:, None] + other[None] - both)
+    return np.asarray(np.divide(both, whole, out=np.zeros_like(both), where=whole > 0))
 
 
 def match_images(overlaps: Sequence[Overlaps], iou: float) -> list[ImageMatches]:

@@ -138,7 +138,7 @@ def test_a_full_disk_is_said_and_resumed_from(
 
 
 def test_divergence_is_an_error(dataset: Any, recipe: Recipe) -> None:
-    wild = Recipe.from_dict({**recipe.to_dict(), "box": 1e38, "optimizer": "SGD", "lr0": 1.0, "warmup_epochs": 0})
+    wild = Recipe.from_dict({**recipe.to_dict(), "cls": 1e38, "nbs": 1})
     with pytest.raises(OsvError, match="training diverged"):
         train(dataset, wild, run_name="wild", experiment="wild")
     state = find_run("wild")[1]
