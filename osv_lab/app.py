@@ -11,24 +11,32 @@ import urllib.request
 from typing import Any
 
 from osv_lab.core.errors import UnavailableError
-from osv_lab.store.catalogue import open_dataset
+from osv_lab.store.catalogue import open_dataset, open_view
 from osv_lab.store.database import connect
 
 
-def open_app(dataset: str | None = None, host: str = "127.0.0.1", port: int = 5151, timeout_s: float = 60) -> Any:
+def open_app(
+    dataset: str | None = None,
+    host: str = "127.0.0.1",
+    port: int = 5151,
+    *,
+    view: str | None = None,
+    timeout_s: float = 60,
+) -> Any:
     """Start the App and return its ``fiftyone.Session`` once it answers.
 
     Args:
         dataset: Name of the dataset to open; ``None`` opens the list of datasets.
+        view: Name of a saved view of the dataset to open.
         host: Address to listen on.
         port: TCP port.
         timeout_s: How long to wait for the App's server.
 
     Raises:
-        NotFoundError: no such dataset.
+        NotFoundError: no such dataset or view.
         UnavailableError: the port is taken, or the App's server did not come up.
     """
-    opened = open_dataset(dataset) if dataset else None
+    opened = open_view(dataset, view) if dataset and view else open_dataset(dataset) if dataset else None
     _require_free(host, port)
     # FiftyOne opens a browser itself where there is a screen; elsewhere that attempt only prints a warning.
     has_screen = sys.platform in {"darwin", "win32"} or bool(
@@ -50,9 +58,11 @@ def open_app(dataset: str | None = None, host: str = "127.0.0.1", port: int = 51
             time.sleep(0.3)
 
 
-def run_app(dataset: str | None = None, host: str = "127.0.0.1", port: int = 5151) -> None:
+def run_app(
+    dataset: str | None = None, host: str = "127.0.0.1", port: int = 5151, *, view: str | None = None
+) -> None:
     """Start the App and keep it running until interrupted."""
-    session = open_app(dataset, host, port)
+    session = open_app(dataset, host, port, view=view)
     sys.stdout.write(f"FiftyOne App: http://{host}:{port}  (Ctrl-C stops it)\n")
     sys.stdout.flush()
     try:

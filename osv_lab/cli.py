@@ -122,7 +122,7 @@ def serve(args: argparse.Namespace) -> Any:
 def app(args: argparse.Namespace) -> Any:
     from osv_lab.app import run_app
 
-    run_app(args.dataset, host=args.host, port=args.port)
+    run_app(args.dataset, host=args.host, port=args.port, view=args.view)
 
 
 def demo(args: argparse.Namespace) -> Any:
@@ -192,6 +192,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     verb = _verb(stages, "app", app, "open the FiftyOne App")
     verb.add_argument("dataset", nargs="?", help="the dataset to open")
+    verb.add_argument("--view", help="a saved view of it")
     verb.add_argument("--host", default="127.0.0.1")
     verb.add_argument("--port", type=int, default=5151)
 
@@ -285,16 +286,10 @@ def _progress(args: argparse.Namespace) -> Any:
 
 
 def _view(args: argparse.Namespace) -> Any:
-    from osv_lab.store.catalogue import open_dataset
+    from osv_lab.store.catalogue import open_dataset, open_view
 
-    dataset = open_dataset(args.dataset)
-    view = dataset.view()
-    if name := getattr(args, "view", None):
-        if name not in dataset.list_saved_views():
-            from osv_lab.core.errors import NotFoundError, nearest
-
-            raise NotFoundError("no such saved view", repr(name), nearest(name, dataset.list_saved_views()))
-        view = dataset.load_saved_view(name)
+    name = getattr(args, "view", None)
+    view = open_view(args.dataset, name) if name else open_dataset(args.dataset).view()
     return view.match_tags(args.split) if args.split else view
 
 

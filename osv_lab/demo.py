@@ -17,6 +17,7 @@ from osv_lab.core.settings import load_settings
 from osv_lab.lab import Lab
 
 if TYPE_CHECKING:
+    from osv_lab.evaluate.detection import EvaluationReport
     from osv_lab.store.ingest_report import IngestReport
 
 
@@ -135,15 +136,18 @@ def demo(
 
     metrics: dict[str, dict[str, float]] = {}
     if weights is not None:
-        metrics["given"] = _score(lab, weights, "predictions_given", "eval_given")
+        metrics["given"] = _metrics(_evaluate(lab, weights, "predictions_given", "eval_given"))
         steps.add("given weights", _scores(metrics["given"]), "field 'predictions_given'")
         settings = {**settings, **FINE_TUNING, "imgsz": _trained_size(lab, weights)}
 
     settings["epochs"] = epochs or settings.get("epochs", 20)
     run = lab.train(weights or DEMO.model, **settings)
     steps.add("train", run.summary(), run.folder)
-    metrics["trained"] = _score(lab, run.weights, "predictions", "eval")
-    steps.add("evaluate", f"{_scores(metrics['trained'])} on the test split", "App: Model Evaluation, 'eval'")
+    evaluation = _evaluate(lab, run.weights, "predictions", "eval")
+    metrics["trained"] = _metrics(evaluation)
+    at = _evaluate_confident(lab, evaluation.confidence)
+    found = f"{_scores(metrics['trained'])} on the test split; {at}"
+    steps.add("evaluate", found, "App: Model Evaluation, 'eval' and 'eval_confident'")
 
     # One epoch on top of a finished model can make it worse: what is served is what is better on the val split.
     better: str | Path = run.weights
@@ -167,7 +171,7 @@ def demo(
         metrics=metrics,
         deployed=deployment.ref,
         answer=answer,
-        app=f"osv app {name}",
+        app=f"osv app {name} --view confident",
     )
 
 
@@ -206,11 +210,34 @@ def _require_splits(lab: Lab, counts: Mapping[str, int], ingested: IngestReport)
         )
 
 
-def _score(lab: Lab, weights: str | Path, field: str, key: str) -> dict[str, float]:
-    """mAP of weights on the test split, with predictions down to a score of 0.001, as mAP is defined."""
+def _evaluate(lab: Lab, weights: str | Path, field: str, key: str) -> EvaluationReport:
+    """Weights on the test split, with predictions down to a score of 0.001, as average precision is defined."""
     lab.predict(weights, field, split="test", confidence=0.001, iou=0.7)
-    report = lab.evaluate(field, split="test", key=key)
+    return lab.evaluate(field, split="test", key=key)
+
+
+def _metrics(report: EvaluationReport) -> dict[str, float]:
     return {"map50": report.map50, "map50_95": report.map50_95}
+
+
+def _evaluate_confident(lab: Lab, confidence: float) -> str:
+    """Evaluate what one would act on: predictions from the confidence of the best F1 on, kept as a saved view.
+
+    Average precision counts predictions down to a score of 0.001, thousands of them; nobody wants to look at those.
+    """
+    from fiftyone import ViewField
+
+    from osv_lab.evaluate.detection import evaluate
+
+    confidence = round(confidence, 2)
+    confident = ViewField("confidence") >= confidence
+    view = lab.view("test").filter_labels("predictions", confident, only_matches=False)
+    lab.dataset.save_view(
+        "confident", view, description=f"test split, predictions from {confidence}", overwrite=True
+    )
+    report = evaluate(view, "predictions", key="eval_confident", confidence=confidence)
+    every = report.rows()[0]
+    return f"precision {every['precision']:.2f}, recall {every['recall']:.2f} from a confidence of {confidence}"
 
 
 def _scores(metrics: Mapping[str, float]) -> str:
@@ -226,7 +253,7 @@ def _validation(lab: Lab, weights: str | Path) -> float:
 
 def _trained_size(lab: Lab, weights: str | Path) -> int:
     """The image size the weights were trained at, in pixels."""
-    return max(lab.detector(weights).describe()["input_size"])
+    return int(max(lab.detector(weights).describe()["input_size"]))
 
 
 def _ask(lab: Lab, image: Path) -> tuple[dict[str, Any], str]:

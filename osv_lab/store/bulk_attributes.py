@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from osv_lab.core.errors import InvalidDataError
-from osv_lab.store.bulk import BATCH, _writing
+from osv_lab.store.bulk import BATCH
+from osv_lab.store.database import database_errors
 
 if TYPE_CHECKING:
     import fiftyone as fo
@@ -27,7 +28,8 @@ def set_attributes(
 
     Args:
         view: A dataset or view of images.
-        ids: Per field of ``Detections`` and sample, in the view's order, the ids of all its labels in their order.
+        ids: Per field of ``Detections`` and sample, in the view's order, the ids of the labels to write to; a view that
+            filters labels has fewer than the dataset.
         attributes: Per field and attribute name, per sample, one value per label.
         values: Per sample field, one value per sample.
 
@@ -40,30 +42,46 @@ def set_attributes(
 
     now = datetime.now(UTC)
     operations = []
-    for row, sample_id in enumerate(view.values("id")):
+    samples = view.values("id")
+    stored = _stored_ids(view, samples, list(ids))
+    for row, sample_id in enumerate(samples):
         expected: dict[str, Any] = {"_id": ObjectId(sample_id)}
         change: dict[str, Any] = {name: column[row] for name, column in values.items()}
         for name, columns in attributes.items():
-            own = ids[name][row]
+            there = stored[name][row]
             path = f"{name}.detections"
-            if not own:
+            if not ids[name][row]:
                 continue
-            expected[path] = {"$size": len(own)}
-            expected |= {f"{path}.{index}._id": ObjectId(own[index]) for index in {0, len(own) - 1}}
+            positions = {label: index for index, label in enumerate(there)}
+            if not positions.keys() >= set(ids[name][row]):
+                break
+            expected[path] = {"$size": len(there)}
+            expected |= {f"{path}.{index}._id": ObjectId(there[index]) for index in {0, len(there) - 1}}
             for attribute, rows in columns.items():
-                change |= {f"{path}.{index}.{attribute}": value for index, value in enumerate(rows[row])}
-        operations.append(UpdateOne(expected, {"$set": {**change, "last_modified_at": now}}))
+                for label, value in zip(ids[name][row], rows[row], strict=True):
+                    change[f"{path}.{positions[label]}.{attribute}"] = value
+        else:
+            operations.append(UpdateOne(expected, {"$set": {**change, "last_modified_at": now}}))
     dataset = view._dataset
     found = 0
-    with _writing():
+    with database_errors():
         for start in range(0, len(operations), BATCH):
             batch = operations[start : start + BATCH]
             found += dataset._sample_collection.bulk_write(batch, ordered=False).matched_count
     dataset._update_last_modified_at()
     dataset.reload()
-    if found < len(operations):
+    if found < len(samples):
         raise InvalidDataError(
             "labels changed while results were being written to them",
-            f"{len(operations) - found} of {len(operations)} samples",
+            f"{len(samples) - found} of {len(samples)} samples",
             "run it again",
         )
+
+
+def _stored_ids(
+    view: fo.SampleCollection, samples: Sequence[str], fields: Sequence[str]
+) -> dict[str, list[list[str]]]:
+    """Per field and sample, the ids of all labels that the dataset holds, whatever the view filters."""
+    every = view._dataset.select(samples, ordered=True)
+    columns = every.values([f"{field}.detections.id" for field in fields])
+    return {field: [row or [] for row in column] for field, column in zip(fields, columns, strict=True)}

@@ -50,6 +50,19 @@ def open_dataset(name: str) -> Any:
     return fo.load_dataset(name, reload=True)
 
 
+def open_view(dataset: str, name: str) -> Any:
+    """A saved view of a dataset by its name.
+
+    Raises:
+        NotFoundError: there is no such dataset or view; the message names those there are.
+    """
+    opened = open_dataset(dataset)
+    views = opened.list_saved_views()
+    if name not in views:
+        raise NotFoundError("no such saved view", repr(name), nearest(name, views) if views else "it has none")
+    return opened.load_saved_view(name)
+
+
 def list_datasets() -> DatasetList:
     """All datasets with what they hold, by name."""
     fo = connect()

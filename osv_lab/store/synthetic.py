@@ -35,7 +35,7 @@ LabelKind: TypeAlias = Literal["boxes", "polygons", "oriented", "keypoints"]
 MIN_VISIBILITY = 0.5
 """No part of a still image is covered or cut off more than to this share of its pixels."""
 
-_MANIFEST = "synthetic.json"
+_MANIFEST = ".synthetic.json"
 _VERSION = 1
 """Raised whenever the same parameters would give other pixels or labels."""
 
