@@ -34,7 +34,7 @@ def test_the_demo_never_asks_for_another_machine(demo_run: DemoRun) -> None:
 def test_what_the_demo_left_is_in_the_store_and_the_registry(demo_run: DemoRun, fo) -> None:  # type: ignore[no-untyped-def]
     dataset = fo.load_dataset("demo")
     ingested = demo_run.report["ingested"]
-    assert len(dataset) == ingested["added"]
+    assert len(dataset) == ingested["counts"]["added"] == ingested["samples"]
     assert dataset.has_evaluation("eval")
     assert all(Path(path).exists() for path in dataset.values("filepath"))
     script = (
