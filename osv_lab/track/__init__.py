@@ -1,0 +1,1 @@
+"""Trackers on arrays, their files, metrics and events. No FiftyOne, no torch."""
