@@ -1,0 +1,249 @@
+"""ByteTrack: associate every detection box, first the confident ones, then the rest.
+
+Zhang et al., ECCV 2022, https://arxiv.org/abs/2110.06864.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from osv_lab.core.errors import UsageError
+from osv_lab.track import kalman
+from osv_lab.track.association import Overlaps, overlaps, paired_iou
+from osv_lab.track.motion import check_warp
+from osv_lab.track.table import BORN, ID, LOST, SEEN, STATUS, TENTATIVE, TRACKED, UNTRACKED, Seen, TrackTable
+from osv_lab.track.tracks import Ints
+
+
+@dataclass(frozen=True, eq=False)
+class Match:
+    """The outcome of a frame's associations.
+
+    Attributes:
+        rows, columns: Tracks and detections of the pairs.
+        missed: Tracks that were seen in the last frame and are not in this one.
+        free: Confident detections without a track.
+    """
+
+    rows: Ints
+    columns: Ints
+    missed: Ints
+    free: Ints
+
+
+@dataclass(frozen=True)
+class ByteTrackSettings:
+    """ByteTrack's parameters; the defaults are those published for MOT17.
+
+    Attributes:
+        high: Detections from this confidence on take part in the first association.
+        low: Those above this one in the second.
+        new: A track starts at this confidence.
+        match, match_low, match_tentative: Greatest cost (1 - IoU, in the first and third association times
+            confidence) of a pair in the first association, in the second, and of tentative tracks.
+        buffer: How many frames a lost track is kept.
+        fuse_confidence: Weigh IoU by confidence in the first and third association.
+        duplicate_iou: Of a tracked and a lost track that overlap more, the younger is dropped.
+    """
+
+    high: float = 0.6
+    low: float = 0.1
+    new: float = 0.7
+    match: float = 0.9
+    match_low: float = 0.5
+    match_tentative: float = 0.7
+    buffer: float = 30.0
+    fuse_confidence: bool = True
+    duplicate_iou: float = 0.85
+
+    def __post_init__(self) -> None:
+        for name in ("high", "low", "new", "match", "match_low", "match_tentative", "duplicate_iou"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise UsageError(f"{name} is not between 0 and 1", value, "thresholds are 0 to 1")
+        if self.low > self.high:
+            raise UsageError("low is above high", f"{self.low} > {self.high}", "low <= high")
+        if not self.buffer >= 0:
+            raise UsageError("buffer is negative", self.buffer, "give frames, 0 or more")
+
+
+class ByteTrack(TrackTable):
+    """ByteTrack over arrays.
+
+    Args:
+        settings: Thresholds.
+        frame_rate: Frames per second, the unit of :attr:`ByteTrackSettings.buffer`.
+        model: Box filter; ByteTrack's is centre, aspect ratio and height.
+
+    Example:
+        >>> tracker = ByteTrack()
+        >>> tracker.update(np.array([[0., 0, 10, 20], [50, 0, 60, 20]]), np.array([0.9, 0.8])).tolist()
+        [1, 2]
+        >>> tracker.update(np.array([[51., 0, 61, 20], [1, 0, 11, 20]]), np.array([0.9, 0.3])).tolist()
+        [2, 1]
+    """
+
+    name: ClassVar[str] = "bytetrack"
+
+    def __init__(
+        self,
+        settings: ByteTrackSettings | None = None,
+        *,
+        frame_rate: float = 30.0,
+        model: kalman.BoxModel | None = None,
+    ) -> None:
+        self.settings = settings or ByteTrackSettings()
+        super().__init__(model or kalman.AspectModel(), frame_rate)
+
+    def update(
+        self,
+        xyxy: npt.ArrayLike,
+        confidence: npt.ArrayLike,
+        class_id: npt.ArrayLike | None = None,
+        *,
+        timestamp: float | None = None,
+        warp: npt.ArrayLike | None = None,
+    ) -> Ints:
+        """Take the detections of the next frame.
+
+        Args:
+            xyxy: (n, 4) boxes as corners, absolute pixels.
+            confidence: (n,) 0 to 1.
+            class_id: (n,) int; only votes on the class of a track.
+            timestamp: Seconds; with every frame or with none.
+            warp: (2, 3) camera motion from the frame before to this one, if it is known.
+
+        Returns:
+            (n,) int64 identity of each detection, from 1; -1 where it has none (too weak, not yet confirmed, or no
+            proper box).
+
+        Raises:
+            InvalidDataError: arrays that do not fit together, confidences above 1, frames out of order.
+        """
+        settings = self.settings
+        seen = self._check(xyxy, confidence, class_id, settings.low)
+        matrix = None if warp is None else check_warp(warp)
+        elapsed = self._advance(timestamp)
+        if elapsed > 1:
+            self._forget()
+        measured = self.model.measure(seen.corners)
+
+        # Where the tracks should be now. Tentative tracks, last in the table, wait where they were seen.
+        before = self.tracks.shape[1]
+        kalman.predict(self.model, self.tracks[:, : self.confirmed], elapsed)
+        if matrix is not None:
+            kalman.warp(self.model, self.tracks, matrix)
+        overlap = overlaps(kalman.corners(self.model, self.tracks[:4]), seen.corners)
+        match = self._associate(overlap, seen)
+
+        rows, columns = match.rows, match.columns
+        self._correct(rows, measured[:, columns])
+        if len(match.missed):
+            self._lose(match.missed)
+
+        # Confident detections that no track explains start tracks; a second match confirms them.
+        fresh = match.free[seen.confidence[match.free] >= settings.new]
+        if len(fresh):
+            fresh = self._begin(seen, fresh, measured, TRACKED if self.updates == 1 else TENTATIVE)
+            rows = np.concatenate((rows, np.arange(before, before + len(fresh))))
+            columns = np.concatenate((columns, fresh))
+        self._vote(rows, columns, seen)
+
+        keep = self._surviving(before)
+        if before > self.confirmed or self.updates == 1:
+            status, identity = self.tracks[STATUS], self.tracks[ID]
+            self._issue_ids((keep & (status == TRACKED) & (identity == 0)).nonzero()[0])
+        ids = np.full(seen.total, UNTRACKED)
+        shown = np.where(keep[rows], self.tracks[ID, rows], 0.0)
+        shown[shown == 0] = UNTRACKED
+        ids[seen.order[columns]] = shown
+        if not keep.all():
+            self._keep(keep)
+        tentative = np.count_nonzero(keep[before:]) if self.updates > 1 else 0
+        self.confirmed = self.tracks.shape[1] - tentative
+        return ids
+
+    def _associate(self, overlap: Overlaps, seen: Seen) -> Match:
+        """The three associations."""
+        settings, confirmed = self.settings, self.confirmed
+        total = self.tracks.shape[1]
+        high = np.count_nonzero(seen.confidence >= settings.high)
+        weight = seen.confidence[:high] if settings.fuse_confidence else None
+
+        # First: tracked and lost tracks with confident detections.
+        rows, columns = overlap.pairs(slice(0, confirmed), slice(0, high), settings.match, weight)
+        waiting = self.tracks[STATUS, :confirmed] == TRACKED
+        waiting[rows] = False
+        missed = waiting.nonzero()[0]
+        left = np.ones(high, dtype=bool)
+        left[columns] = False
+        free = left.nonzero()[0]
+
+        # Second: tracks seen in the last frame that are still unmatched, with the weak detections.
+        if len(missed) and high < len(seen.order):
+            more_rows, more_columns = overlap.pairs(missed, slice(high, len(seen.order)), settings.match_low)
+            rows, columns = np.concatenate((rows, more_rows)), np.concatenate((columns, more_columns))
+            waiting[more_rows] = False
+            missed = waiting.nonzero()[0]
+
+        # Third: tentative tracks with the confident detections that are left.
+        if confirmed < total and len(free):
+            weight = None if weight is None else weight[free]
+            more_rows, more_columns = overlap.pairs(
+                slice(confirmed, total), free, settings.match_tentative, weight
+            )
+            rows, columns = np.concatenate((rows, more_rows)), np.concatenate((columns, more_columns))
+            left[more_columns] = False
+            free = left.nonzero()[0]
+        return Match(rows, columns, missed, free)
+
+    def _forget(self) -> None:
+        """After a stall: what was not seen for longer than a lost track is kept may be anywhere."""
+        keep = self.now - self.tracks[SEEN] <= self.settings.buffer + 1
+        if not keep.all():
+            self.confirmed = int(np.count_nonzero(keep[: self.confirmed]))
+            self._keep(keep)
+
+    def _surviving(self, before: int) -> npt.NDArray[np.bool_]:
+        """Which tracks stay: not tentative ones that were missed, not those lost too long, not duplicates.
+
+        Args:
+            before: How many tracks there were before the new ones of this frame.
+        """
+        status, last_seen = self.tracks[STATUS], self.tracks[SEEN]
+        keep = np.ones(len(status), dtype=bool)
+        if before > self.confirmed:
+            keep[self.confirmed : before] = status[self.confirmed : before] == TRACKED
+        lost = (status == LOST).nonzero()[0]
+        if len(lost):
+            keep[self._duplicates((keep & (status != LOST)).nonzero()[0], lost)] = False
+            keep[lost[self.now - last_seen[lost] > self.settings.buffer]] = False
+        return keep
+
+    def _duplicates(self, tracked: Ints, lost: Ints) -> Ints:
+        """Tracks that another one covers: of a tracked and a lost one that overlap, the younger."""
+        near, far = self._near(tracked, lost)
+        if not len(near):
+            return near
+        near, far = tracked[near], lost[far]
+        boxes = kalman.corners(self.model, self.tracks[:4])
+        twice = paired_iou(boxes[:, near], boxes[:, far]) > self.settings.duplicate_iou
+        near, far = near[twice], far[twice]
+        age = self.tracks[SEEN] - self.tracks[BORN]
+        return np.asarray(np.where(age[near] > age[far], far, near))
+
+    def _near(self, tracked: Ints, lost: Ints) -> tuple[Ints, Ints]:
+        """The few pairs whose centres are close enough for boxes to overlap by ``duplicate_iou``."""
+        least = self.settings.duplicate_iou
+        position = self.tracks[:4]
+        place = position[:, lost]
+        # IoU of at least t leaves a side of at most 1/t times the other's, and an offset of at most (1 - t) of it.
+        reach = self.model.size(place) * ((1 - least) / least)
+        offset = position[:2, tracked][:, :, None] - place[:2, None, :]
+        close = (np.abs(offset[0]) <= reach[0]) & (np.abs(offset[1]) <= reach[1])
+        near, far = close.nonzero()
+        return near, far
