@@ -18,6 +18,12 @@ Rows = Ints | slice
 class Overlaps(Protocol):
     """IoU of every track with every detection, and the assignments made from it."""
 
+    def discount(self, factor: Floats) -> None:
+        """Multiply each track's overlaps by its (n,) factor."""
+
+    def forbid(self, track_class: Ints, detection_class: Ints) -> None:
+        """Let only tracks and detections of one class overlap."""
+
     def pairs(
         self, tracks: Rows, detections: Rows, limit: float, weight: Floats | None = None
     ) -> tuple[Ints, Ints]:
@@ -61,6 +67,12 @@ class DenseOverlaps:
     def __init__(self, tracks: Floats, detections: Floats) -> None:
         self.iou = corner_iou(tracks, detections)
 
+    def discount(self, factor: Floats) -> None:
+        self.iou *= factor[:, None]
+
+    def forbid(self, track_class: Ints, detection_class: Ints) -> None:
+        self.iou *= track_class[:, None] == detection_class
+
     def pairs(
         self, tracks: Rows, detections: Rows, limit: float, weight: Floats | None = None
     ) -> tuple[Ints, Ints]:
@@ -75,6 +87,12 @@ class SparseOverlaps:
     def __init__(self, tracks: Floats, detections: Floats) -> None:
         self.shape = tracks.shape[1], detections.shape[1]
         self.rows, self.columns, self.iou = overlapping_pairs(tracks, detections)
+
+    def discount(self, factor: Floats) -> None:
+        self.iou *= factor[self.rows]
+
+    def forbid(self, track_class: Ints, detection_class: Ints) -> None:
+        self.iou *= track_class[self.rows] == detection_class[self.columns]
 
     def pairs(
         self, tracks: Rows, detections: Rows, limit: float, weight: Floats | None = None
@@ -113,6 +131,16 @@ def overlapping_pairs(first: Floats, second: Floats) -> tuple[Ints, Ints, Floats
     )
     rows, columns = rows[both], columns[both]
     return rows, columns, paired_iou(first[:, rows], second[:, columns])
+
+
+def greatest_iou(first: Floats, second: Floats) -> Floats:
+    """(n,) for each of (4, n) corners its greatest IoU with any of (4, m); 0 when there are none."""
+    if first.shape[1] * second.shape[1] < SPARSE_PAYS:
+        return np.asarray(corner_iou(first, second).max(axis=1, initial=0.0))
+    greatest = np.zeros(first.shape[1])
+    rows, _, iou = overlapping_pairs(first, second)
+    np.maximum.at(greatest, rows, iou)
+    return greatest
 
 
 def overlaps(tracks: Floats, detections: Floats) -> Overlaps:

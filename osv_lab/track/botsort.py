@@ -5,18 +5,11 @@ Aharon et al., 2022, https://arxiv.org/abs/2206.14651.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from osv_lab.track import kalman
-from osv_lab.track.bytetrack import ByteTrack, ByteTrackSettings
-
-
-@dataclass(frozen=True)
-class BotSortSettings(ByteTrackSettings):
-    """BoT-SORT's parameters; the defaults are those published for MOT17."""
-
-    match: float = 0.8
+from osv_lab.track.bytetrack import ByteTrack
+from osv_lab.track.settings import BotSortSettings
 
 
 class BotSort(ByteTrack):

@@ -5,18 +5,23 @@ Zhang et al., ECCV 2022, https://arxiv.org/abs/2110.06864.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from osv_lab.core.errors import UsageError
 from osv_lab.track import kalman
-from osv_lab.track.association import Overlaps, overlaps, paired_iou
-from osv_lab.track.motion import check_warp
+from osv_lab.track.association import Overlaps, greatest_iou, overlaps, paired_iou
+from osv_lab.track.motion import LEAST_PAIRS, check_warp, shift_from_boxes
+from osv_lab.track.settings import ByteTrackSettings
 from osv_lab.track.table import BORN, ID, LOST, SEEN, STATUS, TENTATIVE, TRACKED, UNTRACKED, Seen, TrackTable
-from osv_lab.track.tracks import Ints
+from osv_lab.track.thresholds import ScoreScale
+from osv_lab.track.tracks import Floats, Ints
+
+# Before the camera's shift is known almost any overlap may be a match; the median forgives the wrong ones.
+_SHAKEN = 0.95
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,48 +40,12 @@ class Match:
     free: Ints
 
 
-@dataclass(frozen=True)
-class ByteTrackSettings:
-    """ByteTrack's parameters; the defaults are those published for MOT17.
-
-    Attributes:
-        high: Detections from this confidence on take part in the first association.
-        low: Those above this one in the second.
-        new: A track starts at this confidence.
-        match, match_low, match_tentative: Greatest cost (1 - IoU, in the first and third association times
-            confidence) of a pair in the first association, in the second, and of tentative tracks.
-        buffer: How many frames a lost track is kept.
-        fuse_confidence: Weigh IoU by confidence in the first and third association.
-        duplicate_iou: Of a tracked and a lost track that overlap more, the younger is dropped.
-    """
-
-    high: float = 0.6
-    low: float = 0.1
-    new: float = 0.7
-    match: float = 0.9
-    match_low: float = 0.5
-    match_tentative: float = 0.7
-    buffer: float = 30.0
-    fuse_confidence: bool = True
-    duplicate_iou: float = 0.85
-
-    def __post_init__(self) -> None:
-        for name in ("high", "low", "new", "match", "match_low", "match_tentative", "duplicate_iou"):
-            value = getattr(self, name)
-            if not 0 <= value <= 1:
-                raise UsageError(f"{name} is not between 0 and 1", value, "thresholds are 0 to 1")
-        if self.low > self.high:
-            raise UsageError("low is above high", f"{self.low} > {self.high}", "low <= high")
-        if not self.buffer >= 0:
-            raise UsageError("buffer is negative", self.buffer, "give frames, 0 or more")
-
-
 class ByteTrack(TrackTable):
     """ByteTrack over arrays.
 
     Args:
         settings: Thresholds.
-        frame_rate: Frames per second, the unit of :attr:`ByteTrackSettings.buffer`.
+        frame_rate: Frames per second. Timestamps are counted in frames of this length.
         model: Box filter; ByteTrack's is centre, aspect ratio and height.
 
     Example:
@@ -97,7 +66,35 @@ class ByteTrack(TrackTable):
         model: kalman.BoxModel | None = None,
     ) -> None:
         self.settings = settings or ByteTrackSettings()
+        self.scale = ScoreScale()
         super().__init__(model or kalman.AspectModel(), frame_rate)
+        self.buffer = round(self.settings.lost_s * self.frame_rate, 6)
+
+    def reset(self) -> None:
+        super().reset()
+        self.scale = ScoreScale()
+
+    @property
+    def high(self) -> float:
+        """The confidence from which detections take part in the first association."""
+        return self.scale.high if self.settings.high is None else self.settings.high
+
+    @property
+    def new(self) -> float:
+        """The confidence from which a track starts."""
+        return self.scale.new if self.settings.new is None else self.settings.new
+
+    def explain(self) -> str:
+        """The thresholds in use and why, in one line."""
+        if self.settings.high is None or self.settings.new is None:
+            return self.scale.explain()
+        return f"tracks start at confidence {self.new:.2f} and are first matched from {self.high:.2f}, as set"
+
+    def _own_state(self) -> dict[str, Any]:
+        return {"level": self.scale.level}
+
+    def _restore_own(self, state: Mapping[str, Any]) -> None:
+        self.scale = ScoreScale(float(state["level"]))
 
     def update(
         self,
@@ -137,8 +134,17 @@ class ByteTrack(TrackTable):
         kalman.predict(self.model, self.tracks[:, : self.confirmed], elapsed)
         if matrix is not None:
             kalman.warp(self.model, self.tracks, matrix)
-        overlap = overlaps(kalman.corners(self.model, self.tracks[:4]), seen.corners)
-        match = self._associate(overlap, seen)
+        if len(seen.order):
+            self.scale.see(float(seen.confidence[0]))
+        high = int(np.count_nonzero(seen.confidence >= self.high))
+        weight = None
+        if settings.fuse_confidence:
+            sure = seen.confidence[:high]
+            weight = self.scale.calibrated(sure) if settings.high is None else sure
+        overlap = self._overlaps(seen)
+        if settings.follow_camera and self._follow_camera(overlap, measured, high, weight):
+            overlap = self._overlaps(seen)
+        match = self._associate(overlap, len(seen.order), high, weight)
 
         rows, columns = match.rows, match.columns
         self._correct(rows, measured[:, columns])
@@ -146,7 +152,9 @@ class ByteTrack(TrackTable):
             self._lose(match.missed)
 
         # Confident detections that no track explains start tracks; a second match confirms them.
-        fresh = match.free[seen.confidence[match.free] >= settings.new]
+        fresh = match.free[seen.confidence[match.free] >= self.new]
+        if len(fresh) and settings.new_iou < 1:
+            fresh = fresh[greatest_iou(seen.corners[:, fresh], seen.corners[:, columns]) <= settings.new_iou]
         if len(fresh):
             fresh = self._begin(seen, fresh, measured, TRACKED if self.updates == 1 else TENTATIVE)
             rows = np.concatenate((rows, np.arange(before, before + len(fresh))))
@@ -167,12 +175,33 @@ class ByteTrack(TrackTable):
         self.confirmed = self.tracks.shape[1] - tentative
         return ids
 
-    def _associate(self, overlap: Overlaps, seen: Seen) -> Match:
-        """The three associations."""
+    def _overlaps(self, seen: Seen) -> Overlaps:
+        """IoU of the predicted tracks with the detections."""
+        overlap = overlaps(kalman.corners(self.model, self.tracks[:4]), seen.corners)
+        if self.settings.lost_discount:
+            absent = np.where(self.tracks[STATUS] == LOST, self.now - self.tracks[SEEN], 0.0)
+            if absent.any():
+                overlap.discount(1 - self.settings.lost_discount * np.minimum(absent / max(self.buffer, 1), 1))
+        if self.settings.per_class and seen.class_id is not None:
+            overlap.forbid(self._track_class(), seen.class_id)
+        return overlap
+
+    def _follow_camera(self, overlap: Overlaps, measured: Floats, high: int, weight: Floats | None) -> bool:
+        """Shift all tracks by what the surely matched ones have in common; whether there was anything."""
+        tracked = (self.tracks[STATUS, : self.confirmed] == TRACKED).nonzero()[0]
+        if min(len(tracked), high) < LEAST_PAIRS:
+            return False
+        rows, columns = overlap.pairs(tracked, slice(0, high), _SHAKEN, weight)
+        shift = shift_from_boxes(self.tracks[:2, rows], measured[:2, columns])
+        if shift is None:
+            return False
+        self.tracks[:2] += shift
+        return True
+
+    def _associate(self, overlap: Overlaps, count: int, high: int, weight: Floats | None) -> Match:
+        """The three associations of the tracks with ``count`` detections, the first ``high`` of them confident."""
         settings, confirmed = self.settings, self.confirmed
         total = self.tracks.shape[1]
-        high = np.count_nonzero(seen.confidence >= settings.high)
-        weight = seen.confidence[:high] if settings.fuse_confidence else None
 
         # First: tracked and lost tracks with confident detections.
         rows, columns = overlap.pairs(slice(0, confirmed), slice(0, high), settings.match, weight)
@@ -184,8 +213,8 @@ class ByteTrack(TrackTable):
         free = left.nonzero()[0]
 
         # Second: tracks seen in the last frame that are still unmatched, with the weak detections.
-        if len(missed) and high < len(seen.order):
-            more_rows, more_columns = overlap.pairs(missed, slice(high, len(seen.order)), settings.match_low)
+        if len(missed) and high < count:
+            more_rows, more_columns = overlap.pairs(missed, slice(high, count), settings.match_low)
             rows, columns = np.concatenate((rows, more_rows)), np.concatenate((columns, more_columns))
             waiting[more_rows] = False
             missed = waiting.nonzero()[0]
@@ -203,7 +232,7 @@ class ByteTrack(TrackTable):
 
     def _forget(self) -> None:
         """After a stall: what was not seen for longer than a lost track is kept may be anywhere."""
-        keep = self.now - self.tracks[SEEN] <= self.settings.buffer + 1
+        keep = self.now - self.tracks[SEEN] <= self.buffer + 1
         if not keep.all():
             self.confirmed = int(np.count_nonzero(keep[: self.confirmed]))
             self._keep(keep)
@@ -221,7 +250,7 @@ class ByteTrack(TrackTable):
         lost = (status == LOST).nonzero()[0]
         if len(lost):
             keep[self._duplicates((keep & (status != LOST)).nonzero()[0], lost)] = False
-            keep[lost[self.now - last_seen[lost] > self.settings.buffer]] = False
+            keep[lost[self.now - last_seen[lost] > self.buffer]] = False
         return keep
 
     def _duplicates(self, tracked: Ints, lost: Ints) -> Ints:

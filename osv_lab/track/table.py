@@ -237,7 +237,15 @@ class TrackTable:
             "timestamp": self._timestamp,
             "classes": list(self._classes),
             "votes": self._votes.copy(),
+            **self._own_state(),
         }
+
+    def _own_state(self) -> dict[str, Any]:
+        """What a tracker remembers besides the table."""
+        return {}
+
+    def _restore_own(self, state: Mapping[str, Any]) -> None:
+        """Set again what :meth:`_own_state` gave."""
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from :meth:`state` of a tracker with the same settings.
@@ -257,5 +265,6 @@ class TrackTable:
             self.confirmed, self.updates = int(state["confirmed"]), int(state["updates"])
             self.now, self.issued = float(state["now"]), int(state["issued"])
             self._timestamp = None if state["timestamp"] is None else float(state["timestamp"])
+            self._restore_own(state)
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidDataError("a damaged tracker state", repr(error), "start with reset()") from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -10,9 +12,10 @@ from hypothesis import strategies as st
 from track_scenes import Sequence, detector_view, mot17, walk
 
 from osv_lab.core.errors import InvalidDataError, UsageError
-from osv_lab.track.botsort import BotSort, BotSortSettings
-from osv_lab.track.bytetrack import ByteTrack, ByteTrackSettings
+from osv_lab.track.botsort import BotSort
+from osv_lab.track.bytetrack import ByteTrack
 from osv_lab.track.metrics import evaluate_sequence, evaluate_sequences
+from osv_lab.track.settings import BotSortSettings, ByteTrackSettings
 from osv_lab.track.tracks import Tracks
 
 TRACKERS = [ByteTrack, BotSort]
@@ -68,7 +71,7 @@ REFERENCE_GENERATED = {"bytetrack": (75.439, 79.686, 85.979, 4, 315), "botsort":
 @pytest.mark.parametrize(
     "tracker",
     # The reference keeps a lost track one frame longer than its buffer says.
-    [ByteTrack(ByteTrackSettings(buffer=31)), BotSort(BotSortSettings(buffer=31))],
+    [ByteTrack(ByteTrackSettings.published(lost_s=31 / 30)), BotSort(BotSortSettings.published(lost_s=31 / 30))],
     ids=["bytetrack", "botsort"],
 )
 def test_a_generated_scene_gives_the_reference_result_digit_for_digit(tracker: ByteTrack) -> None:
@@ -88,14 +91,15 @@ def test_bytetrack_gives_the_reference_result_on_mot17_digit_for_digit() -> None
     sequences = mot17()
     found = {
         name: follow(
-            ByteTrack(ByteTrackSettings(buffer=min(item.info.frame_rate, 30)), frame_rate=item.info.frame_rate),
+            ByteTrack(ByteTrackSettings.published(), frame_rate=item.info.frame_rate),
             item,
         )
         for name, item in sequences.items()
     }
-    values = scores(found, sequences) if found else {}
-    for name, measured in values.items():
-        assert name not in REFERENCE or np.round(measured, 3).tolist() == list(REFERENCE[name]), name
+    if not set(found) >= set(REFERENCE) - {"all"}:
+        return  # the generated scene above stands for them
+    for name, measured in scores(found, sequences).items():
+        assert np.round(measured, 3).tolist() == list(REFERENCE[name]), name
 
 
 def test_botsort_gives_the_reference_result_on_mot17_and_gains_from_given_motion() -> None:
@@ -103,7 +107,7 @@ def test_botsort_gives_the_reference_result_on_mot17_and_gains_from_given_motion
 
     def tracker(item: Sequence, more: int = 0) -> BotSort:
         rate = item.info.frame_rate
-        return BotSort(BotSortSettings(buffer=min(rate, 30) + more), frame_rate=rate)
+        return BotSort(BotSortSettings.published(lost_s=1 + more / rate), frame_rate=rate)
 
     if not set(sequences) >= set(REFERENCE_BOTSORT):
         return  # the generated scene above stands for them
@@ -117,6 +121,81 @@ def test_botsort_gives_the_reference_result_on_mot17_and_gains_from_given_motion
     assert hota > 58.3 and mota > 65.8 and idf1 > 69.3 and switches < 100
 
 
+def test_the_defaults_are_ahead_of_the_published_settings_on_mot17_and_at_a_third_of_its_frames() -> None:
+    sequences = mot17()
+    if not set(sequences) >= set(REFERENCE_BOTSORT):
+        return
+    for step, ahead in ((1, 1.0), (3, 2.5)):
+        part = {name: every(item, step) for name, item in sequences.items()}
+        ours, papers = (
+            scores(
+                {
+                    name: follow(BotSort(chosen, frame_rate=item.info.frame_rate), item)
+                    for name, item in part.items()
+                },
+                part,
+            )
+            for chosen in (BotSortSettings(), BotSortSettings.published())
+        )
+        assert ours["all"][0] > papers["all"][0] + ahead, "HOTA"
+        assert ours["all"][2] > papers["all"][2] + ahead, "IDF1"
+        assert ours["all"][3] < papers["all"][3], "switches"
+        if step == 1:
+            # The best peer without a look at the images has 58.33 HOTA and 69.39 IDF1, and is given the camera motion.
+            assert ours["all"][0] > 58.9 and ours["all"][2] > 70.3
+
+
+def every(item: Sequence, step: int) -> Sequence:
+    """Every ``step``-th frame of a sequence."""
+    if step == 1:
+        return item
+
+    def thin(tracks: Tracks) -> Tracks:
+        part = tracks[(tracks.frame - 1) % step == 0]
+        return Tracks((part.frame - 1) // step + 1, part.track_id, part.xyxy, part.confidence, part.class_id)
+
+    info = replace(item.info, frame_rate=item.info.frame_rate / step)
+    frames = (item.frames + step - 1) // step
+    return Sequence(info, frames, thin(item.truth), thin(item.detections), item.motion[::step])
+
+
+@pytest.mark.parametrize("kind", TRACKERS)
+def test_a_detector_with_low_scores_leaves_nothing_untracked(kind: type[ByteTrack]) -> None:
+    truth = walk(12, 120, seed=6)
+    tracker = kind()
+    untracked, total = 0, 0
+    constant = np.random.default_rng(1).uniform(0.3, 0.6, 13)
+    for number, frame in truth.frames():
+        ids = tracker.update(frame.xyxy, constant[frame.track_id])
+        settled = np.array(
+            [number - truth.frame[truth.track_id == k].min() >= 2 for k in frame.track_id], dtype=bool
+        )
+        untracked += int(np.count_nonzero(ids[settled] == -1))
+        total += int(np.count_nonzero(settled))
+    assert total > 500 and untracked == 0
+    assert "best scores are about 0.5" in tracker.explain() or "best scores are about 0.6" in tracker.explain()
+    assert "as set" in ByteTrack(ByteTrackSettings.published()).explain()
+
+
+def test_boxes_alone_tell_how_the_camera_moved() -> None:
+    """A camera that shakes by up to most of a box's width between two frames."""
+    columns, rows = np.meshgrid(np.arange(5) * 200.0 + 50, np.arange(2) * 200.0 + 50)
+    place = np.column_stack((columns.ravel(), rows.ravel()))
+    place = np.vstack((place, place + np.array([[40.0, 0.0]])))
+    changes = {}
+    for follow_camera in (True, False):
+        noise = np.random.default_rng(1)
+        tracker = BotSort(BotSortSettings(follow_camera=follow_camera))
+        ids = []
+        for k in range(80):
+            shake = 0.0 if k < 10 else noise.uniform(-11.5, 11.5)
+            corner = place + np.array([[shake, 0.0]]) + noise.normal(0, 0.3, place.shape)
+            boxes = np.hstack((corner, corner + np.array([[30.0, 80.0]])))
+            ids.append(tracker.update(boxes, np.full(len(boxes), 0.9)))
+        changes[follow_camera] = int(np.count_nonzero(np.diff(ids, axis=0)))
+    assert changes[True] == 0 < changes[False]
+
+
 def boxes_of(seed: int, frames: int = 60) -> list[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
     return detector_view(walk(8, frames, seed=seed), seed=seed + 1)
 
@@ -125,9 +204,7 @@ def boxes_of(seed: int, frames: int = 60) -> list[tuple[npt.NDArray[np.float64],
 @given(seed=st.integers(0, 10_000))
 @settings(max_examples=15, deadline=None)
 def test_identities_are_unique_in_a_frame_and_none_is_skipped(kind: type[ByteTrack], seed: int) -> None:
-    tracker = kind(
-        ByteTrackSettings(high=0.5, new=0.5) if kind is ByteTrack else BotSortSettings(high=0.5, new=0.5)
-    )
+    tracker = kind()
     issued: set[int] = set()
     for boxes, confidence in boxes_of(seed):
         ids = tracker.update(boxes, confidence)
@@ -242,7 +319,7 @@ def test_wrong_input_is_an_error_and_changes_nothing() -> None:
     with pytest.raises(UsageError, match="high is not between"):
         ByteTrackSettings(high=60)
     with pytest.raises(UsageError, match="low is above high"):
-        ByteTrackSettings(low=0.7)
+        ByteTrackSettings(high=0.6, low=0.7)
     with pytest.raises(UsageError, match="frame rate"):
         ByteTrack(frame_rate=0)
 
