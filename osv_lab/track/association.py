@@ -24,15 +24,21 @@ class Overlaps(Protocol):
     def forbid(self, track_class: Ints, detection_class: Ints) -> None:
         """Let only tracks and detections of one class overlap."""
 
+    def near(self, least: float) -> tuple[Ints, Ints]:
+        """Tracks and detections of the pairs that overlap by at least ``least``."""
+
+    def resemble(self, tracks: Ints, detections: Ints, similarity: Floats) -> None:
+        """How alike some pairs look, 0 to 1; where it is more than the weighed IoU, it counts instead."""
+
     def pairs(
         self, tracks: Rows, detections: Rows, limit: float, weight: Floats | None = None
     ) -> tuple[Ints, Ints]:
-        """Assign some tracks to some detections, at cost ``1 - IoU * weight``.
+        """Assign some tracks to some detections, at cost ``1 - IoU * weight`` (or by appearance, if that is less).
 
         Args:
             tracks, detections: Which take part: a slice or increasing indices.
             limit: Pairs of this cost or more are never made.
-            weight: (m,) per detection that takes part, or ``None``.
+            weight: (m,) per detection that takes part, or ``None``: the plain IoU, without appearance.
 
         Returns:
             Track and detection indices of the pairs.
@@ -66,6 +72,15 @@ class DenseOverlaps:
 
     def __init__(self, tracks: Floats, detections: Floats) -> None:
         self.iou = corner_iou(tracks, detections)
+        self.alike: Floats | None = None
+
+    def near(self, least: float) -> tuple[Ints, Ints]:
+        rows, columns = (self.iou >= least).nonzero()
+        return rows, columns
+
+    def resemble(self, tracks: Ints, detections: Ints, similarity: Floats) -> None:
+        self.alike = np.zeros(self.iou.shape)
+        self.alike[tracks, detections] = similarity
 
     def discount(self, factor: Floats) -> None:
         self.iou *= factor[:, None]
@@ -77,7 +92,11 @@ class DenseOverlaps:
         self, tracks: Rows, detections: Rows, limit: float, weight: Floats | None = None
     ) -> tuple[Ints, Ints]:
         iou = self.iou[tracks, detections] if isinstance(tracks, slice) else self.iou[tracks][:, detections]
-        rows, columns = assign(1.0 - (iou if weight is None else iou * weight), limit)
+        if weight is not None:
+            iou = iou * weight
+            if self.alike is not None:
+                np.maximum(iou, self.alike[tracks][:, detections], out=iou)
+        rows, columns = assign(1.0 - iou, limit)
         return _original(tracks, rows), _original(detections, columns)
 
 
@@ -87,6 +106,17 @@ class SparseOverlaps:
     def __init__(self, tracks: Floats, detections: Floats) -> None:
         self.shape = tracks.shape[1], detections.shape[1]
         self.rows, self.columns, self.iou = overlapping_pairs(tracks, detections)
+        self.alike: Floats | None = None
+        self._near: Ints = np.empty(0, np.int64)
+
+    def near(self, least: float) -> tuple[Ints, Ints]:
+        self._near = (self.iou >= least).nonzero()[0]
+        return self.rows[self._near], self.columns[self._near]
+
+    def resemble(self, tracks: Ints, detections: Ints, similarity: Floats) -> None:
+        del tracks, detections  # those of near(), in its order
+        self.alike = np.zeros(len(self.iou))
+        self.alike[self._near] = similarity
 
     def discount(self, factor: Floats) -> None:
         self.iou *= factor[self.rows]
@@ -105,6 +135,8 @@ class SparseOverlaps:
             scattered = np.zeros(self.shape[1])
             scattered[detections] = weight
             iou = iou * scattered[columns]
+            if self.alike is not None:
+                iou = np.maximum(iou, self.alike[chosen])
         return assign_pairs(rows, columns, 1.0 - iou, limit)
 
 

@@ -67,8 +67,7 @@ class ByteTrack(TrackTable):
     ) -> None:
         self.settings = settings or ByteTrackSettings()
         self.scale = ScoreScale()
-        super().__init__(model or kalman.AspectModel(), frame_rate)
-        self.buffer = round(self.settings.lost_s * self.frame_rate, 6)
+        super().__init__(model or kalman.AspectModel(), frame_rate, self.settings.lost_s)
 
     def reset(self) -> None:
         super().reset()
@@ -144,7 +143,7 @@ class ByteTrack(TrackTable):
         overlap = self._overlaps(seen)
         if settings.follow_camera and self._follow_camera(overlap, measured, high, weight):
             overlap = self._overlaps(seen)
-        match = self._associate(overlap, len(seen.order), high, weight)
+        match = self._associate(overlap, seen, high, weight)
 
         rows, columns = match.rows, match.columns
         self._correct(rows, measured[:, columns])
@@ -160,6 +159,7 @@ class ByteTrack(TrackTable):
             rows = np.concatenate((rows, np.arange(before, before + len(fresh))))
             columns = np.concatenate((columns, fresh))
         self._vote(rows, columns, seen)
+        self._learn(rows[: len(match.rows)], match.columns, seen, high)
 
         keep = self._surviving(before)
         if before > self.confirmed or self.updates == 1:
@@ -198,10 +198,10 @@ class ByteTrack(TrackTable):
         self.tracks[:2] += shift
         return True
 
-    def _associate(self, overlap: Overlaps, count: int, high: int, weight: Floats | None) -> Match:
-        """The three associations of the tracks with ``count`` detections, the first ``high`` of them confident."""
+    def _associate(self, overlap: Overlaps, seen: Seen, high: int, weight: Floats | None) -> Match:
+        """The three associations; the first ``high`` detections are the confident ones."""
         settings, confirmed = self.settings, self.confirmed
-        total = self.tracks.shape[1]
+        total, count = self.tracks.shape[1], len(seen.order)
 
         # First: tracked and lost tracks with confident detections.
         rows, columns = overlap.pairs(slice(0, confirmed), slice(0, high), settings.match, weight)
@@ -230,12 +230,8 @@ class ByteTrack(TrackTable):
             free = left.nonzero()[0]
         return Match(rows, columns, missed, free)
 
-    def _forget(self) -> None:
-        """After a stall: what was not seen for longer than a lost track is kept may be anywhere."""
-        keep = self.now - self.tracks[SEEN] <= self.buffer + 1
-        if not keep.all():
-            self.confirmed = int(np.count_nonzero(keep[: self.confirmed]))
-            self._keep(keep)
+    def _learn(self, rows: Ints, columns: Ints, seen: Seen, high: int) -> None:
+        """Remember more of the matched detections; ByteTrack needs nothing but boxes."""
 
     def _surviving(self, before: int) -> npt.NDArray[np.bool_]:
         """Which tracks stay: not tentative ones that were missed, not those lost too long, not duplicates.

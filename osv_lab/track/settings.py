@@ -61,6 +61,46 @@ class ByteTrackSettings:
 
 @dataclass(frozen=True)
 class BotSortSettings(ByteTrackSettings):
-    """BoT-SORT's parameters: those of ByteTrack, with a stricter first association."""
+    """BoT-SORT's parameters: those of ByteTrack, with a stricter first association, and for appearance.
+
+    Attributes:
+        near_iou: Appearance counts only for boxes that overlap at least this much.
+        alike: Greatest half cosine distance of two boxes that look alike.
+        smooth: How much of a track's embedding stays when a new one comes.
+    """
 
     match: float = 0.8
+    near_iou: float = 0.5
+    alike: float = 0.25
+    smooth: float = 0.9
+
+
+@dataclass(frozen=True)
+class DeepSortSettings:
+    """DeepSORT's parameters; the defaults are the paper's, but for the confidence, which follows the detector.
+
+    Attributes:
+        least: Detections below this confidence are ignored; ``None``: from the scores seen.
+        alike: Greatest cosine distance of a track's nearest remembered embedding.
+        match_iou: Greatest cost 1 - IoU of the last association.
+        gate: Greatest squared Mahalanobis distance; 9.4877 is the 95 % quantile for four measured values.
+        hits: A track is confirmed by this many matches in a row.
+        lost_s: How many seconds a confirmed track is kept unseen.
+        gallery: How many embeddings are remembered per track.
+    """
+
+    least: float | None = None
+    alike: float = 0.2
+    match_iou: float = 0.7
+    gate: float = 9.4877
+    hits: int = 3
+    lost_s: float = 1.0
+    gallery: int = 100
+
+    def __post_init__(self) -> None:
+        for name, most in (("least", 1), ("alike", 2), ("match_iou", 1)):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= most:
+                raise UsageError(f"{name} is not between 0 and {most}", value, "see the settings' documentation")
+        if self.hits < 1 or self.gallery < 1 or not 0 <= self.lost_s < float("inf"):
+            raise UsageError("hits and gallery are at least 1, lost_s a time", f"{self.hits}, {self.gallery}")

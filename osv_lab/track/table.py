@@ -56,15 +56,17 @@ class TrackTable:
     Args:
         model: How a box is filtered.
         frame_rate: Frames per second when nothing else is said; timestamps are counted in frames of this length.
+        lost_s: How many seconds a lost track is kept; :attr:`buffer` is that in frames.
     """
 
     name: ClassVar[str]
 
-    def __init__(self, model: kalman.BoxModel, frame_rate: float) -> None:
+    def __init__(self, model: kalman.BoxModel, frame_rate: float, lost_s: float) -> None:
         if not frame_rate > 0 or not np.isfinite(frame_rate):
             raise UsageError("the frame rate must be positive", frame_rate, "give frames per second")
         self.model = model
         self.frame_rate = float(frame_rate)
+        self.buffer = round(lost_s * self.frame_rate, 6)
         self.reset()
 
     def reset(self) -> None:
@@ -179,6 +181,13 @@ class TrackTable:
         """Give confirmed tracks the next identities: 1, 2, 3 and so on, none skipped."""
         self.tracks[ID, rows] = np.arange(self.issued + 1, self.issued + 1 + len(rows))
         self.issued += len(rows)
+
+    def _forget(self) -> None:
+        """After a stall: what was not seen for longer than a lost track is kept may be anywhere."""
+        keep = self.now - self.tracks[SEEN] <= self.buffer + 1
+        if not keep.all():
+            self.confirmed = int(np.count_nonzero(keep[: self.confirmed]))
+            self._keep(keep)
 
     def _keep(self, keep: npt.NDArray[np.bool_]) -> None:
         """Drop all other tracks."""
