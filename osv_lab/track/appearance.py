@@ -68,22 +68,28 @@ class Gallery:
         if self.vectors is not None:
             self.vectors, self.count = self.vectors[keep], self.count[keep]
 
-    def distance(self, rows: Ints, vectors: Vectors) -> npt.NDArray[np.float32]:
-        """(n, m) least cosine distance (0 to 2) of each track's embeddings to each vector; 1 where one is unknown."""
-        if self.vectors is None or not len(rows) or not len(vectors):
-            return np.ones((len(rows), len(vectors)), np.float32)
+    def distance(self, rows: Ints, vectors: Vectors, near: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+        """(n, m) least cosine distance (0 to 2) of each track's embeddings to each vector.
+
+        Args:
+            rows: (n,) tracks.
+            vectors: (m, d) of unit length.
+            near: (n, m) which pairs are asked for; the others are infinitely far.
+        """
+        far = np.full(near.shape, np.inf, np.float32)
+        most = int(near.sum(axis=1).max(initial=0))
+        if self.vectors is None or not most:
+            return far
         filled = int(min(self.count[rows].max(), self.size))
-        known = self.vectors[rows, :filled]
-        # One product for all tracks; slots not filled yet are zeros, at distance 1.
-        similarity = known.reshape(-1, known.shape[2]) @ vectors.T
-        if filled == 1:
-            return np.asarray(1 - similarity)
-        best = np.where(
-            (np.arange(filled) < self.count[rows, None])[:, :, None],
-            similarity.reshape(len(rows), filled, -1),
-            -1.0,
-        ).max(axis=1)
-        return np.asarray(1 - best)
+        # Few detections are near a track: theirs first, as many for each track as the one with most has.
+        columns = np.argsort(~near, axis=1, kind="stable")[:, :most]
+        similarity = np.matmul(self.vectors[rows, :filled], vectors[columns].transpose(0, 2, 1))
+        empty = np.arange(filled) >= self.count[rows, None]
+        if empty.any():
+            similarity[empty] = -1.0
+        far[np.arange(len(rows))[:, None], columns] = 1 - similarity.max(axis=1)
+        far[~near] = np.inf
+        return far
 
     def state(self) -> dict[str, Any]:
         """What :meth:`restore` needs."""

@@ -166,12 +166,14 @@ class ByteTrack(TrackTable):
             status, identity = self.tracks[STATUS], self.tracks[ID]
             self._issue_ids((keep & (status == TRACKED) & (identity == 0)).nonzero()[0])
         ids = np.full(seen.total, UNTRACKED)
-        shown = np.where(keep[rows], self.tracks[ID, rows], 0.0)
-        shown[shown == 0] = UNTRACKED
+        shown = self.tracks[ID, rows]
+        dropped = not keep.all()
+        if dropped or len(fresh):
+            shown[~keep[rows] | (shown == 0)] = UNTRACKED
         ids[seen.order[columns]] = shown
-        if not keep.all():
+        tentative = int(np.count_nonzero(keep[before:])) if self.updates > 1 else 0
+        if dropped:
             self._keep(keep)
-        tentative = np.count_nonzero(keep[before:]) if self.updates > 1 else 0
         self.confirmed = self.tracks.shape[1] - tentative
         return ids
 
@@ -245,30 +247,31 @@ class ByteTrack(TrackTable):
             keep[self.confirmed : before] = status[self.confirmed : before] == TRACKED
         lost = (status == LOST).nonzero()[0]
         if len(lost):
-            keep[self._duplicates((keep & (status != LOST)).nonzero()[0], lost)] = False
+            keep[self._duplicates(lost, keep)] = False
             keep[lost[self.now - last_seen[lost] > self.buffer]] = False
         return keep
 
-    def _duplicates(self, tracked: Ints, lost: Ints) -> Ints:
+    def _duplicates(self, lost: Ints, keep: npt.NDArray[np.bool_]) -> Ints:
         """Tracks that another one covers: of a tracked and a lost one that overlap, the younger."""
-        near, far = self._near(tracked, lost)
-        if not len(near):
-            return near
-        near, far = tracked[near], lost[far]
+        near, far = self._near(lost)
+        if len(near) == len(lost):  # each lost track is near itself
+            return near[:0]
+        far = lost[far]
+        chosen = (self.tracks[STATUS, near] != LOST) & keep[near]
+        near, far = near[chosen], far[chosen]
         boxes = kalman.corners(self.model, self.tracks[:4])
         twice = paired_iou(boxes[:, near], boxes[:, far]) > self.settings.duplicate_iou
         near, far = near[twice], far[twice]
         age = self.tracks[SEEN] - self.tracks[BORN]
         return np.asarray(np.where(age[near] > age[far], far, near))
 
-    def _near(self, tracked: Ints, lost: Ints) -> tuple[Ints, Ints]:
-        """The few pairs whose centres are close enough for boxes to overlap by ``duplicate_iou``."""
+    def _near(self, lost: Ints) -> tuple[Ints, Ints]:
+        """The few pairs of any track and a lost one whose centres are close enough for ``duplicate_iou``."""
         least = self.settings.duplicate_iou
-        position = self.tracks[:4]
-        place = position[:, lost]
+        place = self.tracks[:4, lost]
         # IoU of at least t leaves a side of at most 1/t times the other's, and an offset of at most (1 - t) of it.
-        reach = self.model.size(place) * ((1 - least) / least)
-        offset = position[:2, tracked][:, :, None] - place[:2, None, :]
-        close = (np.abs(offset[0]) <= reach[0]) & (np.abs(offset[1]) <= reach[1])
+        reach = self.model.size(place) * ((1 - least) / max(least, 1e-9))
+        offset = np.abs(self.tracks[:2, :, None] - place[:2, None, :])
+        close: npt.NDArray[np.bool_] = np.all(offset <= reach[:, None, :], axis=0)
         near, far = close.nonzero()
         return near, far

@@ -150,9 +150,8 @@ class DeepSort(TrackTable):
     ) -> tuple[Ints, Ints]:
         """By appearance, those seen last first; takes from ``free``."""
         assert self._embeddings is not None
-        cost = self.gallery.distance(confirmed, self._embeddings[seen.order]).astype(np.float64)
-        far = self._gating(confirmed, measured) > self.settings.gate
-        cost[far] = np.inf
+        near = self._gating(confirmed, measured) <= self.settings.gate
+        cost = self.gallery.distance(confirmed, self._embeddings[seen.order], near).astype(np.float64)
         rows, columns = [_NONE], [_NONE]
         for level in np.unique(age[confirmed]):
             left = free.nonzero()[0]
