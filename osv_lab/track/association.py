@@ -1,0 +1,188 @@
+"""Which tracks and detections overlap, and how much: one matrix per frame, or a list of pairs when there are many."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from osv_lab.track.assignment import assign, assign_pairs
+from osv_lab.track.tracks import Floats, Ints
+
+# From this many pairs on, a sweep for the few that overlap costs less than the full matrix.
+SPARSE_PAYS = 12_000
+
+Rows = Ints | slice
+
+
+class Overlaps(Protocol):
+    """IoU of every track with every detection, and the assignments made from it."""
+
+    def discount(self, factor: Floats) -> None:
+        """Multiply each track's overlaps by its (n,) factor."""
+
+    def forbid(self, track_class: Ints, detection_class: Ints) -> None:
+        """Let only tracks and detections of one class overlap."""
+
+    def near(self, least: float) -> tuple[Ints, Ints]:
+        """Tracks and detections of the pairs that overlap by at least ``least``."""
+
+    def resemble(self, tracks: Ints, detections: Ints, similarity: Floats) -> None:
+        """How alike some pairs look, 0 to 1; where it is more than the weighed IoU, it counts instead."""
+
+    def pairs(
+        self, tracks: Rows, detections: Rows, limit: float, weight: Floats | None = None
+    ) -> tuple[Ints, Ints]:
+        """Assign some tracks to some detections, at cost ``1 - IoU * weight`` (or by appearance, if that is less).
+
+        Args:
+            tracks, detections: Which take part: a slice or increasing indices.
+            limit: Pairs of this cost or more are never made.
+            weight: (m,) per detection that takes part, or ``None``: the plain IoU, without appearance.
+
+        Returns:
+            Track and detection indices of the pairs.
+        """
+
+
+def corner_iou(first: Floats, second: Floats) -> Floats:
+    """(n, m) IoU of (4, n) and (4, m) corners, each with an area."""
+    side = np.minimum(first[2:, :, None], second[2:, None, :])
+    side -= np.maximum(first[:2, :, None], second[:2, None, :])
+    np.maximum(side, 0.0, out=side)
+    overlap: Floats = side[0] * side[1]
+    size_first, size_second = first[2:] - first[:2], second[2:] - second[:2]
+    union = (size_first[0] * size_first[1])[:, None] + size_second[0] * size_second[1]
+    union -= overlap
+    overlap /= union
+    return overlap
+
+
+def paired_iou(first: Floats, second: Floats) -> Floats:
+    """(k,) IoU of each of (4, k) corners with its partner."""
+    side = np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])
+    np.maximum(side, 0.0, out=side)
+    overlap = side[0] * side[1]
+    size_first, size_second = first[2:] - first[:2], second[2:] - second[:2]
+    return np.asarray(overlap / (size_first[0] * size_first[1] + size_second[0] * size_second[1] - overlap))
+
+
+class DenseOverlaps:
+    """The full matrix: least work for up to a hundred objects."""
+
+    def __init__(self, tracks: Floats, detections: Floats) -> None:
+        self.iou = corner_iou(tracks, detections)
+        self.alike: Floats | None = None
+
+    def near(self, least: float) -> tuple[Ints, Ints]:
+        rows, columns = (self.iou >= least).nonzero()
+        return rows, columns
+
+    def resemble(self, tracks: Ints, detections: Ints, similarity: Floats) -> None:
+        self.alike = np.zeros(self.iou.shape)
+        self.alike[tracks, detections] = similarity
+
+    def discount(self, factor: Floats) -> None:
+        self.iou *= factor[:, None]
+
+    def forbid(self, track_class: Ints, detection_class: Ints) -> None:
+        self.iou *= track_class[:, None] == detection_class
+
+    def pairs(
+        self, tracks: Rows, detections: Rows, limit: float, weight: Floats | None = None
+    ) -> tuple[Ints, Ints]:
+        iou = self.iou[tracks, detections] if isinstance(tracks, slice) else self.iou[tracks][:, detections]
+        if weight is not None:
+            iou = iou * weight
+            if self.alike is not None:
+                np.maximum(iou, self.alike[tracks][:, detections], out=iou)
+        rows, columns = assign(1.0 - iou, limit)
+        return _original(tracks, rows), _original(detections, columns)
+
+
+class SparseOverlaps:
+    """Only the pairs that overlap at all, found by a sweep over x."""
+
+    def __init__(self, tracks: Floats, detections: Floats) -> None:
+        self.shape = tracks.shape[1], detections.shape[1]
+        self.rows, self.columns, self.iou = overlapping_pairs(tracks, detections)
+        self.alike: Floats | None = None
+        self._near: Ints = np.empty(0, np.int64)
+
+    def near(self, least: float) -> tuple[Ints, Ints]:
+        self._near = (self.iou >= least).nonzero()[0]
+        return self.rows[self._near], self.columns[self._near]
+
+    def resemble(self, tracks: Ints, detections: Ints, similarity: Floats) -> None:
+        del tracks, detections  # those of near(), in its order
+        self.alike = np.zeros(len(self.iou))
+        self.alike[self._near] = similarity
+
+    def discount(self, factor: Floats) -> None:
+        self.iou *= factor[self.rows]
+
+    def forbid(self, track_class: Ints, detection_class: Ints) -> None:
+        self.iou *= track_class[self.rows] == detection_class[self.columns]
+
+    def pairs(
+        self, tracks: Rows, detections: Rows, limit: float, weight: Floats | None = None
+    ) -> tuple[Ints, Ints]:
+        track_part, detection_part = np.zeros(self.shape[0], bool), np.zeros(self.shape[1], bool)
+        track_part[tracks], detection_part[detections] = True, True
+        chosen = track_part[self.rows] & detection_part[self.columns]
+        rows, columns, iou = self.rows[chosen], self.columns[chosen], self.iou[chosen]
+        if weight is not None:
+            scattered = np.zeros(self.shape[1])
+            scattered[detections] = weight
+            iou = iou * scattered[columns]
+            if self.alike is not None:
+                iou = np.maximum(iou, self.alike[chosen])
+        return assign_pairs(rows, columns, 1.0 - iou, limit)
+
+
+def overlapping_pairs(first: Floats, second: Floats) -> tuple[Ints, Ints, Floats]:
+    """The pairs of boxes that overlap.
+
+    Args:
+        first, second: (4, n) and (4, m) corners, each box with an area.
+
+    Returns:
+        Indices into both and the IoU, (k,) each.
+    """
+    order = np.argsort(second[0], kind="stable")
+    left = second[0, order]
+    widest = float((second[2] - second[0]).max(initial=0.0))
+    # Second boxes that can reach a first box start between its left edge less the widest width and its right edge.
+    begin = np.searchsorted(left, first[0] - widest, side="right")
+    count = np.searchsorted(left, first[2], side="left") - begin
+    rows = np.repeat(np.arange(first.shape[1]), count)
+    columns = order[np.arange(len(rows)) - np.repeat(np.cumsum(count) - count - begin, count)]
+    height = np.minimum(first[3, rows], second[3, columns]) - np.maximum(first[1, rows], second[1, columns])
+    both = (height > 0) & (
+        np.minimum(first[2, rows], second[2, columns]) > np.maximum(first[0, rows], second[0, columns])
+    )
+    rows, columns = rows[both], columns[both]
+    return rows, columns, paired_iou(first[:, rows], second[:, columns])
+
+
+def greatest_iou(first: Floats, second: Floats) -> Floats:
+    """(n,) for each of (4, n) corners its greatest IoU with any of (4, m); 0 when there are none."""
+    if first.shape[1] * second.shape[1] < SPARSE_PAYS:
+        return np.asarray(corner_iou(first, second).max(axis=1, initial=0.0))
+    greatest = np.zeros(first.shape[1])
+    rows, _, iou = overlapping_pairs(first, second)
+    np.maximum.at(greatest, rows, iou)
+    return greatest
+
+
+def overlaps(tracks: Floats, detections: Floats) -> Overlaps:
+    """Overlaps of (4, n) track corners with (4, m) detection corners, in the cheaper of the two forms."""
+    if tracks.shape[1] * detections.shape[1] < SPARSE_PAYS:
+        return DenseOverlaps(tracks, detections)
+    return SparseOverlaps(tracks, detections)
+
+
+def _original(chosen: Rows, local: Ints) -> Ints:
+    if isinstance(chosen, slice):
+        return local + chosen.start if chosen.start else local
+    return np.asarray(chosen[local])

@@ -1,0 +1,100 @@
+"""BoT-SORT: ByteTrack with a better filter, camera motion compensation, and appearance where boxes are near.
+
+Aharon et al., 2022, https://arxiv.org/abs/2206.14651.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from osv_lab.track import kalman
+from osv_lab.track.appearance import Gallery, Vectors, unit_vectors
+from osv_lab.track.association import Overlaps
+from osv_lab.track.bytetrack import ByteTrack, Match
+from osv_lab.track.settings import BotSortSettings
+from osv_lab.track.table import Seen
+from osv_lab.track.tracks import Floats, Ints
+
+
+class BotSort(ByteTrack):
+    """BoT-SORT over arrays: centre, width and height are filtered, tracks follow the camera, and look like themselves.
+
+    Example:
+        >>> tracker = BotSort()
+        >>> boxes = np.array([[0., 0, 10, 20], [50, 0, 60, 20]])
+        >>> tracker.update(boxes, np.array([0.9, 0.8]), embeddings=np.eye(2)).tolist()
+        [1, 2]
+    """
+
+    name: ClassVar[str] = "botsort"
+    settings: BotSortSettings
+
+    def __init__(
+        self,
+        settings: BotSortSettings | None = None,
+        *,
+        frame_rate: float = 30.0,
+        model: kalman.BoxModel | None = None,
+    ) -> None:
+        super().__init__(settings or BotSortSettings(), frame_rate=frame_rate, model=model or kalman.SizeModel())
+
+    def reset(self) -> None:
+        super().reset()
+        self.gallery = Gallery(smooth=self.settings.smooth)
+        self._embeddings: Vectors | None = None
+
+    def update(
+        self,
+        xyxy: npt.ArrayLike,
+        confidence: npt.ArrayLike,
+        class_id: npt.ArrayLike | None = None,
+        *,
+        timestamp: float | None = None,
+        warp: npt.ArrayLike | None = None,
+        embeddings: npt.ArrayLike | None = None,
+    ) -> Ints:
+        """Take the detections of the next frame; see :meth:`ByteTrack.update`.
+
+        Args:
+            xyxy, confidence, class_id, timestamp, warp: As there.
+            embeddings: (n, d) what each detection looks like; with every frame or with none.
+        """
+        self._embeddings = None if embeddings is None else unit_vectors(embeddings, np.shape(confidence)[0])
+        return super().update(xyxy, confidence, class_id, timestamp=timestamp, warp=warp)
+
+    def _associate(self, overlap: Overlaps, seen: Seen, high: int, weight: Floats | None) -> Match:
+        if self._embeddings is not None and self.gallery.vectors is not None and high:
+            rows, columns = overlap.near(self.settings.near_iou)
+            known = self.gallery.vectors[rows, 0]
+            half = 0.5 * (1 - np.einsum("nd,nd->n", known, self._embeddings[seen.order[columns]]))
+            overlap.resemble(rows, columns, np.where(half <= self.settings.alike, 1.0 - half, 0.0))
+        return super()._associate(overlap, seen, high, weight)
+
+    def _learn(self, rows: Ints, columns: Ints, seen: Seen, high: int) -> None:
+        if self._embeddings is not None:
+            sure = columns < high
+            self.gallery.learn(rows[sure], self._embeddings[seen.order[columns[sure]]])
+
+    def _begin(self, seen: Seen, columns: Ints, measured: Floats, status: float) -> Ints:
+        columns = super()._begin(seen, columns, measured, status)
+        if self._embeddings is not None:
+            missing = self.tracks.shape[1] - len(columns) - len(self.gallery.count)
+            if missing:  # tracks from before the first embeddings
+                self.gallery.grow(np.zeros((missing, self._embeddings.shape[1]), np.float32))
+            self.gallery.grow(self._embeddings[seen.order[columns]])
+        return columns
+
+    def _keep(self, keep: npt.NDArray[np.bool_]) -> None:
+        super()._keep(keep)
+        self.gallery.keep(keep)
+
+    def _own_state(self) -> dict[str, Any]:
+        return {**super()._own_state(), **self.gallery.state()}
+
+    def _restore_own(self, state: Mapping[str, Any]) -> None:
+        super()._restore_own(state)
+        self.gallery.restore(state)

@@ -1,0 +1,277 @@
+"""ByteTrack: associate every detection box, first the confident ones, then the rest.
+
+Zhang et al., ECCV 2022, https://arxiv.org/abs/2110.06864.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from osv_lab.track import kalman
+from osv_lab.track.association import Overlaps, greatest_iou, overlaps, paired_iou
+from osv_lab.track.motion import LEAST_PAIRS, check_warp, shift_from_boxes
+from osv_lab.track.settings import ByteTrackSettings
+from osv_lab.track.table import BORN, ID, LOST, SEEN, STATUS, TENTATIVE, TRACKED, UNTRACKED, Seen, TrackTable
+from osv_lab.track.thresholds import ScoreScale
+from osv_lab.track.tracks import Floats, Ints
+
+# Before the camera's shift is known almost any overlap may be a match; the median forgives the wrong ones.
+_SHAKEN = 0.95
+
+
+@dataclass(frozen=True, eq=False)
+class Match:
+    """The outcome of a frame's associations.
+
+    Attributes:
+        rows, columns: Tracks and detections of the pairs.
+        missed: Tracks that were seen in the last frame and are not in this one.
+        free: Confident detections without a track.
+    """
+
+    rows: Ints
+    columns: Ints
+    missed: Ints
+    free: Ints
+
+
+class ByteTrack(TrackTable):
+    """ByteTrack over arrays.
+
+    Args:
+        settings: Thresholds.
+        frame_rate: Frames per second. Timestamps are counted in frames of this length.
+        model: Box filter; ByteTrack's is centre, aspect ratio and height.
+
+    Example:
+        >>> tracker = ByteTrack()
+        >>> tracker.update(np.array([[0., 0, 10, 20], [50, 0, 60, 20]]), np.array([0.9, 0.8])).tolist()
+        [1, 2]
+        >>> tracker.update(np.array([[51., 0, 61, 20], [1, 0, 11, 20]]), np.array([0.9, 0.3])).tolist()
+        [2, 1]
+    """
+
+    name: ClassVar[str] = "bytetrack"
+
+    def __init__(
+        self,
+        settings: ByteTrackSettings | None = None,
+        *,
+        frame_rate: float = 30.0,
+        model: kalman.BoxModel | None = None,
+    ) -> None:
+        self.settings = settings or ByteTrackSettings()
+        self.scale = ScoreScale()
+        super().__init__(model or kalman.AspectModel(), frame_rate, self.settings.lost_s)
+
+    def reset(self) -> None:
+        super().reset()
+        self.scale = ScoreScale()
+
+    @property
+    def high(self) -> float:
+        """The confidence from which detections take part in the first association."""
+        return self.scale.high if self.settings.high is None else self.settings.high
+
+    @property
+    def new(self) -> float:
+        """The confidence from which a track starts."""
+        return self.scale.new if self.settings.new is None else self.settings.new
+
+    def explain(self) -> str:
+        """The thresholds in use and why, in one line."""
+        if self.settings.high is None or self.settings.new is None:
+            return self.scale.explain()
+        return f"tracks start at confidence {self.new:.2f} and are first matched from {self.high:.2f}, as set"
+
+    def _own_state(self) -> dict[str, Any]:
+        return {"level": self.scale.level}
+
+    def _restore_own(self, state: Mapping[str, Any]) -> None:
+        self.scale = ScoreScale(float(state["level"]))
+
+    def update(
+        self,
+        xyxy: npt.ArrayLike,
+        confidence: npt.ArrayLike,
+        class_id: npt.ArrayLike | None = None,
+        *,
+        timestamp: float | None = None,
+        warp: npt.ArrayLike | None = None,
+    ) -> Ints:
+        """Take the detections of the next frame.
+
+        Args:
+            xyxy: (n, 4) boxes as corners, absolute pixels.
+            confidence: (n,) 0 to 1.
+            class_id: (n,) int; only votes on the class of a track.
+            timestamp: Seconds; with every frame or with none.
+            warp: (2, 3) camera motion from the frame before to this one, if it is known.
+
+        Returns:
+            (n,) int64 identity of each detection, from 1; -1 where it has none (too weak, not yet confirmed, or no
+            proper box).
+
+        Raises:
+            InvalidDataError: arrays that do not fit together, confidences above 1, frames out of order.
+        """
+        settings = self.settings
+        seen = self._check(xyxy, confidence, class_id, settings.low)
+        matrix = None if warp is None else check_warp(warp)
+        elapsed = self._advance(timestamp)
+        if elapsed > 1:
+            self._forget()
+        measured = self.model.measure(seen.corners)
+
+        # Where the tracks should be now. Tentative tracks, last in the table, wait where they were seen.
+        before = self.tracks.shape[1]
+        kalman.predict(self.model, self.tracks[:, : self.confirmed], elapsed)
+        if matrix is not None:
+            kalman.warp(self.model, self.tracks, matrix)
+        if len(seen.order):
+            self.scale.see(float(seen.confidence[0]))
+        high = int(np.count_nonzero(seen.confidence >= self.high))
+        weight = None
+        if settings.fuse_confidence:
+            sure = seen.confidence[:high]
+            weight = self.scale.calibrated(sure) if settings.high is None else sure
+        overlap = self._overlaps(seen)
+        if settings.follow_camera and self._follow_camera(overlap, measured, high, weight):
+            overlap = self._overlaps(seen)
+        match = self._associate(overlap, seen, high, weight)
+
+        rows, columns = match.rows, match.columns
+        self._correct(rows, measured[:, columns])
+        if len(match.missed):
+            self._lose(match.missed)
+
+        # Confident detections that no track explains start tracks; a second match confirms them.
+        fresh = match.free[seen.confidence[match.free] >= self.new]
+        if len(fresh) and settings.new_iou < 1:
+            fresh = fresh[greatest_iou(seen.corners[:, fresh], seen.corners[:, columns]) <= settings.new_iou]
+        if len(fresh):
+            fresh = self._begin(seen, fresh, measured, TRACKED if self.updates == 1 else TENTATIVE)
+            rows = np.concatenate((rows, np.arange(before, before + len(fresh))))
+            columns = np.concatenate((columns, fresh))
+        self._vote(rows, columns, seen)
+        self._learn(rows[: len(match.rows)], match.columns, seen, high)
+
+        keep = self._surviving(before)
+        if before > self.confirmed or self.updates == 1:
+            status, identity = self.tracks[STATUS], self.tracks[ID]
+            self._issue_ids((keep & (status == TRACKED) & (identity == 0)).nonzero()[0])
+        ids = np.full(seen.total, UNTRACKED)
+        shown = self.tracks[ID, rows]
+        dropped = not keep.all()
+        if dropped or len(fresh):
+            shown[~keep[rows] | (shown == 0)] = UNTRACKED
+        ids[seen.order[columns]] = shown
+        tentative = int(np.count_nonzero(keep[before:])) if self.updates > 1 else 0
+        if dropped:
+            self._keep(keep)
+        self.confirmed = self.tracks.shape[1] - tentative
+        return ids
+
+    def _overlaps(self, seen: Seen) -> Overlaps:
+        """IoU of the predicted tracks with the detections."""
+        overlap = overlaps(kalman.corners(self.model, self.tracks[:4]), seen.corners)
+        if self.settings.lost_discount:
+            absent = np.where(self.tracks[STATUS] == LOST, self.now - self.tracks[SEEN], 0.0)
+            if absent.any():
+                overlap.discount(1 - self.settings.lost_discount * np.minimum(absent / max(self.buffer, 1), 1))
+        if self.settings.per_class and seen.class_id is not None:
+            overlap.forbid(self._track_class(), seen.class_id)
+        return overlap
+
+    def _follow_camera(self, overlap: Overlaps, measured: Floats, high: int, weight: Floats | None) -> bool:
+        """Shift all tracks by what the surely matched ones have in common; whether there was anything."""
+        tracked = (self.tracks[STATUS, : self.confirmed] == TRACKED).nonzero()[0]
+        if min(len(tracked), high) < LEAST_PAIRS:
+            return False
+        rows, columns = overlap.pairs(tracked, slice(0, high), _SHAKEN, weight)
+        shift = shift_from_boxes(self.tracks[:2, rows], measured[:2, columns])
+        if shift is None:
+            return False
+        self.tracks[:2] += shift
+        return True
+
+    def _associate(self, overlap: Overlaps, seen: Seen, high: int, weight: Floats | None) -> Match:
+        """The three associations; the first ``high`` detections are the confident ones."""
+        settings, confirmed = self.settings, self.confirmed
+        total, count = self.tracks.shape[1], len(seen.order)
+
+        # First: tracked and lost tracks with confident detections.
+        rows, columns = overlap.pairs(slice(0, confirmed), slice(0, high), settings.match, weight)
+        waiting = self.tracks[STATUS, :confirmed] == TRACKED
+        waiting[rows] = False
+        missed = waiting.nonzero()[0]
+        left = np.ones(high, dtype=bool)
+        left[columns] = False
+        free = left.nonzero()[0]
+
+        # Second: tracks seen in the last frame that are still unmatched, with the weak detections.
+        if len(missed) and high < count:
+            more_rows, more_columns = overlap.pairs(missed, slice(high, count), settings.match_low)
+            rows, columns = np.concatenate((rows, more_rows)), np.concatenate((columns, more_columns))
+            waiting[more_rows] = False
+            missed = waiting.nonzero()[0]
+
+        # Third: tentative tracks with the confident detections that are left.
+        if confirmed < total and len(free):
+            weight = None if weight is None else weight[free]
+            more_rows, more_columns = overlap.pairs(
+                slice(confirmed, total), free, settings.match_tentative, weight
+            )
+            rows, columns = np.concatenate((rows, more_rows)), np.concatenate((columns, more_columns))
+            left[more_columns] = False
+            free = left.nonzero()[0]
+        return Match(rows, columns, missed, free)
+
+    def _learn(self, rows: Ints, columns: Ints, seen: Seen, high: int) -> None:
+        """Remember more of the matched detections; ByteTrack needs nothing but boxes."""
+
+    def _surviving(self, before: int) -> npt.NDArray[np.bool_]:
+        """Which tracks stay: not tentative ones that were missed, not those lost too long, not duplicates.
+
+        Args:
+            before: How many tracks there were before the new ones of this frame.
+        """
+        status, last_seen = self.tracks[STATUS], self.tracks[SEEN]
+        keep = np.ones(len(status), dtype=bool)
+        if before > self.confirmed:
+            keep[self.confirmed : before] = status[self.confirmed : before] == TRACKED
+        lost = (status == LOST).nonzero()[0]
+        if len(lost):
+            keep[self._duplicates(lost, keep)] = False
+            keep[lost[self.now - last_seen[lost] > self.buffer]] = False
+        return keep
+
+    def _duplicates(self, lost: Ints, keep: npt.NDArray[np.bool_]) -> Ints:
+        """Tracks that another one covers: of a tracked and a lost one that overlap, the younger."""
+        near, far = self._near(lost)
+        if len(near) == len(lost):  # each lost track is near itself
+            return near[:0]
+        far = lost[far]
+        chosen = (self.tracks[STATUS, near] != LOST) & keep[near]
+        near, far = near[chosen], far[chosen]
+        boxes = kalman.corners(self.model, self.tracks[:4])
+        twice = paired_iou(boxes[:, near], boxes[:, far]) > self.settings.duplicate_iou
+        near, far = near[twice], far[twice]
+        age = self.tracks[SEEN] - self.tracks[BORN]
+        return np.asarray(np.where(age[near] > age[far], far, near))
+
+    def _near(self, lost: Ints) -> tuple[Ints, Ints]:
+        """The few pairs of any track and a lost one whose centres are close enough for ``duplicate_iou``."""
+        least = self.settings.duplicate_iou
+        place = self.tracks[:4, lost]
+        # IoU of at least t leaves a side of at most 1/t times the other's, and an offset of at most (1 - t) of it.
+        reach = self.model.size(place) * ((1 - least) / max(least, 1e-9))
+        offset = np.abs(self.tracks[:2, :, None] - place[:2, None, :])
+        close: npt.NDArray[np.bool_] = np.all(offset <= reach[:, None, :], axis=0)
+        near, far = close.nonzero()
+        return near, far

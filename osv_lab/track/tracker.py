@@ -1,0 +1,241 @@
+"""Trackers on ``supervision.Detections``: one protocol, and the object most users need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from osv_lab.core.errors import InvalidDataError, UsageError, nearest
+from osv_lab.track.botsort import BotSort
+from osv_lab.track.bytetrack import ByteTrack
+from osv_lab.track.deepsort import DeepSort
+from osv_lab.track.settings import BotSortSettings, ByteTrackSettings, DeepSortSettings
+from osv_lab.track.table import UNTRACKED
+from osv_lab.track.tracks import Floats, Ints
+
+if TYPE_CHECKING:
+    import supervision as sv
+
+Image = npt.NDArray[np.uint8]
+Embedder = Callable[[Image, Floats], npt.NDArray[Any]]
+"""Gives (n, d) embeddings of the (n, 4) boxes in a BGR image."""
+
+EMBEDDING = "embedding"
+"""Key of ``detections.data`` under which embeddings (n, d) are looked for."""
+
+ALGORITHMS: dict[str, tuple[type[Any], type[Any]]] = {
+    "bytetrack": (ByteTrack, ByteTrackSettings),
+    "botsort": (BotSort, BotSortSettings),
+    "deepsort": (DeepSort, DeepSortSettings),
+}
+
+
+class Tracker(Protocol):
+    """What gives detections identities, frame by frame; one object per source."""
+
+    def update(
+        self,
+        detections: sv.Detections,
+        frame: Image | None = None,
+        timestamp: float | None = None,
+        warp: npt.ArrayLike | None = None,
+    ) -> sv.Detections:
+        """The detections of the next frame with ``tracker_id``."""
+
+    def reset(self) -> None:
+        """Forget everything: identities start at 1 again."""
+
+    def state(self) -> dict[str, Any]:
+        """Everything the next update depends on."""
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from :meth:`state`."""
+
+
+class ObjectTracker:
+    """A tracker by name, with defaults that follow the detector.
+
+    Args:
+        algorithm: ``"botsort"`` (the default), ``"bytetrack"`` or ``"deepsort"``; or a mapping with the key
+            ``algorithm`` and any of the options below.
+        frame_rate: Frames per second of the source.
+        preset: ``"default"``, or ``"published"`` for the papers' MOT17 settings of ByteTrack and BoT-SORT.
+        boxes: ``"detected"`` gives the detector's boxes back, ``"filtered"`` the smoother ones of the Kalman filter.
+        keep_untracked: Give detections without an identity back too, with ``tracker_id`` -1.
+        embedder: Looks at boxes in the frame, for BoT-SORT and DeepSORT. Embeddings can also come with the detections
+            as ``detections.data["embedding"]``, (n, d).
+        **settings: Fields of the algorithm's settings (:mod:`osv_lab.track.settings`).
+
+    Raises:
+        UsageError: an unknown algorithm or option.
+
+    Example:
+        >>> import numpy as np, supervision as sv
+        >>> tracker = ObjectTracker("bytetrack", frame_rate=25)
+        >>> seen = sv.Detections(xyxy=np.array([[10., 10, 50, 90]]), confidence=np.array([0.8]), class_id=np.array([0]))
+        >>> tracker.update(seen).tracker_id.tolist()
+        [1]
+        >>> ObjectTracker({"algorithm": "botsort", "lost_s": 2}).tracker.settings.lost_s
+        2
+    """
+
+    def __init__(
+        self,
+        algorithm: str | Mapping[str, Any] = "botsort",
+        *,
+        frame_rate: float = 30.0,
+        preset: str = "default",
+        boxes: str = "detected",
+        keep_untracked: bool = False,
+        embedder: Embedder | None = None,
+        **settings: Any,
+    ) -> None:
+        if isinstance(algorithm, Mapping):
+            options: dict[str, Any] = {
+                "frame_rate": frame_rate,
+                "preset": preset,
+                "boxes": boxes,
+                "keep_untracked": keep_untracked,
+                "embedder": embedder,
+                **settings,
+                **algorithm,
+            }
+            ObjectTracker.__init__(self, options.pop("algorithm", "botsort"), **options)
+            return
+        if algorithm not in ALGORITHMS:
+            raise UsageError("unknown tracker", repr(algorithm), nearest(str(algorithm), ALGORITHMS))
+        for name, value, allowed in (
+            ("preset", preset, ("default", "published")),
+            ("boxes", boxes, ("detected", "filtered")),
+        ):
+            if value not in allowed:
+                raise UsageError(f"unknown {name}", repr(value), nearest(str(value), allowed))
+        kind, settings_kind = ALGORITHMS[algorithm]
+        known = {field.name for field in fields(settings_kind)}
+        for name in settings:
+            if name not in known:
+                raise UsageError(f"{algorithm} has no option", repr(name), nearest(name, known))
+        published = preset == "published" and hasattr(settings_kind, "published")
+        chosen = settings_kind.published(**settings) if published else settings_kind(**settings)
+        self.algorithm = algorithm
+        self.tracker: ByteTrack | DeepSort = kind(chosen, frame_rate=frame_rate)
+        self.boxes = boxes
+        self.keep_untracked = keep_untracked
+        self.embedder = embedder
+        self._names: dict[int, str] = {}
+
+    def __repr__(self) -> str:
+        return f"ObjectTracker({self.algorithm!r}, {self.tracker.settings})"
+
+    def explain(self) -> str:
+        """The thresholds in use and why, in one line."""
+        return self.tracker.explain()
+
+    def reset(self) -> None:
+        """Forget everything: the next frame is the first of a new source, identities start at 1."""
+        self.tracker.reset()
+
+    def state(self) -> dict[str, Any]:
+        """Everything the next update depends on."""
+        return self.tracker.state()
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from :meth:`state` of a tracker with the same options."""
+        self.tracker.restore(state)
+
+    def update_arrays(
+        self,
+        xyxy: npt.ArrayLike,
+        confidence: npt.ArrayLike,
+        class_id: npt.ArrayLike | None = None,
+        *,
+        timestamp: float | None = None,
+        warp: npt.ArrayLike | None = None,
+        embeddings: npt.ArrayLike | None = None,
+    ) -> Ints:
+        """The plain-array core: (n,) identities of (n, 4) boxes, -1 where there is none."""
+        if isinstance(self.tracker, BotSort | DeepSort):
+            return self.tracker.update(
+                xyxy, confidence, class_id, timestamp=timestamp, warp=warp, embeddings=embeddings
+            )
+        if embeddings is not None:
+            raise UsageError("bytetrack does not look at objects", "embeddings", 'use "botsort" or "deepsort"')
+        return self.tracker.update(xyxy, confidence, class_id, timestamp=timestamp, warp=warp)
+
+    def update(
+        self,
+        detections: sv.Detections,
+        frame: Image | None = None,
+        timestamp: float | None = None,
+        warp: npt.ArrayLike | None = None,
+    ) -> sv.Detections:
+        """Take the detections of the next frame.
+
+        Args:
+            detections: What the detector found, also when that is nothing. Without confidence, all count as sure.
+            frame: The image, if an embedder is to look at it.
+            timestamp: Seconds since the start of the source; with every frame or with none.
+            warp: (2, 3) camera motion from the frame before to this one, if it is known.
+
+        Returns:
+            The detections that have an identity (or all, with ``keep_untracked``), in their order, with ``tracker_id``.
+            ``class_id`` and ``data["class_name"]`` are the track's, by vote; what the detector said is in
+            ``data["detected_class_id"]``.
+        """
+        count = len(detections)
+        confidence = np.ones(count) if detections.confidence is None else detections.confidence
+        embeddings = self._embeddings(detections, frame)
+        ids = self.update_arrays(
+            detections.xyxy, confidence, detections.class_id, timestamp=timestamp, warp=warp, embeddings=embeddings
+        )
+        tracked = detections[np.arange(count)]
+        tracked.tracker_id = ids
+        self._vote(tracked)
+        if self.boxes == "filtered" and count:
+            self._filter(tracked)
+        return tracked if self.keep_untracked else tracked[ids != UNTRACKED]
+
+    def _embeddings(self, detections: sv.Detections, frame: Image | None) -> npt.NDArray[Any] | None:
+        if self.algorithm == "bytetrack":
+            return None
+        given = detections.data.get(EMBEDDING)
+        if given is not None:
+            return np.asarray(given)
+        if self.embedder is None:
+            return None
+        if frame is None:
+            raise UsageError("the embedder needs the image", "frame=None", "pass frame with every update")
+        found = np.asarray(self.embedder(frame, np.asarray(detections.xyxy, dtype=np.float64)))
+        if len(found) != len(detections):
+            raise InvalidDataError(
+                "the embedder gave another number of rows", f"{len(found)} of {len(detections)}"
+            )
+        return found if len(found) else None
+
+    def _vote(self, tracked: sv.Detections) -> None:
+        if tracked.class_id is None or not len(tracked):
+            return
+        names = tracked.data.get("class_name")
+        if names is not None:
+            self._names.update(zip(tracked.class_id.tolist(), [str(name) for name in names], strict=True))
+        voted = self.tracker.classes()
+        class_id = [
+            voted.get(k, c) for k, c in zip(tracked.tracker_id.tolist(), tracked.class_id.tolist(), strict=True)
+        ]
+        tracked.data["detected_class_id"] = tracked.class_id
+        tracked.class_id = np.array(class_id, dtype=tracked.class_id.dtype)
+        if names is not None:
+            tracked.data["class_name"] = np.array([self._names[c] for c in class_id])
+
+    def _filter(self, tracked: sv.Detections) -> None:
+        ids, boxes = self.tracker.current()
+        where = {k: row for row, k in enumerate(ids.tolist())}
+        rows = [(k, where[i]) for k, i in enumerate(tracked.tracker_id.tolist()) if i in where]
+        if rows:
+            at, row = np.array(rows).T
+            tracked.xyxy = tracked.xyxy.copy()
+            tracked.xyxy[at] = boxes[row]
