@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -19,12 +19,14 @@ from osv_lab.core.errors import InvalidDataError, UnavailableError, UsageError
 from osv_lab.core.settings import SPLITS
 from osv_lab.store.bulk_read import DIGEST_FIELD, IS_STRING, batches
 from osv_lab.store.bulk_read import iter_records as iter_records
+from osv_lab.store.database import database_errors
 from osv_lab.store.documents import (
     CONTAINER_OF_KIND,
     MADE_BY,
     Document,
     container_document,
     label_document,
+    new_ids,
     track_index,
     track_instances,
 )
@@ -125,7 +127,7 @@ class Writer:
             if sample.frames:
                 self._insert_frames(sample.frames, document["_id"], now)
         failed: set[int] = set()
-        with _writing():
+        with database_errors():
             try:
                 self._dataset._sample_collection.insert_many(documents, ordered=False)
             except BulkWriteError as error:
@@ -165,7 +167,7 @@ class Writer:
             )
             for sample_id, some in labels.items()
         ]
-        with _writing():
+        with database_errors():
             for batch in batches(operations, BATCH):
                 self._dataset._sample_collection.bulk_write(batch, ordered=False)
 
@@ -205,7 +207,7 @@ class Writer:
                     found, {"$set": {field_name: value, "last_modified_at": now}, "$setOnInsert": new}, upsert=True
                 )
             )
-        with _writing():
+        with database_errors():
             for batch in batches(operations, FRAME_BATCH):
                 self._dataset._frame_collection.bulk_write(batch, ordered=False)
             self._dataset._sample_collection.update_one({"_id": video}, {"$set": {"last_modified_at": now}})
@@ -230,13 +232,13 @@ class Writer:
             }
             operations.append(UpdateOne({"_id": ObjectId(sample_id)}, change))
             if sample.frames is not None:
-                with _writing():
+                with database_errors():
                     self._dataset._frame_collection.update_many(
                         {"_sample_id": ObjectId(sample_id)}, {"$unset": dict.fromkeys(sorted(every), "")}
                     )
                 for field_name, frames in sample.frames.items():
                     self.set_frame_labels(field_name, sample_id, frames)
-        with _writing():
+        with database_errors():
             for batch in batches(operations, BATCH):
                 self._dataset._sample_collection.bulk_write(batch, ordered=False)
 
@@ -245,7 +247,7 @@ class Writer:
         from bson import ObjectId
 
         now = datetime.now(UTC)
-        with _writing():
+        with database_errors():
             for batch in batches([ObjectId(sample_id) for sample_id in sample_ids], 10_000):
                 unsplit = {"_id": {"$in": batch}, "tags": {"$nin": list(SPLITS)}}
                 change = {"$addToSet": {"tags": split}, "$set": {"last_modified_at": now}}
@@ -311,7 +313,7 @@ class Writer:
                 )
                 frame[name] = self._field(self._frame_schema, name, container, some, instances)
         collection = self._dataset._frame_collection
-        with _writing():
+        with database_errors():
             collection.delete_many({"_sample_id": video})
             for batch in batches([documents[number] for number in sorted(documents)], FRAME_BATCH):
                 try:
@@ -326,17 +328,16 @@ class Writer:
         name: str,
         container: str,
         labels: Sequence[Label],
-        instances: Mapping[tuple[str, int], Any] | None = None,
+        instances: Mapping[tuple[str, int | None], Any] | None = None,
         made_by: str | None = None,
     ) -> Document | None:
         documents = []
-        for label in labels:
+        for label, label_id in zip(labels, new_ids(len(labels)), strict=True):
             if isinstance(label, Keypoints):
                 schema.declare_keypoints(name, label)
-            attributes = schema.fit(name, label.attributes) if label.attributes else label.attributes
-            index = track_index(label) if instances else None
-            instance = instances[label.label, index] if instances and index is not None else None
-            documents.append(label_document(label, attributes, instance))
+            attributes = schema.fit(name, label.attributes) if label.attributes else None
+            instance = instances.get((label.label, track_index(label))) if instances else None
+            documents.append(label_document(label, label_id, attributes, instance))
         value = container_document(container, documents)
         if made_by is not None and value is not None:
             schema.declare_made_by(name)
@@ -399,7 +400,7 @@ def adopt(dataset: fo.Dataset, digests: Mapping[str, str]) -> None:
     collection = dataset._sample_collection
     strangers = list(collection.find({"filepath": {"$in": list(digests)}, DIGEST_FIELD: None}, {"filepath": 1}))
     for found in strangers:
-        with _writing(), contextlib.suppress(DuplicateKeyError):
+        with database_errors(), contextlib.suppress(DuplicateKeyError):
             collection.update_one({"_id": found["_id"]}, {"$set": {DIGEST_FIELD: digests[found["filepath"]]}})
 
 
@@ -408,7 +409,7 @@ def set_filepath(dataset: fo.Dataset, sample_id: str, filepath: str) -> None:
     from bson import ObjectId
 
     change = {"filepath": filepath, "last_modified_at": datetime.now(UTC)}
-    with _writing():
+    with database_errors():
         dataset._sample_collection.update_one({"_id": ObjectId(sample_id)}, {"$set": change})
 
 
@@ -424,34 +425,6 @@ def _duplicates(error: Any) -> set[int]:
     if error.details.get("writeConcernErrors") or any(problem.get("code") != 11000 for problem in problems):
         raise error
     return {problem["index"] for problem in problems}
-
-
-_NOT_STORABLE = "a sample cannot be stored"
-_SMALLER = "split its labels over several samples"
-_TOO_LARGE = 10334
-"""The server's code for a document over MongoDB's 16 MiB."""
-
-
-@contextlib.contextmanager
-def _writing() -> Iterator[None]:
-    from bson.errors import BSONError
-    from pymongo.errors import BulkWriteError, DocumentTooLarge, PyMongoError
-
-    try:
-        yield
-    except BulkWriteError as error:
-        problems = error.details.get("writeErrors", [])
-        reason = problems[0].get("errmsg", "") if problems else str(error)
-        raise UnavailableError(
-            "the database refused to write", reason, "check its disk with `osv doctor`"
-        ) from error
-    except (DocumentTooLarge, BSONError, UnicodeError, OverflowError) as error:
-        raise InvalidDataError(_NOT_STORABLE, str(error)[:200], _SMALLER) from error
-    except PyMongoError as error:
-        if getattr(error, "code", None) == _TOO_LARGE:
-            raise InvalidDataError(_NOT_STORABLE, str(error).partition(" First")[0], _SMALLER) from error
-        fix = "check it with `osv doctor`, then run the same again"
-        raise UnavailableError("the database did not take the write", error, fix) from error
 
 
 def absolute(path: str | os.PathLike[str]) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from osv_lab.core.errors import UnavailableError, require_extra
+from osv_lab.core.errors import InvalidDataError, UnavailableError, require_extra
 from osv_lab.core.privacy import silence
 
 SELECTION_TIMEOUT_MS = 5000
@@ -137,3 +140,52 @@ def _without_secret(uri: str) -> str:
     """The address without its password, fit for a log."""
     scheme, _, rest = uri.partition("://")
     return f"{scheme}://***@{rest.rpartition('@')[2]}" if "@" in rest else uri
+
+
+_NOT_STORABLE = "a sample cannot be stored"
+_SMALLER = "split its labels over several samples"
+_TOO_LARGE = 10334
+"""The server's code for a document over MongoDB's 16 MiB."""
+
+
+@contextlib.contextmanager
+def database_errors() -> Iterator[None]:
+    """Errors of the database and its driver as the library's own.
+
+    Raises:
+        InvalidDataError: a document that cannot be stored.
+        UnavailableError: anything else; says so when the disk is full.
+    """
+    from bson.errors import BSONError
+    from pymongo.errors import BulkWriteError, DocumentTooLarge, PyMongoError
+
+    try:
+        yield
+    except BulkWriteError as error:
+        problems = error.details.get("writeErrors", [])
+        reason = problems[0].get("errmsg", "") if problems else str(error)
+        raise UnavailableError(
+            "the database refused to write", f"{reason}{_disk_hint()}", "check its disk with `osv doctor`"
+        ) from error
+    except (DocumentTooLarge, BSONError, UnicodeError, OverflowError) as error:
+        raise InvalidDataError(_NOT_STORABLE, str(error)[:200], _SMALLER) from error
+    except PyMongoError as error:
+        if getattr(error, "code", None) == _TOO_LARGE:
+            raise InvalidDataError(_NOT_STORABLE, str(error).partition(" First")[0], _SMALLER) from error
+        fix = "check it with `osv doctor`, then run the same again"
+        raise UnavailableError("the database did not answer", f"{error}{_disk_hint()}", fix) from error
+
+
+def _disk_hint() -> str:
+    """What to know about the disk of a local database that just failed."""
+    fo = sys.modules["fiftyone"]
+    if fo.config.database_uri is not None:
+        return ""
+    try:
+        free = shutil.disk_usage(fo.config.database_dir).free >> 20
+    except OSError:
+        return ""
+    return f" ({free} MiB free in {fo.config.database_dir})" if free < _LITTLE_MIB else ""
+
+
+_LITTLE_MIB = 512

@@ -17,9 +17,9 @@ from osv_lab.core.errors import InterruptedJobError, InvalidDataError, NotFoundE
 from osv_lab.core.progress import Progress, silent
 from osv_lab.core.settings import SPLITS
 from osv_lab.store import archive, bulk, bulk_read, splits
-from osv_lab.store.database import connect
+from osv_lab.store.database import connect, database_errors
 from osv_lab.store.ingest_items import folders_named_like_media, media_folder, probed, shown
-from osv_lab.store.ingest_report import IngestReport
+from osv_lab.store.ingest_report import FileLine, IngestReport
 from osv_lab.store.ingest_run import IngestRun, OnDuplicate, Options
 from osv_lab.store.records import Problem, Record, Source
 from osv_lab.store.schema import changing_alone
@@ -81,18 +81,20 @@ def ingest(
     root = path
     if archive.is_archive(path):
         root, extracted = archive.extract(path, media_folder(name), progress=progress)
-    if on_duplicate == "error":
-        _refuse_duplicates(root, format, name, progress)
-    opened, records = _open(root, format)
-    target = _load_or_make(dataset)
-    run = IngestRun(target, opened, options, progress)
+    lines: list[FileLine] = []
     try:
-        run.take(records)
-        run.finish()
+        with database_errors():
+            if on_duplicate == "error":
+                _refuse_duplicates(root, format, name, progress)
+            opened, records = _open(root, format)
+            run = IngestRun(_load_or_make(dataset), opened, options, progress)
+            lines = run.lines
+            run.take(records)
+            run.finish()
+            return run.report(str(path), [*extracted, *(folders_named_like_media(root) if root.is_dir() else ())])
     except KeyboardInterrupt:
-        done = f"{len(run.lines):,} files were done"
+        done = f"{len(lines):,} files were done"
         raise InterruptedJobError("ingest was stopped", done, "run the same again: it continues") from None
-    return run.report(str(path), [*extracted, *(folders_named_like_media(root) if root.is_dir() else ())])
 
 
 def _options(split: str | Ratios | None, tags: Sequence[str], on_duplicate: OnDuplicate) -> Options:

@@ -6,7 +6,7 @@ import itertools
 import os
 import re
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from pathlib import Path
 from osv_lab.core.digests import value_digest
 from osv_lab.core.errors import InvalidDataError
 from osv_lab.core.settings import load_settings
+from osv_lab.store.bulk_read import batches
 from osv_lab.store.formats.files import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from osv_lab.store.media import Media, is_video, probe
 from osv_lab.store.records import Label, Problem, Record
@@ -22,6 +23,8 @@ _MEDIA_SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
 
 AHEAD = 512
 """How many files are looked at before they are needed."""
+
+_GROUP = 16
 
 
 @dataclass(slots=True)
@@ -32,6 +35,7 @@ class Item:
         record: The record.
         name: Its file below the source's root, printable.
         video: Whether it is a video.
+        labels: All labels, those of frames included.
         media: What the file is, or ``None`` when it cannot be used.
         why_broken: Why not.
     """
@@ -39,14 +43,9 @@ class Item:
     record: Record
     name: str
     video: bool
+    labels: list[Label]
     media: Media | None = None
     why_broken: str = ""
-
-    @property
-    def labels(self) -> list[Label]:
-        """All labels, those of frames included."""
-        frames = self.record.frames or {}
-        return [*self.record.labels, *itertools.chain.from_iterable(frames.values())]
 
     @property
     def dropped(self) -> int:
@@ -57,26 +56,38 @@ class Item:
 def probed(records: Iterable[Record], root: Path) -> Generator[Item, None, None]:
     """Look at the records' files in threads, and yield in order. Memory holds :data:`AHEAD` records."""
     workers = min(8, (os.cpu_count() or 1) + 1)
-    waiting: deque[tuple[Item, Future[Media]]] = deque()
-    ends: Iterator[Record | None] = itertools.chain(records, [None])
+    waiting: deque[Future[list[Item]]] = deque()
     pool = ThreadPoolExecutor(workers, "osv-probe")
     try:
-        for record in ends:
-            if record is not None:
-                video = record.frames is not None or is_video(record.path)
-                item = Item(record, relative(record.path, root), video)
-                waiting.append((item, pool.submit(probe, record.path, video=video)))
-            while waiting and (record is None or len(waiting) > AHEAD):
-                item, future = waiting.popleft()
-                try:
-                    item.media = future.result()
-                except InvalidDataError as error:
-                    item.why_broken = error.what
-                except OSError as error:
-                    item.why_broken = f"it cannot be read ({error.strerror or error})"
-                yield item
+        for group in batches(records, _GROUP):
+            waiting.append(pool.submit(_look, [_item(record, root) for record in group]))
+            if len(waiting) * _GROUP > AHEAD:
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _item(record: Record, root: Path) -> Item:
+    video = record.frames is not None or is_video(record.path)
+    return Item(record, relative(record.path, root), video, all_labels(record))
+
+
+def all_labels(record: Record) -> list[Label]:
+    """The labels of a record, those of frames included."""
+    return [*record.labels, *itertools.chain.from_iterable((record.frames or {}).values())]
+
+
+def _look(items: list[Item]) -> list[Item]:
+    for item in items:
+        try:
+            item.media = probe(item.record.path, video=item.video)
+        except InvalidDataError as error:
+            item.why_broken = error.what
+        except OSError as error:
+            item.why_broken = f"it cannot be read ({error.strerror or error})"
+    return items
 
 
 def folders_named_like_media(root: Path) -> list[Problem]:

@@ -19,7 +19,7 @@ from osv_lab.store import bulk, bulk_read, splits
 from osv_lab.store.bulk import NewSample, Writer
 from osv_lab.store.bulk_read import Stored
 from osv_lab.store.documents import same_labels
-from osv_lab.store.ingest_items import Item, is_utf8, media_folder, probed, shown
+from osv_lab.store.ingest_items import Item, all_labels, is_utf8, media_folder, probed, shown
 from osv_lab.store.ingest_report import FileLine, IngestReport, Outcome
 from osv_lab.store.records import FIELDS, Label, Problem, Record, Source
 
@@ -285,7 +285,7 @@ class IngestRun:
             return {}
         fields = [*dict.fromkeys(FIELDS.values()), "ground_truth_classes"]
         records = bulk_read.iter_records(self._dataset.select(ids), fields)
-        return {sample_id: Item(record, "", False).labels for sample_id, record in records}
+        return {sample_id: all_labels(record) for sample_id, record in records}
 
     def _remember_unsplit(self, position: int, item: Item, sample_id: str) -> None:
         assert item.media is not None

@@ -25,13 +25,24 @@ from osv_lab.core.errors import UnavailableError
 if TYPE_CHECKING:
     import psutil
 
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 60.0
 _SUPERVISOR = ["--51-service", "db", "--multi"]
 _INSTALL = (
     "install one with `make install` (tools/ensure_mongod.py), or start a MongoDB 6 or newer yourself and set "
     "FIFTYONE_DATABASE_URI=mongodb://127.0.0.1:27017"
 )
+
+# FiftyOne's supervisor needs one small module of FiftyOne, but importing it would import all of FiftyOne: ten seconds
+# in which nothing can connect. A bare package around the same folder gives it that module alone.
+_SUPERVISE = """
+import runpy, sys, types
+folder = {folder!r}
+for name, path in (("fiftyone", folder), ("fiftyone.service", folder + "/service")):
+    sys.modules[name] = types.ModuleType(name)
+    sys.modules[name].__path__ = [path]
+runpy.run_path(folder + "/service/main.py", run_name="__main__")
+"""
 
 # The supervisor stops the server when the pipe to its standard input closes, so the pipe lives as long as we do.
 _supervisors: list[psutil.Popen] = []
@@ -159,14 +170,14 @@ def _register(supervisor: psutil.Process) -> bool:
 
 
 def _start(folder: Path, mongod: Path) -> int:
-    import fiftyone.service
+    import fiftyone
     import psutil
     from fiftyone.service.util import get_listening_tcp_ports
 
     log = folder / "log" / "mongo.log"
     log_start = log.stat().st_size if log.exists() else 0
-    main = Path(fiftyone.service.__path__[0]) / "main.py"
-    command = [sys.executable, str(main), *_SUPERVISOR, str(mongod)]
+    supervise = _SUPERVISE.format(folder=str(Path(fiftyone.__file__).parent))
+    command = [sys.executable, "-P", "-c", supervise, *_SUPERVISOR, str(mongod)]
     command += ["--dbpath", str(folder), "--logpath", str(log), "--logappend", "--port", "0"]
     command += [] if os.name == "nt" else ["--nounixsocket"]
     supervisor = psutil.Popen(

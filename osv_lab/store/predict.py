@@ -25,7 +25,7 @@ from osv_lab.core.report import Report, plain
 from osv_lab.store import bulk_read
 from osv_lab.store.bulk import Writer
 from osv_lab.store.convert.supervision import labels_from
-from osv_lab.store.database import connect
+from osv_lab.store.database import connect, database_errors
 from osv_lab.store.ingest_items import shown
 from osv_lab.store.records import ImageClass, Label, Problem
 
@@ -151,14 +151,15 @@ def predict(
     settings = {"confidence": confidence, "iou": iou, "max_detections": max_detections, "classes": plain(classes)}
     run = _Run(view, detector, field.removeprefix("frames."), settings, classes, batch_size, progress)
     try:
-        if view.media_type == "video":
-            run.videos(overwrite)
-        else:
-            run.images(overwrite)
+        with database_errors():
+            if view.media_type == "video":
+                run.videos(overwrite)
+            else:
+                run.images(overwrite)
+            return run.finish()
     except KeyboardInterrupt:
         done = f"{run.predicted:,} images were done"
         raise InterruptedJobError("predict was stopped", done, "run the same again: it continues") from None
-    return run.finish()
 
 
 class _Image(NamedTuple):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -20,22 +18,48 @@ from osv_lab.store.records import FIELDS
 
 IMAGES, BOXES = 120, 3
 
-# A small batch and a pause per batch stretch the ingest, so that kills land in all of its phases. READY says that the
-# database is up and the clock may start.
-SCRIPT = """
-import sys, time
-from osv_lab.store import ingest_run
-from osv_lab.store.database import connect
-connect()
-ingest_run.BATCH = 8
-def pause(label, done, total):
-    time.sleep(0.01)
-print("READY", flush=True)
-for line in sys.stdin:
-    source, dataset = line.split()
-    from osv_lab.store.ingest import ingest
-    print("DONE", ingest(source, dataset, progress=pause).added, flush=True)
+# Children of one process that has imported everything: FiftyOne alone takes ten seconds. None of them has a connection
+# when it is forked.
+IMPORTS = """
+import os, signal, sys, time
+from osv_lab.store import database, ingest_run
+import fiftyone, fiftyone.core.odm, pymongo, PIL.Image, yaml
+import osv_lab.store.ingest, osv_lab.store.formats, osv_lab.detect.images
+source, dataset, *delays = sys.argv[1:]
 """
+KILLS = (
+    IMPORTS
+    + """
+ingest_run.BATCH = 4
+for delay in delays:
+    ready, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        database.connect()
+        os.write(tell, b".")
+        osv_lab.store.ingest.ingest(source, dataset, progress=lambda *step: time.sleep(0.03))
+        os._exit(0)
+    os.read(ready, 1)
+    time.sleep(float(delay))
+    os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    print("KILLED" if os.WIFSIGNALED(status) else "FINISHED", flush=True)
+"""
+)
+TWO = (
+    IMPORTS
+    + """
+ingest_run.BATCH = 8
+children = []
+for _ in range(2):
+    children.append(os.fork())
+    if children[-1] == 0:
+        added = osv_lab.store.ingest.ingest(source, dataset, progress=lambda *step: time.sleep(0.01)).added
+        os.write(1, f"{added}\\n".encode())
+        os._exit(0)
+sys.exit(max(os.waitpid(child, 0)[1] for child in children))
+"""
+)
 
 
 @pytest.fixture
@@ -53,17 +77,12 @@ def images(tmp_path: Path) -> Path:
     return folder
 
 
-def started() -> subprocess.Popen[str]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=dict(os.environ),
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline().strip() == "READY"
-    return process
+def run(script: str, *arguments: str) -> list[str]:
+    """The words that a script prints."""
+    command = [sys.executable, "-c", script, *arguments]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr[-2000:]
+    return answer.stdout.split()
 
 
 def state(dataset: Any) -> dict[str, Any]:
@@ -82,39 +101,11 @@ def state(dataset: Any) -> dict[str, Any]:
 
 
 def test_kill_9_at_ten_random_moments(images: Path, fo: Any, dataset_name: str) -> None:
-    """One process forks a child per kill, so that FiftyOne is imported once."""
-    script = """
-import os, signal, sys, time
-from osv_lab.store import database, ingest_run
-import fiftyone, fiftyone.core.odm, pymongo, PIL.Image, yaml
-import osv_lab.store.ingest, osv_lab.store.formats, osv_lab.detect.images
-ingest_run.BATCH = 4
-source, dataset, *delays = sys.argv[1:]
-for delay in delays:
-    ready, tell = os.pipe()
-    child = os.fork()
-    if child == 0:
-        database.connect()
-        os.write(tell, b".")
-        osv_lab.store.ingest.ingest(source, dataset, progress=lambda *step: time.sleep(0.03))
-        os._exit(0)
-    os.read(ready, 1)
-    time.sleep(float(delay))
-    os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    print("KILLED" if os.WIFSIGNALED(status) else "FINISHED", flush=True)
-"""
     # Thirty pauses of 0.03 s: the first eight kills come before the end, the last two around it.
     chance = random.Random(SEED)
     delays = [f"{chance.uniform(0.05, 0.85):.3f}" for _ in range(8)] + ["0.95", "1.1"]
-    answer = subprocess.run(
-        [sys.executable, "-c", script, str(images), dataset_name, *delays],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert answer.returncode == 0, answer.stderr[-2000:]
-    assert answer.stdout.split().count("KILLED") >= 8, answer.stdout
+    words = run(KILLS, str(images), dataset_name, *delays)
+    assert words.count("KILLED") >= 8, words
 
     ingest(images, dataset_name)
     dataset = fo.load_dataset(dataset_name)
@@ -135,20 +126,7 @@ for delay in delays:
 
 
 def test_two_ingests_at_the_same_time_do_not_double(images: Path, fo: Any, dataset_name: str) -> None:
-    processes = [started() for _ in range(2)]
-    try:
-        for process in processes:
-            assert process.stdin is not None
-            process.stdin.write(f"{images} {dataset_name}\n")
-            process.stdin.flush()
-        added = []
-        for process in processes:
-            assert process.stdout is not None
-            added.append(int(process.stdout.readline().split()[1]))
-    finally:
-        for process in processes:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+    added = [int(word) for word in run(TWO, str(images), dataset_name)]
     found = state(fo.load_dataset(dataset_name))
 
     assert sum(added) == IMAGES, added
