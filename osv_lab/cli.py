@@ -45,8 +45,7 @@ def train(args: argparse.Namespace) -> Any:
         if (value := getattr(args, name)) is not None:
             settings[name] = value
     settings.update(_assignments(args.set))
-    settings.setdefault("model", "yolo11n")
-    recipe = Recipe.from_dict(settings)
+    recipe = None if args.resume and not settings else Recipe.from_dict({"model": "yolo11n", **settings})
     with _progress(args) as progress:
         return train(
             _view(args),
@@ -207,7 +206,14 @@ def build_parser() -> argparse.ArgumentParser:
     verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one further recipe setting")
     verb.add_argument("--dataset-version", help="a name for exactly this data, such as v1")
     verb.add_argument("--experiment", help="MLflow experiment (default: the dataset's name)")
-    verb.add_argument("--resume", action="store_true", help="continue the newest unfinished run")
+    verb.add_argument(
+        "--resume",
+        nargs="?",
+        const=True,
+        default=False,
+        metavar="RUN",
+        help="continue the newest unfinished run, or RUN",
+    )
 
     verb = _verb(stages, "predict", predict, "write a model's predictions into a dataset, or print those of files")
     verb.add_argument("dataset", help="a dataset, or an image file")

@@ -127,10 +127,10 @@ class Lab:
 
     def train(
         self,
-        model: str | Path = "yolo11n",
+        model: str | Path | None = None,
         *,
         dataset_version: str | None = None,
-        resume: bool = False,
+        resume: bool | str = False,
         **settings: Any,
     ) -> TrainingRun:
         """Train a model on the lab's dataset and track the run in MLflow.
@@ -138,16 +138,18 @@ class Lab:
         Args:
             model: A ``.pt`` file to start from, a ``.yaml`` architecture to train from scratch, or an architecture's
                 name ("yolov8n"), which takes its published weights where they can be had and otherwise starts from
-                scratch and says so.
+                scratch and says so. "yolo11n" by default.
             dataset_version: A name for exactly this data ("v1"). The first use freezes the name; when the data
                 has changed since, a further use is refused.
-            resume: Continue the newest unfinished run.
+            resume: Continue the newest unfinished run, or the run of this name. Settings need not be repeated.
             settings: The rest of the :class:`~osv_lab.train.recipe.Recipe`: ``epochs``, ``imgsz``, ``batch``, ...
         """
         from osv_lab.train.recipe import Recipe
         from osv_lab.train.trainer import train
 
-        recipe = Recipe.from_dict({"model": str(model), **settings})
+        if model is not None:
+            settings["model"] = str(model)
+        recipe = None if resume and not settings else Recipe.from_dict({"model": "yolo11n", **settings})
         return train(
             self.dataset,
             recipe,

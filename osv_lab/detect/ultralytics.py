@@ -178,17 +178,23 @@ def import_ultralytics() -> Any:
     Raises:
         UnavailableError: it is not installed.
     """
+    import logging
+
     from osv_lab.core.privacy import silence
 
     silence()
     # Ultralytics reads these once, at import; the first has every checkpoint of the process loaded weights-only.
     os.environ.setdefault("ULTRALYTICS_SAFE_LOAD", "true")
     os.environ.setdefault("YOLO_VERBOSE", "false")
+    # Its first import on a machine tells standard output of the settings it made, where results may be going.
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
-        with quiet():
-            import ultralytics
+        import ultralytics
     except ImportError:
         raise require_extra("ultralytics", "train") from None
+    finally:
+        logging.disable(disabled)
     return ultralytics
 
 
