@@ -42,7 +42,9 @@ def page(browser: Browser) -> Iterator[Page]:
     """A fresh page from which only this machine can be reached."""
     context = browser.new_context(viewport={"width": 1440, "height": 900})
     local = ("http://127.0.0.1", "ws://127.0.0.1", "data:", "blob:")
-    context.route("**/*", lambda route: route.continue_() if route.request.url.startswith(local) else route.abort())
+    context.route(
+        "**/*", lambda route: route.continue_() if route.request.url.startswith(local) else route.abort()
+    )
     page = context.new_page()
     page.add_init_script("localStorage.setItem('fiftyone-enterprise-tooltip-seen', 'true')")
     yield page
