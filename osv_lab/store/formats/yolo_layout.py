@@ -179,10 +179,10 @@ def _add_entry(layout: Layout, entry: str, split: str, root: str, path: str) -> 
         )
     elif os.path.isdir(found):
         # A folder that stands in for a split that is absent (train: images/val) is what its name says.
-        known = dict(layout.folders).get(found)
-        if known is None or split_named(os.path.basename(found)) not in (known, split):
+        known, named = dict(layout.folders).get(found), split_named(os.path.basename(found))
+        if known is None or named is None:
             layout.folders.append((found, split))
-        elif split == split_named(os.path.basename(found)):
+        elif split == named:
             layout.folders[layout.folders.index((found, known))] = found, split
     elif os.path.isfile(found) and suffix_of(found) == ".txt":
         _add_list(layout, found, split, root)

@@ -204,6 +204,17 @@ def test_roboflow_layout(tmp_path: Path) -> None:
     assert [problem.where for problem in source.problems] == ["test"]
 
 
+@pytest.mark.parametrize("there", ["train", "val", "test"])
+def test_a_folder_that_stands_in_for_absent_splits_keeps_its_own(tmp_path: Path, there: str) -> None:
+    image(tmp_path / "images" / there / "x.png")
+    text(tmp_path / "labels" / there / "x.txt", "0 .5 .5 .2 .2")
+    folder = f"images/{there}"
+    text(tmp_path / "data.yaml", f"train: {folder}\nval: {folder}\ntest: {folder}\nnames: [a]\n")
+    source, records = read(tmp_path)
+    assert records["x.png"].split == there
+    assert not source.problems
+
+
 def test_only_the_number_of_classes(tmp_path: Path) -> None:
     ultralytics(tmp_path, "1 .5 .5 .2 .2\n2 .5 .5 .2 .2")
     text(tmp_path / "data.yaml", "train: images/train\nnc: 2\n")
