@@ -113,8 +113,10 @@ def register(args: argparse.Namespace) -> Any:
 
 
 def serve(args: argparse.Namespace) -> Any:
+    from osv_lab.console import log_to_terminal
     from osv_lab.serve.run import run_server
 
+    log_to_terminal()
     run_server(args.model, host=args.host, port=args.port, **_server_options(args))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TextIO
@@ -64,6 +65,16 @@ def show_error(error: OsvError, as_json: bool = False, stream: TextIO | None = N
 def _printable(text: str) -> str:
     """Names that are not UTF-8 carry surrogates, which a terminal cannot take."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace").replace("[", "\\[")
+
+
+def log_to_terminal() -> None:
+    """Show what the library itself logs, on standard error."""
+    logger = logging.getLogger("osv_lab")
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("osv: %(message)s"))
+        logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
 
 
 @contextlib.contextmanager

@@ -69,7 +69,7 @@ class DemoReport(Report):
         found = len(self.answer.get("predictions", ()))
         score = self.metrics["deployed"]["map50"]
         return (
-            f"done in {total:.0f} s: mAP50 {score:.3f} on the test split, and the server found {found} objects "
+            f"done in {total:.0f} s: mAP50 {score:.3f} on the test split, and the server found {found} object{'s' if found != 1 else ''} "
             f"in one image. Look at it: {self.app}"
         )
 
