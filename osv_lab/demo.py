@@ -68,8 +68,9 @@ class DemoReport(Report):
         total = sum(step.seconds for step in self.steps)
         found = len(self.answer.get("predictions", ()))
         score = self.metrics["deployed"]["map50"]
+        objects = "1 object" if found == 1 else f"{found} objects"
         return (
-            f"done in {total:.0f} s: mAP50 {score:.3f} on the test split, and the server found {found} object{'s' if found != 1 else ''} "
+            f"done in {total:.0f} s: mAP50 {score:.3f} on the test split, and the server found {objects} "
             f"in one image. Look at it: {self.app}"
         )
 
