@@ -1,6 +1,8 @@
 """What is measured: pairs of functions that do the same work, ours and FiftyOne's own way.
 
-Each runs in a process of its own, prepared before the clock starts, so that its peak memory is its own.
+Each runs in a process of its own, prepared before the clock starts, so that its peak memory is its own. Both sides of
+``predict`` use the size the weights were trained at, as they come: FiftyOne pads images to a square, the lab to the
+least rectangle.
 """
 
 from __future__ import annotations
@@ -119,7 +121,7 @@ def predict_ours(fo: Any, setting: Setting) -> Callable[[], Any]:
     from osv_lab.store.predict import predict
 
     view = fo.load_dataset("photos")
-    detector = load_detector(setting.weights, imgsz=(320, 320))
+    detector = load_detector(setting.weights)
     _warm(detector, view)
     return lambda: predict(view, detector, "ours", confidence=0.05, batch_size=8)
 
@@ -129,7 +131,7 @@ def predict_ours_onnx(fo: Any, setting: Setting) -> Callable[[], Any]:
     from osv_lab.store.predict import predict
 
     view = fo.load_dataset("photos")
-    detector = load_detector(str(Path(setting.weights).with_suffix(".onnx")), imgsz=(320, 320))
+    detector = load_detector(str(Path(setting.weights).with_suffix(".onnx")))
     _warm(detector, view)
     return lambda: predict(view, detector, "ours_onnx", confidence=0.05, batch_size=8)
 
@@ -139,7 +141,6 @@ def predict_fiftyone(fo: Any, setting: Setting) -> Callable[[], Any]:
 
     view = fo.load_dataset("photos")
     model = YOLO(setting.weights)
-    model.overrides["imgsz"] = 320
     view.take(8, seed=51).apply_model(model, label_field="warm", confidence_thresh=0.05, batch_size=8)
     return lambda: view.apply_model(model, label_field="theirs", confidence_thresh=0.05, batch_size=8)
 

@@ -30,6 +30,7 @@ from osv_lab.store.documents import (
     track_index,
     track_instances,
 )
+from osv_lab.store.memory import collecting_only_new
 from osv_lab.store.records import FIELDS, Keypoints, Label
 from osv_lab.store.schema import LabelSchema, ValueSchema
 
@@ -155,18 +156,12 @@ class Writer:
         container = container or self._container(field_name, (one for some in labels.values() for one in some))
         self._schema.declare(field_name, container)
         now = datetime.now(UTC)
-        operations = [
-            UpdateOne(
-                {"_id": ObjectId(sample_id)},
-                {
-                    "$set": {
-                        field_name: self._field(self._schema, field_name, container, some, made_by=made_by),
-                        "last_modified_at": now,
-                    }
-                },
-            )
-            for sample_id, some in labels.items()
-        ]
+        with collecting_only_new():
+            operations = []
+            for sample_id, some in labels.items():
+                value = self._field(self._schema, field_name, container, some, made_by=made_by)
+                change = {"$set": {field_name: value, "last_modified_at": now}}
+                operations.append(UpdateOne({"_id": ObjectId(sample_id)}, change))
         with database_errors():
             for batch in batches(operations, BATCH):
                 self._dataset._sample_collection.bulk_write(batch, ordered=False)

@@ -21,6 +21,7 @@ from osv_lab.store.database import connect, database_errors
 from osv_lab.store.ingest_items import folders_named_like_media, media_folder, probed, shown
 from osv_lab.store.ingest_report import FileLine, IngestReport
 from osv_lab.store.ingest_run import IngestRun, OnDuplicate, Options
+from osv_lab.store.memory import collecting_only_new
 from osv_lab.store.records import Problem, Record, Source
 from osv_lab.store.schema import changing_alone
 
@@ -83,7 +84,7 @@ def ingest(
         root, extracted = archive.extract(path, media_folder(name), progress=progress)
     lines: list[FileLine] = []
     try:
-        with database_errors():
+        with database_errors(), collecting_only_new():
             if on_duplicate == "error":
                 _refuse_duplicates(root, format, name, progress)
             opened, records = _open(root, format)

@@ -27,6 +27,7 @@ from osv_lab.store.bulk import Writer
 from osv_lab.store.convert.supervision import labels_from
 from osv_lab.store.database import connect, database_errors
 from osv_lab.store.ingest_items import shown
+from osv_lab.store.memory import collecting_only_new
 from osv_lab.store.records import ImageClass, Label, Problem
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def predict(
     settings = {"confidence": confidence, "iou": iou, "max_detections": max_detections, "classes": plain(classes)}
     run = _Run(view, detector, field.removeprefix("frames."), settings, classes, batch_size, progress)
     try:
-        with database_errors():
+        with database_errors(), collecting_only_new():
             if view.media_type == "video":
                 run.videos(overwrite)
             else:
