@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 from support import ROOT, DemoRun, shared_data
 
 __all__ = ["shared_data"]
@@ -27,6 +29,13 @@ os.environ["FIFTYONE_MODEL_ZOO_DIR"] = str(_SESSION / "zoo")
 os.environ["FIFTYONE_CONFIG_PATH"] = str(_SESSION / "fiftyone-config.json")
 os.environ["FIFTYONE_SHOW_PROGRESS_BARS"] = "false"
 os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+
+# No test asserts a time, and a submission is judged on the same examples every time.
+hypothesis_settings.register_profile(
+    "osv", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize="CI" in os.environ
+)
+hypothesis_settings.load_profile("osv")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
