@@ -42,10 +42,10 @@ def test_export_beside_the_weights(original: Path, images: list[np.ndarray]) -> 
     assert export_model(original, imgsz=160).digest == artifact.digest
 
     targets = load_detector(original, imgsz=160).predict(images, confidence=LINE)
-    # Random weights answer almost at random where scores are equal, and three photos are few for a mean.
+    # Random weights blow up the last bits that two engines differ in, and three photos are few for a mean.
     report = compare_outputs(
         load_detector(original, imgsz=160), load_detector(artifact.path), images, targets, confidence=LINE,
-        tolerance=Tolerance(map50_95=0.05),
+        tolerance=Tolerance(matched=0.97, mean_corner_px=2.0, map50_95=0.1),
     )  # fmt: skip
     assert report.passed, report.summary()
     assert report.reference_boxes > 20
