@@ -213,8 +213,9 @@ def test_torchvision(kind: str) -> None:
 
 def test_torchvision_model_output_as_it_comes() -> None:
     """A real (untrained) TorchVision model's dictionary."""
-    torch = pytest.importorskip("torch")
-    models = pytest.importorskip("torchvision").models.detection
+    import torch
+    from torchvision.models import detection as models
+
     torch.manual_seed(0)
     model = models.ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=3).eval()
     with torch.no_grad():
