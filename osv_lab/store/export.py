@@ -14,6 +14,7 @@ from osv_lab.core.progress import Progress, silent, tracked
 from osv_lab.core.report import Report
 from osv_lab.store.formats.write import WRITERS, write_source
 from osv_lab.store.formats.writing import Link
+from osv_lab.store.memory import collecting_only_new
 from osv_lab.store.records import FIELDS, Problem, Record
 
 if TYPE_CHECKING:
@@ -118,16 +119,17 @@ def export(
     if isinstance(link, bool):
         link = "hard" if link else "copy"
     names = tuple(classes) if classes is not None else _class_names(view, chosen)
-    variant, written = write_source(
-        tracked(_records(view, chosen), f"export as {format}", progress, total),
-        folder,
-        format,
-        names,
-        only=classes is not None,
-        link=link,
-        skeletons=_skeletons(view, chosen, names),
-        overwrite=overwrite,
-    )
+    with collecting_only_new():
+        variant, written = write_source(
+            tracked(_records(view, chosen), f"export as {format}", progress, total),
+            folder,
+            format,
+            names,
+            only=classes is not None,
+            link=link,
+            skeletons=_skeletons(view, chosen, names),
+            overwrite=overwrite,
+        )
     return ExportReport(
         format=variant,
         folder=Path(folder).expanduser().absolute(),

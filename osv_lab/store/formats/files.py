@@ -53,6 +53,7 @@ VIDEO_SUFFIXES = frozenset(
     )
 )
 MAX_TEXT_BYTES = 64 * 2**20
+_USUAL_BYTES, _LARGE_PART = 2**14, 2**20
 """The largest label file of one image that is read. A list or label file beyond it is reported, not loaded."""
 
 _SPLIT_NAMES = {
@@ -258,8 +259,19 @@ def read_bytes(path: str, limit: int = MAX_TEXT_BYTES) -> bytes:
         OSError: it cannot be read.
         InvalidDataError: it is larger than ``limit`` bytes.
     """
-    with open(path, "rb") as file:
-        data = file.read(limit + 1)
+    # Plain system calls: a buffered reader would set ``limit`` bytes aside for each of ten thousand small files.
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        data = os.read(handle, _USUAL_BYTES)
+        if len(data) == _USUAL_BYTES:
+            parts = [data]
+            left = limit + 1 - len(data)
+            while left > 0 and (part := os.read(handle, min(left, _LARGE_PART))):
+                parts.append(part)
+                left -= len(part)
+            data = b"".join(parts)
+    finally:
+        os.close(handle)
     if len(data) > limit:
         raise InvalidDataError("a label file is too large", f"{shown(path)} has over {limit >> 20} MiB")
     return data

@@ -163,6 +163,7 @@ class MediaFolder:
             raise UsageError("unknown way to place media", repr(link), f"use one of: {', '.join(LINKS)}")
         self.ways = list(LINKS[LINKS.index(link) :])
         self.taken: dict[str, set[str]] = {}
+        self._real: dict[str, str] = {}
 
     def place(self, source: Path, folder: str) -> str:
         """The file name that ``source`` has got in ``folder`` (which exists).
@@ -190,7 +191,7 @@ class MediaFolder:
                 if way == "hard":
                     os.link(source, target)
                 elif way == "symlink":
-                    os.symlink(os.path.realpath(source), target)
+                    os.symlink(self._real_path(source), target)
                 else:
                     shutil.copyfile(source, target)
                 return
@@ -199,6 +200,15 @@ class MediaFolder:
                     raise
                 # Another file system or a file of another owner: it will be so for the next file too.
                 self.ways = [other for other in self.ways if other != way]
+
+
+    def _real_path(self, path: str) -> str:
+        """``os.path.realpath``, which asks the system about every folder on the way, once per folder."""
+        folder, name = os.path.split(path)
+        if folder not in self._real:
+            self._real[folder] = os.path.realpath(folder)
+        place = os.path.join(self._real[folder], name)
+        return os.path.realpath(place) if os.path.islink(place) else place
 
 
 def _is_cut_jpeg(path: str) -> bool:
