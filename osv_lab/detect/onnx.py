@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from osv_lab.core.digests import file_digest
 from osv_lab.core.errors import InvalidDataError, NotFoundError, UnavailableError, UsageError
 from osv_lab.detect import detector as contract
+from osv_lab.detect.engine import MAX_BATCH, Engine
 from osv_lab.detect.families import Family, cell_count, infer_family, read_metadata
-from osv_lab.detect.postprocess import detections_of
 from osv_lab.detect.preprocess import PAD, InputSpec, Placement, pack, place
 from osv_lab.detect.providers import open_session
-
-if TYPE_CHECKING:
-    import supervision as sv
-
-MAX_BATCH = 32
-"""Images per run of a model that takes any batch size; longer batches are cut, which bounds the memory."""
 
 _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 
 
-class OnnxDetector:
+class OnnxDetector(Engine):
     """A detector in an ``.onnx`` file; see :class:`osv_lab.detect.detector.Detector`.
 
     The file tells its own input size, layout, type, class names and family. On a model that takes any input size,
@@ -92,37 +86,6 @@ class OnnxDetector:
         """``(width, height)`` the network sees, ``None`` when it depends on the image."""
         return self._size if self._exact else None
 
-    def predict(
-        self,
-        images: Sequence[np.ndarray],
-        *,
-        confidence: float = contract.CONFIDENCE,
-        iou: float = contract.IOU,
-        max_detections: int = contract.MAX_DETECTIONS,
-        classes: Sequence[str | int] | None = None,
-    ) -> list[sv.Detections]:
-        """See :meth:`osv_lab.detect.detector.Detector.predict`."""
-        contract.check_images(images)
-        contract.check_thresholds(confidence, iou, max_detections)
-        wanted = contract.class_ids(classes, self.class_names)
-        placements = [self._place(image) for image in images]
-        results: list[sv.Detections | None] = [None] * len(images)
-        for chunk in batches(placements, self._batch or self._metadata.suppressed_batch or MAX_BATCH):
-            outputs = self._run(pack([images[i] for i in chunk], [placements[i] for i in chunk], self._spec))
-            for row, index in enumerate(chunk):
-                results[index] = detections_of(
-                    outputs,
-                    row,
-                    placements[index],
-                    self.family,
-                    confidence=confidence,
-                    iou=iou,
-                    max_detections=max_detections,
-                    classes=wanted,
-                    keypoint_shape=self._metadata.kpt_shape,
-                )
-        return [result for result in results if result is not None]
-
     def describe(self) -> dict[str, Any]:
         """See :meth:`osv_lab.detect.detector.Detector.describe`."""
         if self._digest is None:
@@ -176,8 +139,10 @@ class OnnxDetector:
         self._size = (-(-width // stride) * stride, -(-height // stride) * stride)
         self._exact = isinstance(imgsz, tuple) or not self._metadata.is_ultralytics
 
-    def _place(self, image: np.ndarray) -> Placement:
-        size = (image.shape[1], image.shape[0])
+    def _batch_limit(self) -> int:
+        return self._batch or self._metadata.suppressed_batch or MAX_BATCH
+
+    def _place(self, size: tuple[int, int]) -> Placement:
         if self._exact:
             return place(size, self._size, self._spec.fit)
         placement = place(size, self._size, self._spec.fit, stride=self._metadata.stride, border=self._border)
@@ -226,13 +191,3 @@ def input_size_of(imgsz: int | tuple[int, int] | None) -> tuple[int, int] | None
     if len(sizes) != 2 or not all(isinstance(size, int) and 0 < size <= 16384 for size in sizes):
         raise UsageError("imgsz must be a number of pixels or (width, height)", repr(imgsz))
     return sizes[0], sizes[1]
-
-
-def batches(placements: Sequence[Placement], limit: int) -> Iterator[list[int]]:
-    """Indices of images that can be run together: one input size, at most ``limit`` of them."""
-    groups: dict[tuple[int, int], list[int]] = {}
-    for index, placement in enumerate(placements):
-        groups.setdefault(placement.input_size, []).append(index)
-    for group in groups.values():
-        for start in range(0, len(group), limit):
-            yield group[start : start + limit]

@@ -12,23 +12,20 @@ import os
 import pickle
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from osv_lab.core.digests import file_digest
 from osv_lab.core.errors import InvalidDataError, NotFoundError, UnavailableError, UsageError, require_extra
 from osv_lab.detect import detector as contract
+from osv_lab.detect.engine import Engine
 from osv_lab.detect.families import Metadata, infer_family
-from osv_lab.detect.onnx import MAX_BATCH, batches, input_size_of
-from osv_lab.detect.postprocess import detections_of
-from osv_lab.detect.preprocess import pack, place
-
-if TYPE_CHECKING:
-    import supervision as sv
+from osv_lab.detect.onnx import input_size_of
+from osv_lab.detect.preprocess import Placement, place
 
 
-class UltralyticsDetector:
+class UltralyticsDetector(Engine):
     """A detector in a ``.pt`` file or built untrained from a ``.yaml``; see :class:`~osv_lab.detect.detector.Detector`.
 
     Each image is letterboxed to the least rectangle of multiples of the stride that holds it and ``border``.
@@ -88,6 +85,7 @@ class UltralyticsDetector:
         grey = np.full((1, 3, self._size[1], self._size[0]), 114 / 255, np.float32)
         self.family = infer_family(self._metadata, self._run(grey), self._size, class_names=class_names)
         self._exact = isinstance(imgsz, tuple) or self.family.spec.fit in ("stretch", "crop")
+        self._spec = self.family.spec
         self.task: str = self.family.task
         self.class_names: tuple[str, ...] = self.family.class_names
 
@@ -95,42 +93,6 @@ class UltralyticsDetector:
     def input_size(self) -> tuple[int, int] | None:
         """``(width, height)`` the network sees, ``None`` when it depends on the image."""
         return self._size if self._exact else None
-
-    def predict(
-        self,
-        images: Sequence[np.ndarray],
-        *,
-        confidence: float = contract.CONFIDENCE,
-        iou: float = contract.IOU,
-        max_detections: int = contract.MAX_DETECTIONS,
-        classes: Sequence[str | int] | None = None,
-    ) -> list[sv.Detections]:
-        """See :meth:`osv_lab.detect.detector.Detector.predict`."""
-        contract.check_images(images)
-        contract.check_thresholds(confidence, iou, max_detections)
-        wanted = contract.class_ids(classes, self.class_names)
-        stride = None if self._exact else self._metadata.stride
-        spec = self.family.spec
-        placements = [
-            place((image.shape[1], image.shape[0]), self._size, spec.fit, stride=stride, border=self._border)
-            for image in images
-        ]
-        results: list[sv.Detections | None] = [None] * len(images)
-        for chunk in batches(placements, MAX_BATCH):
-            outputs = self._run(pack([images[i] for i in chunk], [placements[i] for i in chunk], spec))
-            for row, index in enumerate(chunk):
-                results[index] = detections_of(
-                    outputs,
-                    row,
-                    placements[index],
-                    self.family,
-                    confidence=confidence,
-                    iou=iou,
-                    max_detections=max_detections,
-                    classes=wanted,
-                    keypoint_shape=self._metadata.kpt_shape,
-                )
-        return [result for result in results if result is not None]
 
     def describe(self) -> dict[str, Any]:
         """See :meth:`osv_lab.detect.detector.Detector.describe`."""
@@ -148,6 +110,10 @@ class UltralyticsDetector:
             "class_names": list(self.class_names),
             "digest": self._digest,
         }
+
+    def _place(self, size: tuple[int, int]) -> Placement:
+        stride = None if self._exact else self._metadata.stride
+        return place(size, self._size, self._spec.fit, stride=stride, border=self._border)
 
     def _run(self, tensor: np.ndarray) -> list[np.ndarray]:
         with self._torch.inference_mode():

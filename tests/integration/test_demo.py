@@ -49,6 +49,24 @@ def test_what_the_demo_left_is_in_the_store_and_the_registry(demo_run: DemoRun, 
     assert int(run.stdout.split()[1]) == len(dataset.default_classes)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1300)
+def test_what_is_served_answers_as_what_was_trained(demo_run: DemoRun, fo) -> None:  # type: ignore[no-untyped-def]
+    """Trained weights and their export, on images that neither training nor the demo's own check has seen."""
+    from osv_lab.detect import load_detector
+    from osv_lab.evaluate.verify import verify
+
+    steps = {step["stage"]: step for step in demo_run.report["steps"]}
+    assert "parity passed" in steps["deploy"]["result"]
+    weights = Path(steps["train"]["where"]) / "weights" / "best.pt"
+    artifact = Path(steps["deploy"]["where"].split(", ")[1])
+    report = verify(artifact, fo.load_dataset("demo").match_tags("test"), original=weights)
+    assert report.passed, report.summary()
+    assert report.reference_boxes > 50
+    assert abs(report.reference_map50_95 - report.candidate_map50_95) <= 0.005
+    assert load_detector(artifact).describe()["engine"] == "onnxruntime"
+
+
 def test_the_guard_sees_what_leaves(tmp_path: Path) -> None:
     """The guard itself must be able to fail: a look-up and a connection are refused and written down."""
     script = (
