@@ -1,10 +1,16 @@
-"""What all engines share: images in, batches of equal size through a network, detections out."""
+"""What all engines share: images in, batches of equal size through a network, detections out.
+
+On a CPU a network is run side by side, one batch per core and one thread each. Within one operator the cores would wait
+for each other hundreds of times per image, and for long where another program has one of them.
+"""
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,6 +36,11 @@ class Engine(ABC):
     class_names: tuple[str, ...]
     _metadata: Metadata
     _spec: InputSpec
+    _cores: int
+    """Batches that run side by side; 1 on a GPU."""
+    _beside: int
+    """Images per batch then."""
+    _pool: ThreadPoolExecutor | None = None
 
     def predict(
         self,
@@ -45,11 +56,12 @@ class Engine(ABC):
         contract.check_thresholds(confidence, iou, max_detections)
         wanted = contract.class_ids(classes, self.class_names)
         placements = [self._place((image.shape[1], image.shape[0])) for image in images]
-        results: list[sv.Detections | None] = [None] * len(images)
-        for chunk in batches(placements, self._batch_limit()):
-            outputs = self._run(pack([images[i] for i in chunk], [placements[i] for i in chunk], self._spec))
-            for row, index in enumerate(chunk):
-                results[index] = detections_of(
+
+        def look(chunk: list[int], network: Any) -> list[sv.Detections]:
+            tensor = pack([images[i] for i in chunk], [placements[i] for i in chunk], self._spec)
+            outputs = self._run(tensor, network)
+            return [
+                detections_of(
                     outputs,
                     row,
                     placements[index],
@@ -60,18 +72,51 @@ class Engine(ABC):
                     classes=wanted,
                     keypoint_shape=self._metadata.kpt_shape,
                 )
-        return [result for result in results if result is not None]
+                for row, index in enumerate(chunk)
+            ]
+
+        chunks = list(batches(placements, self._limit(len(images))))
+        if self._cores > 1 and len(chunks) > 1:
+            self._pool = self._pool or ThreadPoolExecutor(self._cores, "osv-detect")
+            found = list(self._pool.map(lambda chunk: look(chunk, self._network_beside()), chunks))
+        else:
+            found = [look(chunk, self._network()) for chunk in chunks]
+        by_index = {
+            i: one for chunk, some in zip(chunks, found, strict=True) for i, one in zip(chunk, some, strict=True)
+        }
+        return [by_index[i] for i in range(len(images))]
 
     @abstractmethod
     def _place(self, size: tuple[int, int]) -> Placement:
         """Where an image of ``(width, height)`` goes in the network's input."""
 
     @abstractmethod
-    def _run(self, tensor: np.ndarray) -> list[np.ndarray]:
+    def _network(self) -> Any:
+        """The network, with all cores for one batch."""
+
+    @abstractmethod
+    def _network_beside(self) -> Any:
+        """The network for this thread, with one core, while other threads run it too."""
+
+    @abstractmethod
+    def _run(self, tensor: np.ndarray, network: Any) -> list[np.ndarray]:
         """The network's outputs for a batch; their first axis is the image."""
 
-    def _batch_limit(self) -> int:
+    def _most(self) -> int:
+        """Images that the network takes at once."""
         return MAX_BATCH
+
+    def _limit(self, count: int) -> int:
+        beside = self._cores > 1 and count > 1
+        return min(self._most(), max(1, min(self._beside, -(-count // self._cores)))) if beside else self._most()
+
+
+def usable_cores() -> int:
+    """Processors this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS and Windows
+        return os.cpu_count() or 1
 
 
 def batches(placements: Sequence[Placement], limit: int) -> Iterator[list[int]]:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from osv_lab.core.digests import file_digest
 from osv_lab.core.errors import InvalidDataError, NotFoundError, UnavailableError, UsageError
 from osv_lab.detect import detector as contract
-from osv_lab.detect.engine import MAX_BATCH, Engine
+from osv_lab.detect.engine import MAX_BATCH, Engine, usable_cores
 from osv_lab.detect.families import Family, cell_count, infer_family, read_metadata
 from osv_lab.detect.preprocess import PAD, InputSpec, Placement, pack, place
 from osv_lab.detect.providers import open_session
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 
@@ -32,7 +36,7 @@ class OnnxDetector(Engine):
         providers: See :func:`osv_lab.detect.providers.open_session`.
         imgsz: Input size of a model that takes any: the longer side, or ``(width, height)`` for exactly that size.
         class_names: Names that replace the model's own.
-        threads: Threads inside one operator; all cores when ``None``.
+        threads: CPU threads; all cores when ``None``.
         border: Grey around images on an Ultralytics network that takes any size; see
             :data:`~osv_lab.detect.detector.BORDER`.
         family: A key of :data:`osv_lab.detect.families.SPECS` that replaces the rule by which it is inferred.
@@ -42,6 +46,8 @@ class OnnxDetector(Engine):
         InvalidDataError: not a model, damaged, or of no known family.
         UsageError: an option that the model cannot take.
     """
+
+    _beside = 1  # On a CPU larger batches are slower.
 
     def __init__(
         self,
@@ -63,6 +69,9 @@ class OnnxDetector(Engine):
         self._border = border
         self._session = open_session(self.path, providers=providers, threads=threads)
         self.provider: str = self._session.get_providers()[0]
+        self._cores = (threads or usable_cores()) if self.provider == "CPUExecutionProvider" else 1
+        self._session_beside: onnxruntime.InferenceSession | None = None
+        self._opening = threading.Lock()
         self._metadata = read_metadata(self._session.get_modelmeta().custom_metadata_map, self.path)
         self._read_input()
         self._choose_size(imgsz)
@@ -139,7 +148,7 @@ class OnnxDetector(Engine):
         self._size = (-(-width // stride) * stride, -(-height // stride) * stride)
         self._exact = isinstance(imgsz, tuple) or not self._metadata.is_ultralytics
 
-    def _batch_limit(self) -> int:
+    def _most(self) -> int:
         return self._batch or self._metadata.suppressed_batch or MAX_BATCH
 
     def _place(self, size: tuple[int, int]) -> Placement:
@@ -156,16 +165,26 @@ class OnnxDetector(Engine):
         width, height = self._size
         spec = InputSpec(dtype=self._dtype, channels_last=self._channels_last)
         grey = np.full((height, width, 3), PAD, dtype=np.uint8)
-        return self._run(pack([grey], [Placement(self._size, self._size, self._size, (0, 0))], spec))
+        tensor = pack([grey], [Placement(self._size, self._size, self._size, (0, 0))], spec)
+        return self._run(tensor, self._session)
 
-    def _run(self, tensor: np.ndarray) -> list[np.ndarray]:
+    def _network(self) -> onnxruntime.InferenceSession:
+        return self._session
+
+    def _network_beside(self) -> onnxruntime.InferenceSession:
+        with self._opening:
+            if self._session_beside is None:
+                self._session_beside = open_session(self.path, providers=("cpu",), threads=1)
+        return self._session_beside
+
+    def _run(self, tensor: np.ndarray, network: onnxruntime.InferenceSession) -> list[np.ndarray]:
         """Run a batch, padded to a fixed batch size where the model has one."""
         count = len(tensor)
         if self._batch and count < self._batch:
             rest = np.zeros((self._batch - count, *tensor.shape[1:]), tensor.dtype)
             tensor = np.concatenate([tensor, rest])
         try:
-            outputs = self._session.run(self._output_names, {self._input_name: tensor})
+            outputs = network.run(self._output_names, {self._input_name: tensor})
         except Exception as error:  # noqa: BLE001 - the runtime's exceptions share no base; all are turned into ours
             text = " ".join(str(error).split())[:300]
             raise UnavailableError(

@@ -8,8 +8,10 @@ Ultralytics' own ``predict``. Nothing is printed, no settings file is rewritten 
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import pickle
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ import numpy as np
 from osv_lab.core.digests import file_digest
 from osv_lab.core.errors import InvalidDataError, NotFoundError, UnavailableError, UsageError, require_extra
 from osv_lab.detect import detector as contract
-from osv_lab.detect.engine import Engine
+from osv_lab.detect.engine import Engine, usable_cores
 from osv_lab.detect.families import Metadata, infer_family
 from osv_lab.detect.onnx import input_size_of
 from osv_lab.detect.preprocess import Placement, place
@@ -46,6 +48,8 @@ class UltralyticsDetector(Engine):
         UnavailableError: Ultralytics is not installed.
     """
 
+    _beside = 4
+
     def __init__(
         self,
         path: str | Path,
@@ -68,6 +72,8 @@ class UltralyticsDetector(Engine):
             torch.set_num_threads(threads)
         model, trained_at = load_network(self.path)
         self._device = _device(torch, providers)
+        self._cores = (threads or usable_cores()) if self._device.type == "cpu" else 1
+        self._own = threading.local()
         self._torch = torch
         with quiet():
             # Dual heads (YOLOv10, YOLO26) run one-to-many with suppression, as Ultralytics predicts and exports.
@@ -83,7 +89,9 @@ class UltralyticsDetector(Engine):
         stride = self._metadata.stride
         self._size = (-(-wanted[0] // stride) * stride, -(-wanted[1] // stride) * stride)
         grey = np.full((1, 3, self._size[1], self._size[0]), 114 / 255, np.float32)
-        self.family = infer_family(self._metadata, self._run(grey), self._size, class_names=class_names)
+        self.family = infer_family(
+            self._metadata, self._run(grey, self._model), self._size, class_names=class_names
+        )
         self._exact = isinstance(imgsz, tuple) or self.family.spec.fit in ("stretch", "crop")
         self._spec = self.family.spec
         self.task: str = self.family.task
@@ -115,9 +123,20 @@ class UltralyticsDetector(Engine):
         stride = None if self._exact else self._metadata.stride
         return place(size, self._size, self._spec.fit, stride=stride, border=self._border)
 
-    def _run(self, tensor: np.ndarray) -> list[np.ndarray]:
+    def _network(self) -> Any:
+        return self._model
+
+    def _network_beside(self) -> Any:
+        network = getattr(self._own, "network", None)
+        if network is None:
+            one_core_here(self._torch)
+            # Heads keep the grid of the last input size; threads with different sizes must not share that.
+            network = self._own.network = _sharing_weights(self._torch, self._model)
+        return network
+
+    def _run(self, tensor: np.ndarray, network: Any) -> list[np.ndarray]:
         with self._torch.inference_mode():
-            found = self._model(self._torch.from_numpy(tensor).to(self._device))
+            found = network(self._torch.from_numpy(tensor).to(self._device))
         # In evaluation a head gives (decoded, raw); a segmenter's decoded part is (boxes, prototypes).
         decoded = found[0] if isinstance(found, (list, tuple)) else found
         parts = list(decoded) if isinstance(decoded, (list, tuple)) else [decoded]
@@ -162,6 +181,29 @@ def import_ultralytics() -> Any:
     finally:
         logging.disable(disabled)
     return ultralytics
+
+
+_counting = threading.Lock()
+
+
+def one_core_here(torch: Any) -> None:
+    """Let torch use one core in the calling thread, and as many as before in all others."""
+    with _counting:
+        # Asking makes the thread take over the process's number, which it would otherwise do later.
+        everywhere = torch.get_num_threads()
+        torch.set_num_threads(1)
+        # That has set the number of threads to come, too, which any other thread can set back.
+        other = threading.Thread(target=torch.set_num_threads, args=(everywhere,))
+        other.start()
+        other.join()
+
+
+def _sharing_weights(torch: Any, model: Any) -> Any:
+    """A copy of a network that holds the same tensors."""
+    tensors = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    for module in model.modules():
+        tensors.update((id(value), value) for value in vars(module).values() if isinstance(value, torch.Tensor))
+    return copy.deepcopy(model, tensors)
 
 
 @contextlib.contextmanager

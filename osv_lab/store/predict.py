@@ -266,31 +266,41 @@ class _Run:
         write: Callable[[dict[tuple[str, int], list[Label]]], None],
         total: int | None,
     ) -> None:
-        """Infer batch by batch; a thread of its own writes what is ready meanwhile."""
+        """Infer batch by batch. Meanwhile the batch before becomes labels, and what is ready is written."""
         ready: dict[tuple[str, int], list[Label]] = {}
         writing: Future[None] | None = None
-        with ThreadPoolExecutor(1, "osv-write") as pool:
-            while batch := list(itertools.islice(images, self._batch_size)):
+        inferring: Future[Iterable[tuple[_Image, sv.Detections]]] | None = None
+        with ThreadPoolExecutor(1, "osv-write") as writer, ThreadPoolExecutor(1, "osv-infer") as pool:
+            while True:
+                batch = list(itertools.islice(images, self._batch_size))
                 readable = [image for image in batch if not isinstance(image.pixels, OsvError)]
                 for image in batch:
                     if isinstance(image.pixels, OsvError):
                         self._fail(image, str(image.pixels))
-                for image, detections in self._infer(readable):
-                    height, width = image.pixels.shape[:2]  # type: ignore[union-attr]
-                    labels = self._labels(detections, (width, height))
-                    ready[image.sample_id, image.frame] = labels
-                    self._classes.update(label.label for label in labels)
-                    self.predicted += 1
+                before, inferring = inferring, pool.submit(self._infer, readable) if readable else None
+                ready.update(self._labelled(before.result() if before is not None else ()))
                 if len(ready) >= WRITE_EVERY:
                     if writing is not None:
                         writing.result()
-                    writing = pool.submit(write, ready)
+                    writing = writer.submit(write, ready)
                     ready = {}
                 self._progress("predict", self.predicted + len(self._problems), total)
+                if not batch and inferring is None:
+                    break
             if writing is not None:
                 writing.result()
         if ready:
             write(ready)
+
+    def _labelled(
+        self, found: Iterable[tuple[_Image, sv.Detections]]
+    ) -> Iterator[tuple[tuple[str, int], list[Label]]]:
+        for image, detections in found:
+            height, width = image.pixels.shape[:2]  # type: ignore[union-attr]
+            labels = self._labels(detections, (width, height))
+            self._classes.update(label.label for label in labels)
+            self.predicted += 1
+            yield (image.sample_id, image.frame), labels
 
     def _infer(self, images: list[_Image]) -> Iterable[tuple[_Image, sv.Detections]]:
         if not images:

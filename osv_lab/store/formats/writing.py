@@ -201,7 +201,6 @@ class MediaFolder:
                 # Another file system or a file of another owner: it will be so for the next file too.
                 self.ways = [other for other in self.ways if other != way]
 
-
     def _real_path(self, path: str) -> str:
         """``os.path.realpath``, which asks the system about every folder on the way, once per folder."""
         folder, name = os.path.split(path)

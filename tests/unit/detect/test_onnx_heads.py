@@ -57,9 +57,9 @@ def test_equals_ultralytics(
             either = (one.mask | expected.mask).sum(axis=(1, 2))
             assert (both / either).min() > 0.99
         if detector.task == "pose":
-            np.testing.assert_allclose(one.data["keypoints"], result.keypoints.data.numpy(), atol=1e-3)
+            np.testing.assert_allclose(one.data["keypoints"], result.keypoints.data.numpy(), atol=1e-2)
         if detector.task == "obb":
-            np.testing.assert_allclose(one.data["xyxyxyxy"], expected.data["xyxyxyxy"], atol=1e-3)
+            np.testing.assert_allclose(one.data["xyxyxyxy"], expected.data["xyxyxyxy"], atol=1e-2)
     assert found > 20, "the models must answer, or nothing was tested"
 
 
