@@ -111,8 +111,8 @@ def track_video(args: argparse.Namespace) -> Any:
     from osv_lab.track.zones import parse_line, parse_zone
 
     tracker = {"algorithm": args.tracker, **_assignments(args.set)}
-    areas = [parse_line(text, args.anchor) for text in args.line]
-    areas += [parse_zone(text, args.anchor) for text in args.zone]
+    lines = [parse_line(text, args.anchor) for text in args.line]
+    zones = [parse_zone(text, args.anchor) for text in args.zone]
     with _progress(args) as progress:
         return track_video(
             args.video,
@@ -124,7 +124,7 @@ def track_video(args: argparse.Namespace) -> Any:
             iou=args.iou,
             classes=args.classes.split(",") if args.classes else None,
             agnostic=args.agnostic,
-            areas=areas,
+            areas=[*lines, *zones],
             every=args.every,
             batch_size=args.batch,
             max_frames=args.frames,
@@ -141,7 +141,7 @@ def track_eval(args: argparse.Namespace) -> Any:
             from osv_lab.track.scores import score_files
 
             return score_files(args.truth, args.result, benchmark=args.benchmark, progress=progress)
-        from osv_lab.evaluate.tracking import evaluate_tracks
+        from osv_lab.evaluate.tracking import evaluate_tracks  # type: ignore[import-not-found,unused-ignore]
 
         args.dataset = args.truth
         return evaluate_tracks(

@@ -85,7 +85,7 @@ class Ahead(Generic[Item]):
                 raise item
             yield item  # type: ignore[misc]
 
-    def close(self, wait_s: float = 5.0) -> None:
+    def close(self, wait_s: float = 2.0) -> None:
         """Stop the producer. One that hangs in a device is left behind after ``wait_s``."""
         self._stop.set()
         self._thread.join(wait_s)

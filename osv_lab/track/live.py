@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https", "udp", "rtp", "srt")
 # A stream may lead to further addresses (a playlist to its parts), never to files.
 _PROTOCOLS = "http,https,httpproxy,tcp,tls,rtsp,rtsps,rtp,srtp,udp,rtmp,rtmps,srt,crypto"
-# No data for this long counts as a stall (less where stall_s is less).
+# No data for this long counts as a stall; at most a third of stall_s, so that there is time to try again.
 _SILENCE_S = 5.0
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.25, 8.0
 # Streams without times of their own, for which ffmpeg assumes 25 frames per second.
@@ -59,7 +59,7 @@ def open_stream(
     if scheme not in _SCHEMES:
         fix = "for a file give its path" if scheme == "file" else "use one of: " + ", ".join(_SCHEMES)
         raise UsageError("not an address of a stream", repr(without_password(address)), fix)
-    container = _open(address, min(_SILENCE_S, stall_s))
+    container = _open(address, _silence(stall_s))
     if container.duration:
         return VideoSource(
             address,
@@ -69,6 +69,10 @@ def open_stream(
             name=without_password(address),
         )
     return StreamSource(address, container, frame_rate=frame_rate, stall_s=stall_s, max_pixels=max_pixels)
+
+
+def _silence(stall_s: float) -> float:
+    return min(_SILENCE_S, stall_s / 3)
 
 
 def _open(address: str, silence_s: float) -> InputContainer:
@@ -123,7 +127,7 @@ class StreamSource:
     def _connect(self, container: InputContainer | None = None) -> None:
         import av
 
-        container = container or _open(self._address, min(_SILENCE_S, self._stall_s))
+        container = container or _open(self._address, _silence(self._stall_s))
         try:
             self._stream = video_stream(container, self.name)
             self._frames, self._found = first_decoded(container, self._stream, self.name, self._max_pixels)
@@ -153,7 +157,7 @@ class StreamSource:
                 except (av.error.FFmpegError, OSError) as error:
                     why = str(getattr(error, "strerror", None) or error)
                     if isinstance(error, av.error.ExitError):
-                        why = f"no data for {min(_SILENCE_S, self._stall_s):g} s"
+                        why = f"no data for {_silence(self._stall_s):g} s"
                 finally:
                     self._container.close()
                 if wait == _FIRST_WAIT_S:

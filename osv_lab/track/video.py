@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 CONFIDENCE = 0.1
 """Detections above this reach the tracker, which has a use for weak ones too."""
 
-# Beyond its own time-outs a source gets this long before it counts as hanging.
-_GRACE_S = 15.0
+# A source ends itself after stall_s and the time-outs of its last attempts; one that does not by then hangs.
+_PATIENCE = 3
 
 
 def track_video(
@@ -229,7 +229,7 @@ class _Run:
     def go(self, stall_s: float, progress: Progress) -> None:
         """Run to the end of the source."""
         source = self.source
-        patience = stall_s + _GRACE_S if source.live else None
+        patience = _PATIENCE * stall_s if source.live else None
         ahead = Ahead(
             source.frames(self.position + 1), depth=2 * self.batch_size, drop=source.live, patience_s=patience
         )
