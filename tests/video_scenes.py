@@ -31,7 +31,9 @@ def image(number: int, size: tuple[int, int] = SIZE) -> Image:
     """One frame of the scene."""
     picture = np.full((size[1], size[0], 3), 25, np.uint8)
     for kind, x, y in places(number):
-        picture[round(y) : round(y) + 18, round(x) : round(x) + 26] = (60, 230, 230) if kind == 0 else (230, 120, 60)
+        picture[round(y) : round(y) + 18, round(x) : round(x) + 26] = (
+            (60, 230, 230) if kind == 0 else (230, 120, 60)
+        )
     return picture
 
 
@@ -50,7 +52,9 @@ def write_video(
 
     options = {"movflags": "+faststart"} if faststart and path.suffix == ".mp4" else {}
     with av.open(str(path), "w", options=options) as container:
-        stream = container.add_stream("libx264", rate=rate, options={"crf": "12", "preset": "ultrafast", "bf": "0"})
+        stream = container.add_stream(
+            "libx264", rate=rate, options={"crf": "12", "preset": "ultrafast", "bf": "0"}
+        )
         stream.width, stream.height, stream.pix_fmt, stream.gop_size = size[0], size[1], "yuv420p", gop
         if times is not None:
             stream.codec_context.time_base = Fraction(1, 90_000)

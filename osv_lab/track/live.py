@@ -7,7 +7,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from osv_lab.core.errors import InvalidDataError, NotFoundError, UnavailableError, UsageError
@@ -140,24 +139,23 @@ class StreamSource:
         import av
 
         began = last = time.monotonic()
-        connected, wait = True, _FIRST_WAIT_S
+        connected, wait, why = True, _FIRST_WAIT_S, ""
         while not self._stop.is_set():
-            why = "the connection ended"
             if connected:
-                since = time.monotonic() - began
                 try:
-                    for frame in self._read(began, since):
-                        if last is not None and wait > _FIRST_WAIT_S:
+                    for frame in self._read(began, time.monotonic() - began):
+                        if wait > _FIRST_WAIT_S:
                             detail = f"back after {time.monotonic() - last:.1f} s"
                             self.events.append(VideoEvent("resumed", frame.number, frame.timestamp_s, detail))
-                        last, wait = time.monotonic(), _FIRST_WAIT_S
                         yield frame
+                        last, wait = time.monotonic(), _FIRST_WAIT_S
                         if self._stop.is_set():
                             return
+                    why = "the connection ended"
+                except av.error.ExitError:
+                    why = f"no data for {_silence(self._stall_s):g} s"
                 except (av.error.FFmpegError, OSError) as error:
                     why = str(getattr(error, "strerror", None) or error)
-                    if isinstance(error, av.error.ExitError):
-                        why = f"no data for {_silence(self._stall_s):g} s"
                 finally:
                     self._container.close()
                 if wait == _FIRST_WAIT_S:
@@ -169,10 +167,11 @@ class StreamSource:
                 return
             self._stop.wait(min(wait, left))
             wait = min(2 * wait, _LONGEST_WAIT_S)
-            connected = False
-            with suppress(UnavailableError):
+            try:
                 self._connect()
                 connected = True
+            except UnavailableError as error:
+                connected, why = False, str(error)
 
     def _read(self, began: float, since: float) -> Iterator[Frame]:
         """The frames of one connection, which began ``since`` seconds after the first one did."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -10,8 +11,9 @@ import sys
 import textwrap
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +21,8 @@ from support import ROOT, shared_data
 from video_scenes import CLASSES, SIZE, BrightDetector, image, write_folder, write_video
 
 from osv_lab.core.errors import InvalidDataError, NotFoundError, UsageError
+from osv_lab.detect import load_detector
+from osv_lab.detect.detector import Detector
 from osv_lab.track import Line, ObjectTracker, Zone, track_video
 from osv_lab.track.mot import read_tracks
 from osv_lab.track.source import Frame, VideoEvent, open_source
@@ -146,7 +150,9 @@ def test_options_reach_detector_and_tracker(scene: Path) -> None:
     assert not result.files and result.codec == ""
 
 
-def test_without_output_nothing_is_left_on_disk(scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_output_nothing_is_left_on_disk(
+    scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import tempfile
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -197,8 +203,8 @@ KILLED = """
     from video_scenes import BrightDetector
     from test_video import GATE, LOT
     from osv_lab.track import track_video
-    track_video(sys.argv[1], BrightDetector(wait_s=0.15), sys.argv[2], formats=["mot", "json", "coco"], areas=[GATE, LOT],
-                batch_size=4, checkpoint_s=0)
+    options = {"formats": ["mot", "json", "coco"], "areas": [GATE, LOT], "batch_size": 4}
+    track_video(sys.argv[1], BrightDetector(wait_s=0.15), sys.argv[2], checkpoint_s=0, **options)
 """
 
 
@@ -211,7 +217,7 @@ def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_been(scene: Path, tmp_p
     tests = os.pathsep.join([str(ROOT), str(ROOT / "tests"), str(Path(__file__).parent)])
     environment = {**os.environ, "PYTHONPATH": tests}
     segments = 0
-    for _ in range(3):
+    for _ in range(2):
         process = subprocess.Popen(
             [sys.executable, "-c", textwrap.dedent(KILLED), str(scene), str(target)], env=environment
         )
@@ -227,7 +233,7 @@ def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_been(scene: Path, tmp_p
 
     detector = BrightDetector()
     result = track_video(scene, detector, target, **options)
-    assert 36 <= result.resumed_at < 60 and sum(detector.batches) == 60 - result.resumed_at
+    assert 24 <= result.resumed_at < 60 and sum(detector.batches) == 60 - result.resumed_at
     for kind in ("mot", "json", "coco"):
         assert result.files[kind].read_bytes() == whole.files[kind].read_bytes(), kind
     assert not work.exists()
@@ -284,11 +290,11 @@ def test_memory_does_not_grow_with_the_video(tmp_path: Path) -> None:
             used[done] = psutil.Process().memory_info().rss
 
     result = track_video(
-        Endless(5000), BrightDetector(), tmp_path / "a.txt", formats=["video"], areas=[GATE, LOT], progress=watch
+        Endless(3000), BrightDetector(), tmp_path / "a.txt", formats=["video"], areas=[GATE, LOT], progress=watch
     )
-    assert result.frames == 5000 and len(result.identities) > 150
-    grown = (used[5000] - used[1000]) / 2**20
-    assert grown < 16, f"{grown:.1f} MB from frame 1,000 to 5,000"
+    assert result.frames == 3000 and len(result.identities) > 100
+    grown = (used[3000] - used[1000]) / 2**20
+    assert grown < 8, f"{grown:.1f} MB from frame 1,000 to 3,000"
 
 
 def test_a_source_that_hangs_is_left_and_what_there_is_is_kept() -> None:
@@ -314,20 +320,40 @@ def test_a_live_source_loses_frames_rather_than_time() -> None:
     assert result.frames + int(event.detail.split()[0]) == 300
 
 
-@pytest.mark.parametrize("tracker", ["botsort", "bytetrack"])
-def test_cars_over_a_line_are_as_many_as_by_hand(tracker: str) -> None:
-    """Where the real video is not, the scene above has its own truth."""
+class Recorded:
+    """A detector that answers a second pass from memory."""
+
+    def __init__(self, detector: Detector) -> None:
+        self.detector = detector
+        self.answers: dict[bytes, list[Any]] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.detector, name)
+
+    def predict(self, images: Sequence[np.ndarray], **options: Any) -> list[Any]:
+        key = b"".join(hashlib.sha256(picture).digest() for picture in images)
+        if key not in self.answers:
+            self.answers[key] = self.detector.predict(images, **options)
+        return [found[np.arange(len(found))] for found in self.answers[key]]
+
+
+def test_cars_over_a_line_are_as_many_as_by_hand() -> None:
     data = shared_data()
     if data is None:
-        assert data is None
-        return
+        return  # the scene above is counted against its own truth
+    detector = Recorded(load_detector(data / "models" / "yolox_nano_coco.onnx"))
+    for tracker in ("botsort", "bytetrack"):
+        count_cars(data / "videos" / "car-detection.mp4", detector, tracker)
+
+
+def count_cars(video: Path, detector: Recorded, tracker: str) -> None:
     hand = json.loads((ROOT / "tests" / "data" / "car_detection_hand_count.json").read_text())
     line = Line("line", *map(tuple, hand["line"]), anchor=hand["anchor"])
     # YOLOX-nano has learnt cars from the side: from above it calls them phones, suitcases and buses, the same car
     # several things at a time. So every class counts, one box per object, and the class is nobody's business.
     result = track_video(
-        data / "videos" / "car-detection.mp4",
-        data / "models" / "yolox_nano_coco.onnx",
+        video,
+        detector,
         tracker=tracker,
         agnostic=True,
         areas=[line],
@@ -355,5 +381,5 @@ def test_folders_are_read_in_natural_order_and_broken_images_leave_a_hole(tmp_pa
 
 
 def test_a_missing_source_is_named() -> None:
-    with pytest.raises(NotFoundError, match="no such video or folder: 'nowhere.mp4'"):
+    with pytest.raises(NotFoundError, match=r"no such video or folder: 'nowhere\.mp4'"):
         track_video("nowhere.mp4", BrightDetector())
