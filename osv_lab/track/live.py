@@ -83,7 +83,7 @@ def _open(address: str, silence_s: float) -> InputContainer:
     except (av.error.FFmpegError, OSError) as error:
         why = getattr(error, "strerror", None) or type(error).__name__
         if isinstance(error, av.error.ExitError):
-            why = f"no answer in {silence_s:g} s"
+            why = f"no answer in {silence_s:.2g} s"
         raise UnavailableError(
             "the stream cannot be opened",
             f"{without_password(address)} ({why})",
@@ -153,7 +153,7 @@ class StreamSource:
                             return
                     why = "the connection ended"
                 except av.error.ExitError:
-                    why = f"no data for {_silence(self._stall_s):g} s"
+                    why = f"no data for {_silence(self._stall_s):.2g} s"
                 except (av.error.FFmpegError, OSError) as error:
                     why = str(getattr(error, "strerror", None) or error)
                 finally:
@@ -171,7 +171,7 @@ class StreamSource:
                 self._connect()
                 connected = True
             except UnavailableError as error:
-                connected, why = False, str(error)
+                connected, why = False, error.found
 
     def _read(self, began: float, since: float) -> Iterator[Frame]:
         """The frames of one connection, which began ``since`` seconds after the first one did."""

@@ -60,7 +60,7 @@ def track_video(
     max_frames: int | None = None,
     frame_rate: float | None = None,
     stall_s: float = STALL_S,
-    checkpoint_s: float = 10.0,
+    checkpoint_s: float = 5.0,
     resume: bool = True,
     progress: Progress = silent,
 ) -> TrackResult:

@@ -25,21 +25,25 @@ _ENCODERS: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("libopenh264", "h264", {}),
     ("h264_videotoolbox", "h264", {}),
     ("libvpx-vp9", "vp9", {"deadline": "realtime", "cpu-used": "8", "crf": "32", "b": "0", "auto-alt-ref": "0"}),
-    ("mpeg4", "mpeg4", {"qscale": "4", "bf": "0"}),
+    ("mpeg4", "mpeg4", {"b": "4M", "bf": "0"}),
 )
-_TICKS = Fraction(1, 90_000)
+# Exact for the usual rates, 30000/1001 among them, and the finest that MPEG-4 takes.
+_TICKS = Fraction(1, 60_000)
 
 
-def encoders() -> list[tuple[str, str, dict[str, str]]]:
-    """The encoders that the installed PyAV has, best first: (encoder, codec, options)."""
+def encoders(size: tuple[int, int] = (640, 480)) -> list[tuple[str, str, dict[str, str]]]:
+    """The encoders that can be opened for frames of (width, height), best first: (encoder, codec, options)."""
     import av
 
     found = []
     for name, codec, options in _ENCODERS:
         try:
-            av.codec.Codec(name, "w")
+            context: Any = av.CodecContext.create(name, "w")
+            context.width, context.height = (side + side % 2 for side in size)
+            context.pix_fmt, context.time_base, context.options = "yuv420p", _TICKS, dict(options)
+            context.open()
         except (av.error.FFmpegError, ValueError):
-            continue
+            continue  # not built in, or its hardware is not there
         found.append((name, codec, options))
     return found
 
@@ -58,7 +62,7 @@ class SegmentWriter:
     """
 
     def __init__(self, folder: Path, size: tuple[int, int], frame_rate: float, done: int = 0) -> None:
-        available = encoders()
+        available = encoders(size)
         if not available:
             raise UnavailableError("no video encoder", "PyAV has none of ours", "reinstall av from its wheel")
         self._folder = folder

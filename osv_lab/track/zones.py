@@ -5,8 +5,7 @@ Counting is ours, because theirs
 
 - waits frames but has no band around the line: a box that trembles on it for a second is counted again and again;
 - forgets after two missed frames on which side a track was, so that who is hidden on the line is never counted;
-- asks whether the box is beside the line, not whether its path goes through it: who walks round the end is counted or
-  not by the size of the box;
+- asks on which side of the line a box is, not whether its path goes through it: who walks round the end is counted;
 - tests polygons on a mask of whole pixels, and knows no entering, leaving or dwell time.
 """
 

@@ -23,7 +23,7 @@ from video_scenes import CLASSES, SIZE, BrightDetector, image, write_folder, wri
 from osv_lab.core.errors import InvalidDataError, NotFoundError, UsageError
 from osv_lab.detect import load_detector
 from osv_lab.detect.detector import Detector
-from osv_lab.track import Line, ObjectTracker, Zone, track_video
+from osv_lab.track import Line, ObjectTracker, Zone, track_video, writer
 from osv_lab.track.mot import read_tracks
 from osv_lab.track.source import Frame, VideoEvent, open_source
 
@@ -258,6 +258,36 @@ def test_another_job_does_not_go_on_from_a_killed_one(scene: Path, tmp_path: Pat
     with pytest.raises(InvalidDataError, match="broke"):
         track_video(scene, Breaking(), target, checkpoint_s=0)
     assert track_video(scene, BrightDetector(), target).resumed_at == 24
+
+
+def test_a_run_stopped_while_it_writes_only_writes_again(
+    scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = track_video(scene, BrightDetector(), tmp_path / "whole.mp4", formats=["mot"])
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(writer, "join", lambda *arguments: signal.raise_signal(signal.SIGINT))
+        track_video(scene, BrightDetector(), tmp_path / "a.mp4", formats=["mot"])
+    assert not (tmp_path / "a.mp4").exists()
+    detector = BrightDetector()
+    again = track_video(scene, detector, tmp_path / "a.mp4", formats=["mot"])
+    assert again.resumed_at == 60 and detector.batches == []
+    assert again.files["mot"].read_bytes() == whole.files["mot"].read_bytes()
+    assert again.rows() == whole.rows()
+
+
+def test_every_encoder_there_is_makes_a_video_that_can_be_read(
+    scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    available = writer.encoders()
+    assert available[0][1] == "h264"
+    for encoder in available:
+        monkeypatch.setattr(writer, "_ENCODERS", (encoder,))
+        result = track_video(scene, BrightDetector(), tmp_path / f"{encoder[0]}.mp4", checkpoint_s=0)
+        assert result.codec == encoder[1]
+        written = open_source(result.files["video"])
+        frames = list(written.frames())
+        assert len(frames) == 60 and not written.events
+        assert frames[59].timestamp_s == pytest.approx(5.9, abs=1e-3)
 
 
 class Endless:
