@@ -118,9 +118,14 @@ class Drawer:
         else:
             inside = counts["enter"] - counts["leave"]
             text, colour = f"{area.name}  {inside} inside  {counts['enter']} so far", sv.Color.from_hex(_ZONE)
-        # Inside the picture, also when the line ends far outside it.
+        # At a line's beginning or a zone's upper edge, where least is covered, and inside the picture.
+        corners = np.array(_corners(area), dtype=float)
+        if isinstance(area, Line):
+            place = 0.85 * corners[0] + 0.15 * corners[1]
+        else:
+            place = np.array([corners[:-1, 0].mean(), corners[:, 1].min()])
         limit = np.array([image.shape[1], image.shape[0]], dtype=float)
-        place = np.clip(np.unique(_corners(area), axis=0).mean(axis=0), 0.1 * limit, 0.9 * limit)
+        place = np.clip(place, (0.15, 0.05) * limit, (0.85, 0.95) * limit)
         drawn = sv.draw_text(
             image,
             text,

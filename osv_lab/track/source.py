@@ -47,7 +47,7 @@ class VideoEvent:
 
     Attributes:
         kind: ``truncated``, ``damaged``, ``unreadable``, ``resized``, ``stalled``, ``resumed``, ``dropped``, ``ended``,
-            ``interrupted``.
+            ``interrupted``, ``recovered``.
         frame: The frame it concerns, or the last one before it.
         timestamp_s: When, in seconds since the first frame.
         detail: What happened, in words.

@@ -340,6 +340,34 @@ def test_a_source_that_hangs_is_left_and_what_there_is_is_kept() -> None:
     assert "hangs" in result.summary()
 
 
+def test_what_a_killed_recording_had_is_not_lost(tmp_path: Path) -> None:
+    class Live(Endless):
+        live = True
+
+        def frames(self, start: int = 1) -> Iterator[Frame]:
+            for frame in super().frames(start):
+                time.sleep(0.01)
+                yield frame
+
+    class Breaking(BrightDetector):
+        def predict(self, images, **options):  # type: ignore[no-untyped-def]
+            if len(self.batches) == 20:
+                raise InvalidDataError("the power went")
+            return super().predict(images, **options)
+
+    for again in (1, 2):
+        with pytest.raises(InvalidDataError, match="power"):
+            track_video(
+                Live(30), Breaking(), tmp_path / "today.mp4", formats=["mot"], checkpoint_s=0, areas=[GATE]
+            )
+        result = track_video(Live(30), BrightDetector(), tmp_path / "today.mp4", formats=["mot"], areas=[GATE])
+        assert result.resumed_at == 0 and result.rows()[0]["id"] == 1
+        assert result.events[0].kind == "recovered" and f"today-{again}.mp4" in result.events[0].detail
+        assert len(list(open_source(tmp_path / f"today-{again}.mp4").frames())) == 20
+        assert read_tracks(tmp_path / f"today-{again}.txt").last_frame >= 20
+    assert len(list(tmp_path.iterdir())) == 6
+
+
 def test_a_live_source_loses_frames_rather_than_time() -> None:
     class Hurrying(Endless):
         live = True
