@@ -266,17 +266,17 @@ def test_a_stream_that_stalls_is_taken_up_again(lost_s: float, identities: int, 
     """Two boxes stand still: 14 frames, silence, 14 frames, the end. Identities live as long as they are remembered."""
     tracker = {"algorithm": "bytetrack", "lost_s": lost_s}
     with camera(Script((14, 60.0), (14, 0.0))) as address:
-        result = track_video(address, BrightDetector(), tmp_path / "out.mp4", tracker=tracker, stall_s=2.4)
+        result = track_video(address, BrightDetector(), tmp_path / "out.mp4", tracker=tracker, stall_s=4.5)
     kinds = [event.kind for event in result.events if event.kind != "dropped"]
     assert kinds == ["stalled", "resumed", "stalled", "ended"], result.events
     stalled, resumed = result.events[:2]
-    assert "no data for 0.8 s" in stalled.detail and resumed.timestamp_s - stalled.timestamp_s > 0.7
+    assert "no data for 1.5 s" in stalled.detail and resumed.timestamp_s - stalled.timestamp_s > 1.4
     assert result.tracks.last_frame >= 26
     assert [item.track_id for item in result.identities] == list(range(1, identities + 1))
     written = list(open_source(tmp_path / "out.mp4").frames())
     assert len(written) == result.frames
     gaps = np.diff([frame.timestamp_s for frame in written])
-    assert gaps.max() > 0.7  # the stall is in the video too
+    assert gaps.max() > 1.4  # the stall is in the video too
 
 
 def test_a_stream_that_never_says_anything_does_not_hang() -> None:
