@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from osv_lab.track.metrics import TrackScores, evaluate_sequence, evaluate_sequences
     from osv_lab.track.refinement import refine
+    from osv_lab.track.result import TrackResult
     from osv_lab.track.tracker import ObjectTracker, Tracker
     from osv_lab.track.tracks import Tracks
+    from osv_lab.track.video import track_video
+    from osv_lab.track.zones import Line, Zone, count_tracks
 
 _PUBLIC = {
     "ObjectTracker": "osv_lab.track.tracker",
@@ -25,10 +28,16 @@ _PUBLIC = {
     "evaluate_sequence": "osv_lab.track.metrics",
     "evaluate_sequences": "osv_lab.track.metrics",
     "refine": "osv_lab.track.refinement",
+    "TrackResult": "osv_lab.track.result",
+    "track_video": "osv_lab.track.video",
+    "Line": "osv_lab.track.zones",
+    "Zone": "osv_lab.track.zones",
+    "count_tracks": "osv_lab.track.zones",
 }
 
 __all__ = [
-    "ObjectTracker", "TrackScores", "Tracker", "Tracks", "evaluate_sequence", "evaluate_sequences", "refine",
+    "Line", "ObjectTracker", "TrackResult", "TrackScores", "Tracker", "Tracks", "Zone", "count_tracks",
+    "evaluate_sequence", "evaluate_sequences", "refine", "track_video",
 ]  # fmt: skip
 
 

@@ -63,12 +63,17 @@ def read_detections(path: str | Path) -> Tracks:
 
 def write_tracks(path: str | Path, tracks: Tracks, *, decimals: int = 3) -> None:
     """Write a result file that MOTChallenge tools read (whole or not at all)."""
+    write_atomic(path, mot_lines(tracks, decimals=decimals))
+
+
+def mot_lines(tracks: Tracks, *, decimals: int = 3) -> str:
+    """The lines of a result file."""
     text = StringIO()
     size = tracks.xyxy[:, 2:] - tracks.xyxy[:, :2]
     rows = np.column_stack((tracks.frame, tracks.track_id, tracks.xyxy[:, :2], size, tracks.confidence))
     pixel = f"%.{decimals}f"
     np.savetxt(text, rows, fmt=["%d", "%d", pixel, pixel, pixel, pixel, "%.6g"], delimiter=",")
-    write_atomic(path, text.getvalue().replace("\n", ",-1,-1,-1\n"))
+    return text.getvalue().replace("\n", ",-1,-1,-1\n")
 
 
 def read_motion(path: str | Path) -> Floats:

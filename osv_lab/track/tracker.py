@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -19,6 +20,9 @@ from osv_lab.track.tracks import Floats, Ints
 
 if TYPE_CHECKING:
     import supervision as sv
+
+    from osv_lab.track.result import TrackResult
+    from osv_lab.track.source import Source
 
 Image = npt.NDArray[np.uint8]
 Embedder = Callable[[Image, Floats], npt.NDArray[Any]]
@@ -198,6 +202,18 @@ class ObjectTracker:
         if self.boxes == "filtered" and count:
             self._filter(tracked)
         return tracked if self.keep_untracked else tracked[ids != UNTRACKED]
+
+    def track_video(
+        self,
+        source: str | int | Path | Source,
+        model: object,
+        output: str | Path | Sequence[str | Path] | None = None,
+        **options: Any,
+    ) -> TrackResult:
+        """Track the objects of a video with this tracker; see :func:`osv_lab.track.video.track_video`."""
+        from osv_lab.track.video import track_video
+
+        return track_video(source, model, output, tracker=self, **options)
 
     def _embeddings(self, detections: sv.Detections, frame: Image | None) -> npt.NDArray[Any] | None:
         if self.algorithm == "bytetrack":
