@@ -16,15 +16,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from osv_lab.core.report import Report
-from osv_lab.track.metrics.clear import Clear, clear, combine_clear, match
+from osv_lab.track.metrics.clear import THRESHOLD, Clear, Matches, clear, combine_clear, match
 from osv_lab.track.metrics.events import TrackEvent, track_events
 from osv_lab.track.metrics.hota import Hota, combine_hota, hota
 from osv_lab.track.metrics.identity import Identity, combine_identity, identity
-from osv_lab.track.metrics.matching import motchallenge_preprocess, pair
-from osv_lab.track.tracks import Tracks
+from osv_lab.track.metrics.lifetimes import Lifetime, lifetimes
+from osv_lab.track.metrics.matching import motchallenge_masks, pair
+from osv_lab.track.tracks import Ints, Tracks
 
-__all__ = ["SequenceScores", "TrackEvent", "TrackScores", "evaluate_sequence", "evaluate_sequences"]
+__all__ = [
+    "Comparison", "Lifetime", "SequenceScores", "TrackEvent", "TrackScores", "compare", "evaluate_sequence",
+    "evaluate_sequences",
+]  # fmt: skip
 
 _HEADLINE = (
     "HOTA",
@@ -86,8 +92,57 @@ class TrackScores(Report):
         }
 
 
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """One sequence compared box by box.
+
+    Attributes:
+        truth, predicted: What was evaluated.
+        truth_rows, predicted_rows: Where that was in what was given: (n,) and (m,) rows. Preprocessing leaves out some.
+        matches: Which box is which; its rows are those of ``truth`` and ``predicted``.
+        scores: The metrics and events.
+    """
+
+    truth: Tracks
+    predicted: Tracks
+    truth_rows: Ints
+    predicted_rows: Ints
+    matches: Matches
+    scores: SequenceScores
+
+    def lifetimes(self) -> list[Lifetime]:
+        """Each true identity: how much of it was found, under how many identities."""
+        return lifetimes(self.truth, self.predicted, self.matches)
+
+
+def compare(
+    truth: Tracks,
+    predicted: Tracks,
+    frames: int | None = None,
+    *,
+    benchmark: str | None = None,
+    iou: float = THRESHOLD,
+) -> Comparison:
+    """Compare predicted tracks with true ones, box by box; see :func:`evaluate_sequence`."""
+    truth_rows, predicted_rows = np.arange(len(truth)), np.arange(len(predicted))
+    if benchmark is not None:
+        considered, kept = motchallenge_masks(truth, predicted, frames, benchmark=benchmark)
+        truth, predicted = truth[considered], predicted[kept]
+        truth_rows, predicted_rows = truth_rows[considered], predicted_rows[kept]
+    sequence = pair(truth, predicted, frames)
+    matches = match(sequence, iou)
+    events = track_events(truth, predicted, matches)
+    scores = SequenceScores(hota(sequence), clear(sequence, matches), identity(sequence, iou), tuple(events))
+    return Comparison(truth, predicted, truth_rows, predicted_rows, matches, scores)
+
+
 def evaluate_sequence(
-    truth: Tracks, predicted: Tracks, frames: int | None = None, *, benchmark: str | None = None
+    truth: Tracks,
+    predicted: Tracks,
+    frames: int | None = None,
+    *,
+    benchmark: str | None = None,
+    iou: float = THRESHOLD,
 ) -> SequenceScores:
     """Compare predicted tracks with true ones.
 
@@ -97,17 +152,13 @@ def evaluate_sequence(
         frames: Length of the sequence; the last frame with a box when ``None``.
         benchmark: ``"mot17"`` (also MOT16) or ``"mot20"`` for MOTChallenge's preprocessing: only considered
             pedestrians count and boxes on distractors are forgiven. ``None``: everything counts.
+        iou: Least overlap of a match for CLEAR, IDF1 and the events, 0 to 1. HOTA averages over 0.05 to 0.95.
 
     Raises:
         InvalidDataError: boxes after the end of the sequence.
         UsageError: an unknown benchmark.
     """
-    if benchmark is not None:
-        truth, predicted = motchallenge_preprocess(truth, predicted, frames, benchmark=benchmark)
-    sequence = pair(truth, predicted, frames)
-    matches = match(sequence)
-    events = track_events(truth, predicted, matches)
-    return SequenceScores(hota(sequence), clear(sequence, matches), identity(sequence), tuple(events))
+    return compare(truth, predicted, frames, benchmark=benchmark, iou=iou).scores
 
 
 def evaluate_sequences(
@@ -115,11 +166,12 @@ def evaluate_sequences(
     *,
     frames: Mapping[str, int] | None = None,
     benchmark: str | None = None,
+    iou: float = THRESHOLD,
 ) -> TrackScores:
     """Compare several sequences, ``{name: (truth, predicted)}``, each and all together."""
     lengths = frames or {}
     scores = {
-        name: evaluate_sequence(truth, predicted, lengths.get(name), benchmark=benchmark)
+        name: evaluate_sequence(truth, predicted, lengths.get(name), benchmark=benchmark, iou=iou)
         for name, (truth, predicted) in pairs.items()
     }
     return TrackScores(scores, combine(list(scores.values())))

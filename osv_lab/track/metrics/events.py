@@ -10,20 +10,24 @@ import numpy as np
 from osv_lab.track.metrics.clear import Matches, find_breaks
 from osv_lab.track.tracks import Ints, Tracks
 
+KINDS = ("switch", "merge", "fragmentation", "false", "false_track", "missed", "missed_track")
+
 
 @dataclass(frozen=True)
 class TrackEvent:
     """One mistake, located.
 
     Attributes:
-        kind: ``switch`` (a true identity has another predicted one than before), ``fragmentation`` (a true identity is
-            found again after frames without), ``false`` (predicted boxes where nothing is), ``missed`` (true boxes
-            that nothing covers).
+        kind: ``switch`` (a true identity has another predicted one than before), ``merge`` (a predicted identity goes
+            on with another true one), ``fragmentation`` (a true identity is found again after frames without),
+            ``false`` (predicted boxes where nothing is), ``missed`` (true boxes that nothing covers);
+            ``false_track`` and ``missed_track`` for those of an identity that is never right, or never found.
         first_frame, last_frame: Where it is. A switch spans from the last frame with the old identity to the first
-            with the new one; a fragmentation the frames in between; false and missed boxes one run of frames.
-        truth_id: The true identity, ``None`` for false boxes.
+            with the new one, a merge likewise; a fragmentation the frames in between; false and missed boxes one run
+            of frames.
+        truth_id: The true identity (after a merge: the new one), ``None`` for false boxes.
         predicted_id: The predicted identity (after a switch: the new one), ``None`` for missed boxes.
-        previous_id: The predicted identity before a switch or an interruption.
+        previous_id: The predicted identity before a switch or an interruption; the true one before a merge.
         xyxy: The box at ``last_frame`` (of false and missed runs: at ``first_frame``), absolute pixels.
     """
 
@@ -43,23 +47,19 @@ def track_events(truth: Tracks, predicted: Tracks, matches: Matches) -> list[Tra
         truth, predicted: The evaluated boxes (after preprocessing).
         matches: Their matches, from :func:`osv_lab.track.metrics.clear.match`.
     """
-    events = [*_breaks(truth, predicted, matches)]
-    missed = np.delete(np.arange(len(truth)), matches.truth_row)
-    false = np.delete(np.arange(len(predicted)), matches.predicted_row)
-    for rows in _runs(truth, missed):
-        box = truth[rows]
-        events.append(
-            TrackEvent(
-                "missed", int(box.frame[0]), int(box.frame[-1]), int(box.track_id[0]), None, None, _box(box, 0)
-            )
-        )
-    for rows in _runs(predicted, false):
-        box = predicted[rows]
-        events.append(
-            TrackEvent(
-                "false", int(box.frame[0]), int(box.frame[-1]), None, int(box.track_id[0]), None, _box(box, 0)
-            )
-        )
+    events = [*_breaks(truth, predicted, matches), *_merges(truth, predicted, matches)]
+    for kind, tracks, matched in (
+        ("missed", truth, matches.truth_row),
+        ("false", predicted, matches.predicted_row),
+    ):
+        alone = np.delete(np.arange(len(tracks)), matched)
+        known = set(tracks.track_id[matched].tolist())
+        for rows in _runs(tracks, alone):
+            first, last = int(tracks.frame[rows[0]]), int(tracks.frame[rows[-1]])
+            identity = int(tracks.track_id[rows[0]])
+            ids = (identity, None) if kind == "missed" else (None, identity)
+            name = kind if identity in known else f"{kind}_track"
+            events.append(TrackEvent(name, first, last, *ids, None, _box(tracks, int(rows[0]))))
     return sorted(events, key=lambda event: (event.first_frame, event.last_frame, event.kind, event.xyxy))
 
 
@@ -79,6 +79,26 @@ def _breaks(truth: Tracks, predicted: Tracks, matches: Matches) -> Iterator[Trac
             true_id, new_id = ids(n)
             box = _box(predicted, int(matches.predicted_row[n]))
             yield TrackEvent(kind, first, last, true_id, new_id, ids(k)[1], box)
+
+
+def _merges(truth: Tracks, predicted: Tracks, matches: Matches) -> Iterator[TrackEvent]:
+    """The switches of predicted identities between true ones."""
+    order = np.lexsort((matches.step, matches.predicted))
+    before, after = order[:-1], order[1:]
+    moved = (matches.predicted[before] == matches.predicted[after]) & (
+        matches.truth[before] != matches.truth[after]
+    )
+    for k, n in zip(before[moved].tolist(), after[moved].tolist(), strict=True):
+        row = int(matches.predicted_row[n])
+        yield TrackEvent(
+            "merge",
+            int(matches.frame[k]),
+            int(matches.frame[n]),
+            int(truth.track_id[matches.truth_row[n]]),
+            int(predicted.track_id[row]),
+            int(truth.track_id[matches.truth_row[k]]),
+            _box(predicted, row),
+        )
 
 
 def _runs(tracks: Tracks, rows: Ints) -> list[Ints]:

@@ -33,7 +33,7 @@ class Identity:
         }
 
 
-def identity(sequence: Sequence) -> Identity:
+def identity(sequence: Sequence, threshold: float = THRESHOLD) -> Identity:
     """IDF1 of one sequence.
 
     The official definition minimises the boxes without a right identity over a square matrix with dummies; that is
@@ -41,7 +41,7 @@ def identity(sequence: Sequence) -> Identity:
     """
     common = np.zeros((len(sequence.truth_ids), len(sequence.predicted_ids)))
     for frame in sequence.frames:
-        rows, columns = np.nonzero(frame.similarity >= THRESHOLD)
+        rows, columns = np.nonzero(frame.similarity >= threshold)
         common[frame.truth[rows], frame.predicted[columns]] += 1
     tp = int(common[best_pairs(common)].sum()) if common.size else 0
     return Identity(tp, sequence.truth_count - tp, sequence.predicted_count - tp)

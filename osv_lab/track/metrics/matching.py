@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from osv_lab.core.errors import InvalidDataError, UsageError, nearest
 from osv_lab.track.boxes import iou_matrix
@@ -89,6 +90,14 @@ def motchallenge_preprocess(
     Predicted boxes are matched to all truth boxes (IoU of at least 0.5, the highest sum); those that fall on a
     distractor are removed, then all truth boxes but the considered pedestrians.
     """
+    considered, kept = motchallenge_masks(truth, predicted, frames, benchmark=benchmark)
+    return truth[considered], predicted[kept]
+
+
+def motchallenge_masks(
+    truth: Tracks, predicted: Tracks, frames: int | None = None, *, benchmark: str = "mot17"
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Which boxes :func:`motchallenge_preprocess` leaves, of the truth (n,) and of the prediction (m,)."""
     if benchmark not in DISTRACTORS:
         raise UsageError("unknown benchmark", repr(benchmark), nearest(benchmark, DISTRACTORS))
     distractors = DISTRACTORS[benchmark]
@@ -99,5 +108,4 @@ def motchallenge_preprocess(
         matched = score[rows, columns] > EPS
         rows, columns = frame.truth_rows[rows[matched]], frame.predicted_rows[columns[matched]]
         keep[columns[np.isin(truth.class_id[rows], distractors)]] = False
-    considered = (truth.confidence != 0) & (truth.class_id == 1)
-    return truth[considered], predicted[keep]
+    return (truth.confidence != 0) & (truth.class_id == 1), keep

@@ -7,7 +7,7 @@ import pytest
 from track_scenes import disturb, mot17, walk
 
 from osv_lab.core.errors import InvalidDataError, UsageError
-from osv_lab.track.metrics import evaluate_sequence, evaluate_sequences
+from osv_lab.track.metrics import compare, evaluate_sequence, evaluate_sequences
 from osv_lab.track.tracks import Tracks
 
 NAMES = (
@@ -95,13 +95,66 @@ def test_events_are_located_and_add_up_to_the_counts() -> None:
     lengths = {"missed": 0, "false": 0}
     for event in scores.events:
         assert event.first_frame <= event.last_frame
-        if event.kind in lengths:
-            lengths[event.kind] += event.last_frame - event.first_frame + 1
+        kind = event.kind.removesuffix("_track")
+        if kind in lengths:
+            lengths[kind] += event.last_frame - event.first_frame + 1
         if event.kind == "switch":
             assert event.previous_id != event.predicted_id
             box = found[(found.frame == event.last_frame) & (found.track_id == event.predicted_id)]
             assert box.xyxy[0].tolist() == list(event.xyxy)
     assert lengths == {"missed": scores.clear.fn, "false": scores.clear.fp}
+
+
+def still(identity: int, frames: range, left: float) -> Tracks:
+    box = [left, 0, left + 10, 20]
+    return Tracks(list(frames), [identity] * len(frames), [box] * len(frames))
+
+
+def test_events_tell_merges_and_identities_that_are_never_right() -> None:
+    truth = Tracks.concatenate(
+        (still(1, range(1, 6), 0), still(2, range(4, 11), 100), still(3, range(1, 11), 200))
+    )
+    # Identity 5 is on truth 1, then goes on with truth 2; 6 is nowhere, 3 is never found.
+    found = Tracks.concatenate(
+        (
+            still(5, range(1, 5), 0),
+            still(5, range(7, 11), 100),
+            still(8, range(4, 6), 100),
+            still(6, range(2, 7), 500),
+        )
+    )
+    comparison = compare(truth, found)
+    told = [(e.kind, e.first_frame, e.last_frame, e.truth_id, e.predicted_id, e.previous_id)
+            for e in comparison.scores.events]  # fmt: skip
+    assert told == [
+        ("missed_track", 1, 10, 3, None, None),
+        ("false_track", 2, 6, None, 6, None),
+        ("merge", 4, 7, 2, 5, 1),
+        ("missed", 5, 5, 1, None, None),
+        ("switch", 5, 7, 2, 5, 8),
+        ("fragmentation", 6, 6, 2, 5, 8),
+        ("missed", 6, 6, 2, None, None),
+    ]
+    first, second, third = comparison.lifetimes()
+    assert (first.coverage, first.switches, first.predicted_ids) == (0.8, 0, ((5, 4),))
+    assert (second.matched, second.boxes, second.switches, second.fragmentations) == (6, 7, 1, 1)
+    assert second.predicted_ids == ((5, 4), (8, 2)) and (second.first_frame, second.last_frame) == (4, 10)
+    assert third.coverage == 0 and third.predicted_ids == ()
+
+
+def test_a_comparison_says_which_boxes_preprocessing_left_out() -> None:
+    truth = Tracks([1, 1, 1], [1, 2, 3], [[0, 0, 9, 9], [50, 0, 59, 9], [90, 0, 99, 9]], [1, 1, 0], [1, 8, 1])
+    found = Tracks([1, 1, 1], [1, 2, 3], [[50, 0, 59, 9], [0, 0, 9, 9], [90, 0, 99, 9]])
+    comparison = compare(truth, found, benchmark="mot17")
+    assert comparison.truth_rows.tolist() == [0] and comparison.predicted_rows.tolist() == [1, 2]
+    assert comparison.scores.clear.tp == 1 and comparison.scores.clear.fp == 1
+
+
+def test_the_least_overlap_of_a_match_can_be_chosen() -> None:
+    truth, found = still(1, range(1, 5), 0), still(1, range(1, 5), 4)
+    strict, loose = evaluate_sequence(truth, found), evaluate_sequence(truth, found, iou=0.4)
+    assert (strict.clear.tp, strict.identity.tp) == (0, 0) and (loose.clear.tp, loose.identity.tp) == (4, 4)
+    assert strict.values()["HOTA"] == loose.values()["HOTA"]
 
 
 def test_wrong_input_is_named() -> None:
