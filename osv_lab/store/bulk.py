@@ -1,7 +1,8 @@
-"""The bulk route: records to documents to MongoDB, past FiftyOne's object layer. Reading is in ``bulk_read``.
+"""The bulk route: records to documents to MongoDB, past FiftyOne's object layer. Reading is in ``bulk_read``,
+the tracks of whole clips in ``bulk_tracks``.
 
 FiftyOne spends most of its time on building and tracking one Python object per document. Here one ``insert_many`` or
-``bulk_write`` carries a batch of plain documents. These two modules are the only ones that use FiftyOne's private API
+``bulk_write`` carries a batch of plain documents. These modules are the only ones that use FiftyOne's private API
 and its collections; a contract test holds the documents equal to the ones the SDK writes, field by field.
 """
 
@@ -141,6 +142,7 @@ class Writer:
         labels: Mapping[str, Sequence[Label]],
         container: str | None = None,
         made_by: str | None = None,
+        instances: Mapping[tuple[str, int | None], Any] | None = None,
     ) -> None:
         """Replace a label field of existing samples.
 
@@ -149,6 +151,7 @@ class Writer:
             labels: Labels per sample id. An empty sequence means "none found", not "unknown".
             container: The field's FiftyOne class; by default chosen by the kinds of the labels.
             made_by: What made the labels; kept with them, see :func:`made_by`.
+            instances: The instance of each track by class name and index, for images that are one sequence.
         """
         from bson import ObjectId
         from pymongo import UpdateOne
@@ -159,7 +162,7 @@ class Writer:
         with collecting_only_new():
             operations = []
             for sample_id, some in labels.items():
-                value = self._field(self._schema, field_name, container, some, made_by=made_by)
+                value = self._field(self._schema, field_name, container, some, instances, made_by)
                 change = {"$set": {field_name: value, "last_modified_at": now}}
                 operations.append(UpdateOne({"_id": ObjectId(sample_id)}, change))
         with database_errors():
@@ -173,6 +176,7 @@ class Writer:
         frames: Mapping[int, Sequence[Label]],
         container: str | None = None,
         made_by: str | None = None,
+        instances: Mapping[tuple[str, int | None], Any] | None = None,
     ) -> None:
         """Replace a label field of frames of a video, creating frames that are not there.
 
@@ -182,6 +186,8 @@ class Writer:
             frames: Labels per frame number from 1.
             container: The field's FiftyOne class; by default chosen by the kinds of the labels.
             made_by: What made the labels; kept with them.
+            instances: The instance of each track by class name and index; by default new ones, so that the frames of a
+                track belong together only if they are written together.
         """
         from bson import ObjectId
         from pymongo import UpdateOne
@@ -191,7 +197,7 @@ class Writer:
         every = (one for some in frames.values() for one in some)
         container = container or self._container(field_name, every, frames=True)
         self._frame_schema.declare(field_name, container)
-        instances = track_instances(frames.values())
+        instances = track_instances(frames.values()) if instances is None else instances
         operations = []
         for number, some in frames.items():
             value = self._field(self._frame_schema, field_name, container, some, instances, made_by)

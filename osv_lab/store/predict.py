@@ -163,7 +163,7 @@ def predict(
         raise InterruptedJobError("predict was stopped", done, "run the same again: it continues") from None
 
 
-class _Image(NamedTuple):
+class DecodedImage(NamedTuple):
     """One image to predict: where it belongs, what to call it, and its pixels or why there are none."""
 
     sample_id: str
@@ -220,7 +220,7 @@ class _Run:
             labels = {sample_id: some for (sample_id, _), some in batch.items()}
             self._writer.set_labels(self._field, labels, CONTAINERS[self._detector.task], self._made_by)
 
-        self._predict(_decoded(todo, self._batch_size * 4), write, total)
+        self._predict(decoded_images(todo, self._batch_size * 4), write, total)
 
     def videos(self, overwrite: bool) -> None:
         """Predict every frame of a view of videos."""
@@ -237,7 +237,7 @@ class _Run:
                 container = CONTAINERS[self._detector.task]
                 self._writer.set_frame_labels(self._field, sample_id, frames, container, self._made_by)
 
-            self._predict(_frames(sample_id, str(record.path), done), write, None)
+            self._predict(decoded_frames(sample_id, str(record.path), done), write, None)
 
     def finish(self) -> PredictReport:
         """Note in the dataset what made the predictions, and report."""
@@ -262,14 +262,14 @@ class _Run:
 
     def _predict(
         self,
-        images: Iterator[_Image],
+        images: Iterator[DecodedImage],
         write: Callable[[dict[tuple[str, int], list[Label]]], None],
         total: int | None,
     ) -> None:
         """Infer batch by batch. Meanwhile the batch before becomes labels, and what is ready is written."""
         ready: dict[tuple[str, int], list[Label]] = {}
         writing: Future[None] | None = None
-        inferring: Future[Iterable[tuple[_Image, sv.Detections]]] | None = None
+        inferring: Future[Iterable[tuple[DecodedImage, sv.Detections]]] | None = None
         with ThreadPoolExecutor(1, "osv-write") as writer, ThreadPoolExecutor(1, "osv-infer") as pool:
             while True:
                 batch = list(itertools.islice(images, self._batch_size))
@@ -293,7 +293,7 @@ class _Run:
             write(ready)
 
     def _labelled(
-        self, found: Iterable[tuple[_Image, sv.Detections]]
+        self, found: Iterable[tuple[DecodedImage, sv.Detections]]
     ) -> Iterator[tuple[tuple[str, int], list[Label]]]:
         for image, detections in found:
             height, width = image.pixels.shape[:2]  # type: ignore[union-attr]
@@ -302,7 +302,7 @@ class _Run:
             self.predicted += 1
             yield (image.sample_id, image.frame), labels
 
-    def _infer(self, images: list[_Image]) -> Iterable[tuple[_Image, sv.Detections]]:
+    def _infer(self, images: list[DecodedImage]) -> Iterable[tuple[DecodedImage, sv.Detections]]:
         if not images:
             return []
         try:
@@ -318,7 +318,7 @@ class _Run:
         # One image that a detector cannot take must not cost its batch.
         return [found for image in images for found in self._infer([image])]
 
-    def _call(self, images: list[_Image]) -> list[sv.Detections]:
+    def _call(self, images: list[DecodedImage]) -> list[sv.Detections]:
         return self._detector.predict([image.pixels for image in images], **self._options)  # type: ignore[misc]
 
     def _labels(self, detections: sv.Detections, size: tuple[int, int]) -> list[Label]:
@@ -328,22 +328,22 @@ class _Run:
         names, scores = detections.data.get("class_name", ()), detections.confidence
         return [ImageClass(str(names[0]), float(scores[0]))] if scores is not None and len(names) else []
 
-    def _fail(self, image: _Image, why: str) -> None:
+    def _fail(self, image: DecodedImage, why: str) -> None:
         name = f"{image.name} frame {image.frame}" if image.frame else image.name
         self._problems.append(Problem(name, why, "", "file skipped"))
 
 
-def _decoded(todo: Iterable[tuple[str, Any]], ahead: int) -> Iterator[_Image]:
+def decoded_images(todo: Iterable[tuple[str, Any]], ahead: int) -> Iterator[DecodedImage]:
     """Images in order, decoded by threads up to ``ahead`` of who takes them."""
     from osv_lab.detect.images import read_image
 
-    def read(sample_id: str, path: Any) -> _Image:
+    def read(sample_id: str, path: Any) -> DecodedImage:
         try:
-            return _Image(sample_id, 0, shown(path), read_image(path))
+            return DecodedImage(sample_id, 0, shown(path), read_image(path))
         except OsvError as error:
-            return _Image(sample_id, 0, shown(path), error)
+            return DecodedImage(sample_id, 0, shown(path), error)
 
-    waiting: deque[Future[_Image]] = deque()
+    waiting: deque[Future[DecodedImage]] = deque()
     pool = ThreadPoolExecutor(2, "osv-decode")
     try:
         for sample_id, path in todo:
@@ -356,7 +356,7 @@ def _decoded(todo: Iterable[tuple[str, Any]], ahead: int) -> Iterator[_Image]:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _frames(sample_id: str, path: str, done: set[int]) -> Iterator[_Image]:
+def decoded_frames(sample_id: str, path: str, done: set[int]) -> Iterator[DecodedImage]:
     """The frames of a video that are not ``done``; reading goes on in a thread, one frame ahead."""
     import cv2
 
@@ -366,7 +366,7 @@ def _frames(sample_id: str, path: str, done: set[int]) -> Iterator[_Image]:
     pool = ThreadPoolExecutor(1, "osv-decode")
     try:
         if not capture.isOpened():
-            yield _Image(sample_id, 0, shown(path), InvalidDataError("the video cannot be opened", shown(path)))
+            yield DecodedImage(sample_id, 0, shown(path), InvalidDataError("the video cannot be opened", shown(path)))
             return
         number = 0
         coming = pool.submit(capture.read)
@@ -377,7 +377,7 @@ def _frames(sample_id: str, path: str, done: set[int]) -> Iterator[_Image]:
             number += 1
             coming = pool.submit(capture.read)
             if number not in done:
-                yield _Image(sample_id, number, shown(path), pixels)
+                yield DecodedImage(sample_id, number, shown(path), pixels)
     finally:
         pool.shutdown(wait=True)
         capture.release()

@@ -57,9 +57,10 @@ def track_events(truth: Tracks, predicted: Tracks, matches: Matches) -> list[Tra
         for rows in _runs(tracks, alone):
             first, last = int(tracks.frame[rows[0]]), int(tracks.frame[rows[-1]])
             identity = int(tracks.track_id[rows[0]])
-            ids = (identity, None) if kind == "missed" else (None, identity)
+            true_id, predicted_id = (identity, None) if kind == "missed" else (None, identity)
             name = kind if identity in known else f"{kind}_track"
-            events.append(TrackEvent(name, first, last, *ids, None, _box(tracks, int(rows[0]))))
+            box = _box(tracks, int(rows[0]))
+            events.append(TrackEvent(name, first, last, true_id, predicted_id, None, box))
     return sorted(events, key=lambda event: (event.first_frame, event.last_frame, event.kind, event.xyxy))
 
 
