@@ -20,10 +20,13 @@ if TYPE_CHECKING:
     from osv_lab.detect.export import Artifact
     from osv_lab.detect.parity import ParityReport
     from osv_lab.evaluate.detection import EvaluationReport
+    from osv_lab.evaluate.suspicious import SuspicionReport
+    from osv_lab.evaluate.track_report import TrackReport
     from osv_lab.serve.client import Prediction
     from osv_lab.serve.run import ServerHandle
     from osv_lab.store.ingest_report import IngestReport
     from osv_lab.store.predict import PredictReport
+    from osv_lab.store.track_run import TrackingReport
     from osv_lab.train.trainer import TrainingRun
 
 
@@ -179,6 +182,47 @@ class Lab:
         from osv_lab.store.predict import predict
 
         return predict(self.view(split), self.detector(model), field, progress=self.progress, **options)
+
+    def track(
+        self,
+        model: str | Path | None = None,
+        tracker: str | Mapping[str, Any] = "botsort",
+        field: str = "tracks",
+        *,
+        split: str | None = None,
+        from_field: str | None = None,
+        **options: Any,
+    ) -> TrackingReport:
+        """Follow objects through the videos (or image sequences) with a model, by default the deployed one.
+
+        ``from_field="frames.detections"`` tracks detections that are there already, without a model.
+        """
+        from osv_lab.store.tracks import track
+
+        detector = None if from_field and model is None else self.detector(model)
+        options |= {"from_field": from_field, "progress": self.progress}
+        return track(self.view(split), detector, tracker, field, **options)
+
+    def evaluate_tracks(
+        self,
+        pred_field: str = "frames.tracks",
+        *,
+        split: str | None = None,
+        key: str = "track_eval",
+        **options: Any,
+    ) -> TrackReport:
+        """Compare tracks with true ones; every mistake is on the App's timeline under ``<key>_events``."""
+        from osv_lab.evaluate.tracking import evaluate_tracks
+
+        return evaluate_tracks(self.view(split), pred_field, key=key, progress=self.progress, **options)
+
+    def suspicious_tracks(
+        self, field: str = "frames.tracks", *, split: str | None = None, key: str = "suspicious", **options: Any
+    ) -> SuspicionReport:
+        """Find where tracks probably went wrong, without truth; on the App's timeline under ``<key>_events``."""
+        from osv_lab.evaluate.suspicious import suspicious
+
+        return suspicious(self.view(split), field, key, progress=self.progress, **options)
 
     def detector(self, model: str | Path | None = None, **options: Any) -> Detector:
         """A detector by reference; by default the deployed one (``models:/<name>@champion``)."""

@@ -93,7 +93,8 @@ def iter_records(view: fo.SampleCollection, fields: Sequence[str]) -> Iterator[t
     values = _value_fields(view)
     shown.update(dict.fromkeys([*names, *values], 1))
     # What an evaluation wrote on labels is a result, not something the labels say.
-    marks = {f"{key}{end}" for key in view._dataset.list_evaluations() for end in ("", "_iou", "_id")}
+    runs = [*view._dataset.list_evaluations(), *view._dataset.list_runs()]
+    marks = {f"{key}{end}" for key in runs for end in ("", "_iou", "_id", "_index")}
     documents = view._aggregate(detach_frames=True, post_pipeline=[{"$project": shown}])
     if not frame_fields:
         for document in documents:

@@ -215,3 +215,14 @@ def mark_labels(
             f"{len(marks) - written} of {len(marks)} frames of '{clip.name}'",
             "run it again",
         )
+
+
+def set_sample_values(dataset: fo.Dataset, clip: Clip, values: Mapping[str, Any]) -> None:
+    """Set declared sample fields of a video, or of all images of a sequence."""
+    from bson import ObjectId
+
+    ids = [ObjectId(sample) for sample in clip.samples.values()]
+    with database_errors():
+        dataset._sample_collection.update_many(
+            {"_id": {"$in": ids}}, {"$set": {**values, "last_modified_at": datetime.now(UTC)}}
+        )
