@@ -61,13 +61,15 @@ def begin_run(
     dataset = view._dataset
     if not key.isidentifier():
         raise UsageError("not a name for an evaluation", repr(key), "use letters, digits and '_'")
-    remove_run(dataset, key)
     paths = [f"{name}.detections.{attribute}" for name, some in attributes.items() for attribute in some]
-    if key in dataset.list_evaluations() or dataset.has_run(key):
+    before = _own_config(dataset, key)
+    if key in dataset.list_evaluations() or (before is None and dataset.has_run(key)):
         raise UsageError("the key is that of another kind of run", repr(key), "choose another key")
-    taken = [path for path in (*sample_fields, *paths) if dataset.get_field(path) is not None]
+    own = {*before["sample_fields"], *before["label_paths"]} if before else set()
+    taken = [path for path in (*sample_fields, *paths) if path not in own and dataset.get_field(path) is not None]
     if taken:
         raise UsageError("fields of this name are not of an evaluation of tracks", taken[0], "choose another key")
+    remove_run(dataset, key)
     config = dataset.init_run(
         method=METHOD, sample_fields=list(sample_fields), label_paths=paths, about=dict(about)
     )
@@ -77,10 +79,8 @@ def begin_run(
 
 def remove_run(dataset: Any, key: str) -> None:
     """Remove everything that a run of this module wrote under a key, if there is one."""
-    if not dataset.has_run(key):
-        return
-    config = dataset.get_run_info(key).config.serialize()
-    if config.get("method") != METHOD:
+    config = _own_config(dataset, key)
+    if config is None:
         return
     paths = [path for path in config["label_paths"] if dataset.get_field(path) is not None]
     frames = [path.removeprefix("frames.") for path in paths if path.startswith("frames.")]
@@ -91,6 +91,14 @@ def remove_run(dataset: Any, key: str) -> None:
     if own:
         dataset.delete_sample_fields(own)
     dataset.delete_run(key)
+
+
+def _own_config(dataset: Any, key: str) -> Mapping[str, Any] | None:
+    """What a run of this module noted under a key, if there is one."""
+    if not dataset.has_run(key):
+        return None
+    config: dict[str, Any] = dataset.get_run_info(key).config.serialize()
+    return config if config.get("method") == METHOD else None
 
 
 def declare_attributes(dataset: Any, label_field: str, attributes: Mapping[str, type]) -> None:
