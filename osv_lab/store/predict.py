@@ -366,7 +366,9 @@ def decoded_frames(sample_id: str, path: str, done: set[int]) -> Iterator[Decode
     pool = ThreadPoolExecutor(1, "osv-decode")
     try:
         if not capture.isOpened():
-            yield DecodedImage(sample_id, 0, shown(path), InvalidDataError("the video cannot be opened", shown(path)))
+            yield DecodedImage(
+                sample_id, 0, shown(path), InvalidDataError("the video cannot be opened", shown(path))
+            )
             return
         number = 0
         coming = pool.submit(capture.read)
