@@ -1,0 +1,177 @@
+"""``osv train``, ``predict``, ``evaluate``, ``export model``, ``register``, ``models`` and ``serve``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from osv_lab.cli.common import add_verb, add_view_arguments, assignments, progress_of, view_of
+from osv_lab.core.errors import UsageError
+
+
+def add_commands(stages: Any) -> None:
+    """The commands that make, try and pick models."""
+    verb = add_verb(stages, "train", train, "train a model on a dataset, tracked in MLflow")
+    add_view_arguments(verb)
+    verb.add_argument("--model", help="a .pt, a .yaml architecture, or an architecture's name (default yolo11n)")
+    verb.add_argument("--epochs", type=int)
+    verb.add_argument("--imgsz", type=int, help="side of the network's input in pixels")
+    verb.add_argument("--batch", type=int)
+    verb.add_argument("--device", help="'cpu', '0', ...")
+    verb.add_argument("--recipe", help="a YAML file with these and further settings")
+    verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one further recipe setting")
+    verb.add_argument("--dataset-version", help="a name for exactly this data, such as v1")
+    verb.add_argument("--experiment", help="MLflow experiment (default: the dataset's name)")
+    verb.add_argument(
+        "--resume",
+        nargs="?",
+        const=True,
+        default=False,
+        metavar="RUN",
+        help="continue the newest unfinished run, or RUN",
+    )
+
+    verb = add_verb(
+        stages, "predict", predict, "write a model's predictions into a dataset, or print those of files"
+    )
+    verb.add_argument("dataset", help="a dataset, or an image file")
+    verb.add_argument("images", nargs="*", help="further image files")
+    verb.add_argument("--model", required=True, help="a path or models:/name@alias")
+    verb.add_argument("--field", default="predictions")
+    verb.add_argument("--split", help="only this split")
+    verb.add_argument("--confidence", type=float, help="lowest score kept")
+    verb.add_argument("--iou", type=float, help="overlap above which the weaker of two boxes goes")
+    verb.add_argument("--batch", type=int, default=8)
+
+    verb = add_verb(stages, "evaluate", evaluate, "compare predictions with ground truth")
+    add_view_arguments(verb)
+    verb.add_argument("--pred", default="predictions", help="field with predictions")
+    verb.add_argument("--gt", default="ground_truth", help="field with ground truth")
+    verb.add_argument("--key", default="eval", help="name of the evaluation in the App")
+
+
+def add_export(kinds: Any) -> None:
+    """``osv export model``."""
+    verb = add_verb(kinds, "model", export_model, "export weights, and verify the export on your own samples")
+    verb.add_argument("model", help="a path or models:/name@alias")
+    verb.add_argument("--format", default="onnx")
+    verb.add_argument("--imgsz", type=int)
+    verb.add_argument("--out", help="where to write; default: beside the weights")
+    verb.add_argument("--verify", metavar="DATASET", help="compare with the original on this dataset")
+    verb.add_argument("--split", default="val", help="the split to verify on")
+
+
+def add_serving(stages: Any) -> None:
+    """The commands of the registry and the server."""
+    verb = add_verb(stages, "register", register, "register an exported model under a name")
+    verb.add_argument("artifact")
+    verb.add_argument("name")
+    verb.add_argument("--alias", help="such as champion")
+
+    verb = add_verb(stages, "models", models, "list the registered models")
+
+    verb = add_verb(stages, "serve", serve, "answer POST /predict with a model")
+    verb.add_argument("model", help="a path or models:/name@alias")
+    verb.add_argument("--host", default="127.0.0.1")
+    verb.add_argument("--port", type=int, default=8000)
+    verb.add_argument("--key-file", help="file with the bearer key that clients must send")
+    verb.add_argument(
+        "--urls",
+        choices=("auto", "on", "off"),
+        default="auto",
+        help="whether image_url may be an http(s) address (public ones only); auto: on loopback, yes",
+    )
+
+
+def train(args: argparse.Namespace) -> Any:
+    from osv_lab.train.recipe import Recipe
+    from osv_lab.train.trainer import train
+
+    settings: dict[str, Any] = Recipe.from_yaml(args.recipe).to_dict() if args.recipe else {}
+    for name in ("model", "epochs", "imgsz", "batch", "device"):
+        if (value := getattr(args, name)) is not None:
+            settings[name] = value
+    settings.update(assignments(args.set))
+    recipe = None if args.resume and not settings else Recipe.from_dict({"model": "yolo11n", **settings})
+    with progress_of(args) as progress:
+        return train(
+            view_of(args),
+            recipe,
+            dataset_version=args.dataset_version,
+            resume=args.resume,
+            experiment=args.experiment or args.dataset,
+            progress=progress,
+        )
+
+
+def predict(args: argparse.Namespace) -> Any:
+    from osv_lab.detect import load_detector
+
+    detector = load_detector(args.model)
+    options = {"confidence": args.confidence, "iou": args.iou}
+    given = {name: value for name, value in options.items() if value is not None}
+    if args.images or Path(args.dataset).is_file():
+        from osv_lab.detect.files import predict_files
+
+        with progress_of(args) as progress:
+            return predict_files(detector, [args.dataset, *args.images], progress=progress, **given)
+    from osv_lab.store.predict import predict
+
+    with progress_of(args) as progress:
+        return predict(view_of(args), detector, args.field, batch_size=args.batch, progress=progress, **given)
+
+
+def evaluate(args: argparse.Namespace) -> Any:
+    from osv_lab.evaluate.detection import evaluate
+
+    with progress_of(args) as progress:
+        return evaluate(view_of(args), args.pred, args.gt, args.key, progress=progress)
+
+
+def export_model(args: argparse.Namespace) -> Any:
+    from osv_lab.detect.export import export_model
+
+    artifact = export_model(args.model, format=args.format, imgsz=args.imgsz, out=args.out)
+    if args.verify is None:
+        return artifact
+    from osv_lab.evaluate.verify import verify
+
+    args.dataset = args.verify
+    with progress_of(args) as progress:
+        report = verify(artifact, view_of(args), original=args.model, progress=progress)
+    if not report.passed:
+        from osv_lab.core.errors import CheckFailedError
+
+        raise CheckFailedError("the exported model does not answer as the original does", report.summary())
+    return report
+
+
+def register(args: argparse.Namespace) -> Any:
+    from osv_lab.train.registry import register
+
+    return register(args.artifact, args.name, alias=args.alias)
+
+
+def models(args: argparse.Namespace) -> Any:
+    from osv_lab.train.registry import list_models
+
+    return list_models()
+
+
+def serve(args: argparse.Namespace) -> Any:
+    from osv_lab.console import log_to_terminal
+    from osv_lab.serve.run import run_server
+
+    log_to_terminal()
+    run_server(args.model, host=args.host, port=args.port, **_server_options(args))
+
+
+def _server_options(args: argparse.Namespace) -> dict[str, Any]:
+    options: dict[str, Any] = {} if args.urls == "auto" else {"allow_urls": args.urls == "on"}
+    if not args.key_file:
+        return options
+    try:
+        return {**options, "key": Path(args.key_file).read_text().strip()}
+    except OSError as error:
+        raise UsageError("the key file cannot be read", f"{args.key_file} ({error.strerror})") from error
