@@ -22,7 +22,7 @@ Image = npt.NDArray[np.uint8]
 _LEAST_INLIERS = 10
 _LEAST_SHARE = 0.5
 _LEAST_ALIKE = 0.6
-_PYRAMID = 2
+_PYRAMID = 3
 _SCALES = (0.7, 1.4)
 # A corner that does not come back to its place when followed there and back, in pixels of the small image, is lost.
 _RETURNS = 1.0
