@@ -225,3 +225,24 @@ def test_refinement_helps_each_step_and_invents_nothing() -> None:
     assert lengths.min() >= 10
     with pytest.raises(UsageError, match="negative"):
         refine(tracks, fill_gap_s=-1)
+
+
+def test_tracks_that_follow_on_one_another_are_joined_when_they_look_alike() -> None:
+    box = np.array([10.0, 10, 50, 90])
+    parts = [(1, 1, 0), (2, 20, 5), (3, 40, 10), (4, 20, 2), (5, 40, 900)]
+    tracks = Tracks.concatenate(
+        Tracks(np.arange(first, first + 10), np.full(10, k), np.tile(box + shift, (10, 1)))
+        for k, first, shift in parts
+    )
+    look, other = np.array([1.0, 0]), np.array([0.0, 1])
+    looks = {1: look, 2: look * 3, 3: look, 4: other, 5: look}
+    joined = refine(tracks, looks=looks, fill_gap_s=0, smooth_s=0)
+    # 4 looks different, 5 is too far away.
+    assert {k: joined.frame[joined.track_id == k].min() for k in np.unique(joined.track_id)} == {
+        1: 1,
+        4: 20,
+        5: 40,
+    }
+    assert len(joined) == len(tracks) and np.count_nonzero(joined.track_id == 1) == 30
+    assert set(refine(tracks, looks=looks, stitch_gap_s=0.1).track_id.tolist()) == {1, 2, 3, 4, 5}
+    assert set(refine(tracks, looks={1: look}).track_id.tolist()) == {1, 2, 3, 4, 5}
