@@ -42,11 +42,37 @@ class Gallery:
         self.vectors: Vectors | None = None
         self.count: Ints = np.zeros(0, np.int64)
 
-    def grow(self, vectors: Vectors) -> None:
-        """New tracks with one embedding each, (n, d)."""
+    def unit_vectors(self, embeddings: npt.ArrayLike | None, count: int) -> Vectors | None:
+        """The embeddings of a frame at length 1 (:func:`unit_vectors`), as long as those remembered.
+
+        Raises:
+            InvalidDataError: not one vector per detection, or of another length than before.
+        """
+        if embeddings is None:
+            return None
+        vectors = unit_vectors(embeddings, count)
+        if self.vectors is not None and count and vectors.shape[1] != self.vectors.shape[2]:
+            found = f"{vectors.shape[1]} values after {self.vectors.shape[2]}"
+            raise InvalidDataError("embeddings of another length", found, "use one embedder per source")
+        return vectors
+
+    def pad(self, tracks: int) -> None:
+        """Room for all tracks: those from frames without embeddings resemble nothing yet."""
+        if self.vectors is not None and tracks > len(self.count):
+            self._append(np.zeros((tracks - len(self.count), self.vectors.shape[2]), np.float32))
+
+    def begin(self, tracks: int, vectors: Vectors) -> None:
+        """New tracks with one embedding each, (n, d), after the ``tracks`` there are."""
+        if self.vectors is None:
+            self.vectors = np.zeros((0, self.size, vectors.shape[1]), np.float32)
+        self.pad(tracks)
+        self._append(vectors)
+
+    def _append(self, vectors: Vectors) -> None:
+        assert self.vectors is not None
         new = np.zeros((len(vectors), self.size, vectors.shape[1]), np.float32)
         new[:, 0] = vectors
-        self.vectors = new if self.vectors is None else np.concatenate((self.vectors, new))
+        self.vectors = np.concatenate((self.vectors, new))
         self.count = np.concatenate((self.count, np.ones(len(vectors), np.int64)))
 
     def learn(self, rows: Ints, vectors: Vectors) -> None:
@@ -65,6 +91,7 @@ class Gallery:
 
     def keep(self, keep: npt.NDArray[np.bool_]) -> None:
         """Drop all other tracks."""
+        self.pad(len(keep))
         if self.vectors is not None:
             self.vectors, self.count = self.vectors[keep], self.count[keep]
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from osv_lab.track import kalman
-from osv_lab.track.appearance import Gallery, Vectors, unit_vectors
+from osv_lab.track.appearance import Gallery, Vectors
 from osv_lab.track.association import Overlaps
 from osv_lab.track.bytetrack import ByteTrack, Match
 from osv_lab.track.settings import BotSortSettings
@@ -63,11 +63,12 @@ class BotSort(ByteTrack):
             xyxy, confidence, class_id, timestamp, warp: As there.
             embeddings: (n, d) what each detection looks like; with every frame or with none.
         """
-        self._embeddings = None if embeddings is None else unit_vectors(embeddings, np.shape(confidence)[0])
+        self._embeddings = self.gallery.unit_vectors(embeddings, np.size(confidence))
         return super().update(xyxy, confidence, class_id, timestamp=timestamp, warp=warp)
 
     def _associate(self, overlap: Overlaps, seen: Seen, high: int, weight: Floats | None) -> Match:
         if self._embeddings is not None and self.gallery.vectors is not None and high:
+            self.gallery.pad(self.tracks.shape[1])
             rows, columns = overlap.near(self.settings.near_iou)
             known = self.gallery.vectors[rows, 0]
             half = 0.5 * (1 - np.einsum("nd,nd->n", known, self._embeddings[seen.order[columns]]))
@@ -82,10 +83,7 @@ class BotSort(ByteTrack):
     def _begin(self, seen: Seen, columns: Ints, measured: Floats, status: float) -> Ints:
         columns = super()._begin(seen, columns, measured, status)
         if self._embeddings is not None:
-            missing = self.tracks.shape[1] - len(columns) - len(self.gallery.count)
-            if missing:  # tracks from before the first embeddings
-                self.gallery.grow(np.zeros((missing, self._embeddings.shape[1]), np.float32))
-            self.gallery.grow(self._embeddings[seen.order[columns]])
+            self.gallery.begin(self.tracks.shape[1] - len(columns), self._embeddings[seen.order[columns]])
         return columns
 
     def _keep(self, keep: npt.NDArray[np.bool_]) -> None:

@@ -6,13 +6,14 @@ https://arxiv.org/abs/1703.07402
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from osv_lab.track import kalman
-from osv_lab.track.appearance import Gallery, Vectors, unit_vectors
+from osv_lab.track.appearance import Gallery, Vectors
 from osv_lab.track.assignment import assign
 from osv_lab.track.association import overlaps
 from osv_lab.track.motion import check_warp
@@ -81,13 +82,16 @@ class DeepSort(TrackTable):
             xyxy, confidence, class_id, timestamp, warp: As there.
             embeddings: (n, d) what each detection looks like; with every frame or with none.
         """
-        count = np.shape(confidence)[0]
-        self._embeddings = None if embeddings is None else unit_vectors(embeddings, count)
+        self._embeddings = self.gallery.unit_vectors(embeddings, np.size(confidence))
         matrix = None if warp is None else check_warp(warp)
-        if count:
-            self.scale.see(float(np.nanmax(np.asarray(confidence, dtype=np.float64), initial=0.0)))
-        seen = self._check(xyxy, confidence, class_id, self.least - 1e-9)
+        # A copy, so that a frame that turns out to be wrong changes nothing.
+        scale = replace(self.scale)
+        if np.size(confidence):
+            scale.see(float(np.nanmax(np.asarray(confidence, dtype=np.float64), initial=0.0)))
+        least = scale.high if self.settings.least is None else self.settings.least
+        seen = self._check(xyxy, confidence, class_id, least - 1e-9)
         elapsed = self._advance(timestamp)
+        self.scale = scale
         if elapsed > 1:
             self._forget()
         measured = self.model.measure(seen.corners)
@@ -150,6 +154,7 @@ class DeepSort(TrackTable):
     ) -> tuple[Ints, Ints]:
         """By appearance, those seen last first; takes from ``free``."""
         assert self._embeddings is not None
+        self.gallery.pad(self.tracks.shape[1])
         near = self._gating(confirmed, measured) <= self.settings.gate
         cost = self.gallery.distance(confirmed, self._embeddings[seen.order], near).astype(np.float64)
         rows, columns = [_NONE], [_NONE]
@@ -175,10 +180,7 @@ class DeepSort(TrackTable):
         columns = super()._begin(seen, columns, measured, status)
         self.hits = np.concatenate((self.hits, np.ones(len(columns), np.int64)))
         if self._embeddings is not None:
-            missing = self.tracks.shape[1] - len(columns) - len(self.gallery.count)
-            if missing:  # tracks from before the first embeddings
-                self.gallery.grow(np.zeros((missing, self._embeddings.shape[1]), np.float32))
-            self.gallery.grow(self._embeddings[seen.order[columns]])
+            self.gallery.begin(self.tracks.shape[1] - len(columns), self._embeddings[seen.order[columns]])
         return columns
 
     def _keep(self, keep: npt.NDArray[np.bool_]) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
+import numpy.typing as npt
 
 from osv_lab.core.errors import UsageError
+from osv_lab.track.appearance import unit_vectors
+from osv_lab.track.assignment import assign
 from osv_lab.track.boxes import iou_matrix, to_xywh, to_xyxy
 from osv_lab.track.tracks import Floats, Ints, Tracks
 
@@ -14,8 +19,10 @@ def refine(
     untracked: Tracks | None = None,
     *,
     frame_rate: float = 30.0,
+    looks: Mapping[int, npt.ArrayLike] | None = None,
+    stitch_gap_s: float = 2.0,
     backfill: bool = True,
-    fill_gap_s: float = 0.7,
+    fill_gap_s: float = 1.0,
     smooth_s: float = 1 / 15,
     least_length: int = 1,
 ) -> Tracks:
@@ -24,6 +31,10 @@ def refine(
     Args:
         tracks: What a tracker gave.
         untracked: The detections it gave no identity to, for ``backfill`` (their identities do not count).
+        looks: What each identity looks like, (d,) each (the mean of its embeddings, say): tracks that follow on one
+            another and look alike are joined (:func:`stitched`). Without looks none are: by motion alone as many wrong
+            ones are joined as right ones.
+        stitch_gap_s: Longest time in seconds between two tracks that are joined.
         backfill: Give a track the tentative boxes that came right before its first.
         frame_rate: Frames per second.
         fill_gap_s: Longest gap in seconds that is filled along a straight line; 0 fills none.
@@ -35,12 +46,14 @@ def refine(
         >>> refine(tracks, smooth_s=0).xyxy[:, 0].tolist()
         [0.0, 2.0, 4.0, 6.0, 8.0]
     """
-    if not frame_rate > 0 or min(fill_gap_s, smooth_s, least_length) < 0:
+    if not frame_rate > 0 or min(fill_gap_s, stitch_gap_s, smooth_s, least_length) < 0:
         found = (
             f"frame_rate {frame_rate}, fill_gap_s {fill_gap_s}, smooth_s {smooth_s}, least_length {least_length}"
         )
         raise UsageError("a negative option", found, "give 0 to leave a step out")
     longest, width = int(fill_gap_s * frame_rate + 1e-9), smooth_s * frame_rate
+    if looks is not None:
+        tracks = stitched(tracks, looks, longest=int(stitch_gap_s * frame_rate + 1e-9))
     if backfill and untracked is not None:
         tracks = backfilled(tracks, untracked)
     _, index, lengths = np.unique(tracks.track_id, return_inverse=True, return_counts=True)
@@ -54,6 +67,37 @@ def refine(
             part = _smoothed(part, width)
         parts.append(part)
     return Tracks.concatenate(parts)
+
+
+def stitched(
+    tracks: Tracks, looks: Mapping[int, npt.ArrayLike], *, longest: int, alike: float = 0.3, reach: float = 2.0
+) -> Tracks:
+    """Join tracks of which one begins after the other has ended, near to it, and looks like it.
+
+    Args:
+        looks: (d,) embedding of each identity; one that has none is not joined.
+        longest: Most frames between the end of one and the begin of the other.
+        alike: Greatest cosine distance.
+        reach: Greatest distance of the two boxes' centres, in box heights.
+    """
+    known = np.array([k for k in np.unique(tracks.track_id).tolist() if k in looks], dtype=np.int64)
+    if len(known) < 2 or longest < 1:
+        return tracks
+    vectors = unit_vectors([np.asarray(looks[k], dtype=np.float32).ravel() for k in known.tolist()], len(known))
+    first = np.array([np.flatnonzero(tracks.track_id == k)[0] for k in known])
+    last = np.array([np.flatnonzero(tracks.track_id == k)[-1] for k in known])
+    begin, end = to_xywh(tracks.xyxy[first]), to_xywh(tracks.xyxy[last])
+    gap = tracks.frame[first][None, :] - tracks.frame[last][:, None]
+    away = np.hypot(*(begin[None, :, :2] - end[:, None, :2]).transpose(2, 0, 1))
+    near = away <= reach * np.maximum(begin[None, :, 3], end[:, None, 3])
+    cost = np.where((gap > 0) & (gap <= longest + 1) & near, 1 - vectors @ vectors.T, np.inf)
+    rows, columns = assign(cost, alike + 1e-6)
+    owner = dict(zip(known.tolist(), known.tolist(), strict=True))
+    # By begin, so that a chain of tracks takes the identity of its first.
+    for row, column in sorted(zip(rows.tolist(), columns.tolist(), strict=True), key=lambda pair: first[pair[1]]):
+        owner[int(known[column])] = owner[int(known[row])]
+    identity = [owner.get(k, k) for k in tracks.track_id.tolist()]
+    return Tracks(tracks.frame, identity, tracks.xyxy, tracks.confidence, tracks.class_id)
 
 
 def backfilled(tracks: Tracks, untracked: Tracks, *, least_iou: float = 0.3, most: int = 3) -> Tracks:

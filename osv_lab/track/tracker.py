@@ -13,7 +13,9 @@ import numpy.typing as npt
 from osv_lab.core.errors import InvalidDataError, UsageError, nearest
 from osv_lab.track.botsort import BotSort
 from osv_lab.track.bytetrack import ByteTrack
+from osv_lab.track.camera import CameraMotion, camera_motion_by_name
 from osv_lab.track.deepsort import DeepSort
+from osv_lab.track.embedder import Embedder, open_embedder
 from osv_lab.track.settings import BotSortSettings, ByteTrackSettings, DeepSortSettings
 from osv_lab.track.table import UNTRACKED
 from osv_lab.track.tracks import Floats, Ints
@@ -25,8 +27,7 @@ if TYPE_CHECKING:
     from osv_lab.track.source import Source
 
 Image = npt.NDArray[np.uint8]
-Embedder = Callable[[Image, Floats], npt.NDArray[Any]]
-"""Gives (n, d) embeddings of the (n, 4) boxes in a BGR image."""
+CAMERA_MOTION = ("boxes", "flow", "ecc", "none")
 
 EMBEDDING = "embedding"
 """Key of ``detections.data`` under which embeddings (n, d) are looked for."""
@@ -70,8 +71,13 @@ class ObjectTracker:
         preset: ``"default"``, or ``"published"`` for the papers' MOT17 settings of ByteTrack and BoT-SORT.
         boxes: ``"detected"`` gives the detector's boxes back, ``"filtered"`` the smoother ones of the Kalman filter.
         keep_untracked: Give detections without an identity back too, with ``tracker_id`` -1.
-        embedder: Looks at boxes in the frame, for BoT-SORT and DeepSORT. Embeddings can also come with the detections
-            as ``detections.data["embedding"]``, (n, d).
+        embedder: Looks at boxes in the frame, for BoT-SORT and DeepSORT: ``"classical"`` (colours and edges), the path
+            of an ``.onnx`` network, or an object or function of frame and (n, 4) boxes that gives (n, d) embeddings
+            (:mod:`osv_lab.track.embedder`). They can also come with the detections as
+            ``detections.data["embedding"]``, (n, d).
+        camera_motion: How the camera's motion is found when no warp is given: ``"boxes"`` from the boxes alone (not
+            for DeepSORT), ``"flow"`` or ``"ecc"`` from the frames and, for the rest or where that fails, from the
+            boxes (:mod:`osv_lab.track.camera`), ``"none"``, or an object with ``estimate(frame, xyxy)``.
         **settings: Fields of the algorithm's settings (:mod:`osv_lab.track.settings`).
 
     Raises:
@@ -95,7 +101,8 @@ class ObjectTracker:
         preset: str = "default",
         boxes: str = "detected",
         keep_untracked: bool = False,
-        embedder: Embedder | None = None,
+        embedder: str | Path | Embedder | Callable[[Image, Floats], npt.NDArray[Any]] | None = None,
+        camera_motion: str | CameraMotion = "boxes",
         **settings: Any,
     ) -> None:
         if isinstance(algorithm, Mapping):
@@ -105,6 +112,7 @@ class ObjectTracker:
                 "boxes": boxes,
                 "keep_untracked": keep_untracked,
                 "embedder": embedder,
+                "camera_motion": camera_motion,
                 **settings,
                 **algorithm,
             }
@@ -115,6 +123,7 @@ class ObjectTracker:
         for name, value, allowed in (
             ("preset", preset, ("default", "published")),
             ("boxes", boxes, ("detected", "filtered")),
+            ("camera_motion", camera_motion if isinstance(camera_motion, str) else "none", CAMERA_MOTION),
         ):
             if value not in allowed:
                 raise UsageError(f"unknown {name}", repr(value), nearest(str(value), allowed))
@@ -123,13 +132,18 @@ class ObjectTracker:
         for name in settings:
             if name not in known:
                 raise UsageError(f"{algorithm} has no option", repr(name), nearest(name, known))
+        if camera_motion == "none" and "follow_camera" in known:
+            settings = {"follow_camera": False, **settings}
         published = preset == "published" and hasattr(settings_kind, "published")
         chosen = settings_kind.published(**settings) if published else settings_kind(**settings)
         self.algorithm = algorithm
         self.tracker: ByteTrack | DeepSort = kind(chosen, frame_rate=frame_rate)
         self.boxes = boxes
         self.keep_untracked = keep_untracked
-        self.embedder = embedder
+        if embedder is not None and algorithm == "bytetrack":
+            raise UsageError("bytetrack does not look at objects", "an embedder", 'use "botsort" or "deepsort"')
+        self.embedder = open_embedder(embedder)
+        self.camera = camera_motion_by_name(camera_motion) if isinstance(camera_motion, str) else camera_motion
         self._names: dict[int, str] = {}
 
     def __repr__(self) -> str:
@@ -142,14 +156,18 @@ class ObjectTracker:
     def reset(self) -> None:
         """Forget everything: the next frame is the first of a new source, identities start at 1."""
         self.tracker.reset()
+        if self.camera is not None:
+            self.camera.reset()
 
     def state(self) -> dict[str, Any]:
         """Everything the next update depends on."""
-        return self.tracker.state()
+        return {**self.tracker.state(), **({} if self.camera is None else self.camera.state())}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from :meth:`state` of a tracker with the same options."""
         self.tracker.restore(state)
+        if self.camera is not None:
+            self.camera.restore(state)
 
     def update_arrays(
         self,
@@ -181,7 +199,7 @@ class ObjectTracker:
 
         Args:
             detections: What the detector found, also when that is nothing. Without confidence, all count as sure.
-            frame: The image, if an embedder is to look at it.
+            frame: (h, w, 3) BGR, for the embedder and for camera motion from images.
             timestamp: Seconds since the start of the source; with every frame or with none.
             warp: (2, 3) camera motion from the frame before to this one, if it is known.
 
@@ -193,6 +211,12 @@ class ObjectTracker:
         count = len(detections)
         confidence = np.ones(count) if detections.confidence is None else detections.confidence
         embeddings = self._embeddings(detections, frame)
+        if self.camera is not None and warp is None:
+            if frame is None:
+                raise UsageError(
+                    "camera motion needs the image", "frame=None", "pass frame or warp with every update"
+                )
+            warp = self.camera.estimate(frame, np.asarray(detections.xyxy, dtype=np.float64))
         ids = self.update_arrays(
             detections.xyxy, confidence, detections.class_id, timestamp=timestamp, warp=warp, embeddings=embeddings
         )
@@ -225,7 +249,7 @@ class ObjectTracker:
             return None
         if frame is None:
             raise UsageError("the embedder needs the image", "frame=None", "pass frame with every update")
-        found = np.asarray(self.embedder(frame, np.asarray(detections.xyxy, dtype=np.float64)))
+        found = np.asarray(self.embedder.embed(frame, np.asarray(detections.xyxy, dtype=np.float64)))
         if len(found) != len(detections):
             raise InvalidDataError(
                 "the embedder gave another number of rows", f"{len(found)} of {len(detections)}"

@@ -72,8 +72,29 @@ def test_empty_frames_and_other_fields_pass_through(algorithm: str) -> None:
     assert len(tracker.update(sv.Detections(xyxy=np.array([[1.0, 1, 9, 9]])))) == 1
 
 
-def test_a_flickering_class_changes_neither_identity_nor_class() -> None:
-    tracker = ObjectTracker("botsort")
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_detector_of_low_scores_leaves_nothing_untracked_and_no_identity_out(algorithm: str) -> None:
+    """Scores of 0.3 to 0.6, another one in every frame."""
+    tracker = ObjectTracker(algorithm, keep_untracked=True)
+    rng = np.random.default_rng(7)
+    truth = walk(12, 120, seed=6)
+    first = {k: int(truth.frame[truth.track_id == k].min()) for k in np.unique(truth.track_id).tolist()}
+    untracked, total = 0, 0
+    issued: set[int] = set()
+    for number, frame in truth.frames():
+        ids = tracker.update(detections(frame.xyxy, rng.uniform(0.3, 0.6, len(frame)))).tracker_id
+        settled = np.array([number - first[k] >= 3 for k in frame.track_id.tolist()], dtype=bool)
+        untracked += int(np.count_nonzero(ids[settled] == -1))
+        total += int(np.count_nonzero(settled))
+        issued |= set(ids[ids > 0].tolist())
+        assert issued == set(range(1, len(issued) + 1))
+    assert total > 500 and untracked == 0
+    assert "0.6" in tracker.explain() and "\n" not in tracker.explain()
+
+
+@pytest.mark.parametrize("algorithm", ["bytetrack", "botsort"])
+def test_a_flickering_class_changes_neither_identity_nor_class(algorithm: str) -> None:
+    tracker = ObjectTracker(algorithm)
     for k in range(20):
         flicker = k % 5 == 4
         seen = detections([[1, 1, 90, 90]], [0.9], [1 if flicker else 0], class_name=["van" if flicker else "car"])
@@ -204,3 +225,24 @@ def test_refinement_helps_each_step_and_invents_nothing() -> None:
     assert lengths.min() >= 10
     with pytest.raises(UsageError, match="negative"):
         refine(tracks, fill_gap_s=-1)
+
+
+def test_tracks_that_follow_on_one_another_are_joined_when_they_look_alike() -> None:
+    box = np.array([10.0, 10, 50, 90])
+    parts = [(1, 1, 0), (2, 20, 5), (3, 40, 10), (4, 20, 2), (5, 40, 900)]
+    tracks = Tracks.concatenate(
+        Tracks(np.arange(first, first + 10), np.full(10, k), np.tile(box + shift, (10, 1)))
+        for k, first, shift in parts
+    )
+    look, other = np.array([1.0, 0]), np.array([0.0, 1])
+    looks = {1: look, 2: look * 3, 3: look, 4: other, 5: look}
+    joined = refine(tracks, looks=looks, fill_gap_s=0, smooth_s=0)
+    # 4 looks different, 5 is too far away.
+    assert {k: joined.frame[joined.track_id == k].min() for k in np.unique(joined.track_id)} == {
+        1: 1,
+        4: 20,
+        5: 40,
+    }
+    assert len(joined) == len(tracks) and np.count_nonzero(joined.track_id == 1) == 30
+    assert set(refine(tracks, looks=looks, stitch_gap_s=0.1).track_id.tolist()) == {1, 2, 3, 4, 5}
+    assert set(refine(tracks, looks={1: look}).track_id.tolist()) == {1, 2, 3, 4, 5}
