@@ -18,6 +18,13 @@ Rows = Ints | slice
 class Overlaps(Protocol):
     """IoU of every track with every detection, and the assignments made from it."""
 
+    def weigh_heights(self, tracks: Floats, detections: Floats, power: float) -> None:
+        """Multiply overlaps by the IoU of the heights alone (:func:`height_iou`) to ``power``.
+
+        Args:
+            tracks, detections: (4, n) and (4, m) corners.
+        """
+
     def discount(self, factor: Floats) -> None:
         """Multiply each track's overlaps by its (n,) factor."""
 
@@ -67,12 +74,23 @@ def paired_iou(first: Floats, second: Floats) -> Floats:
     return np.asarray(overlap / (size_first[0] * size_first[1] + size_second[0] * size_second[1] - overlap))
 
 
+def height_iou(first: Floats, second: Floats) -> Floats:
+    """IoU of the vertical extents of corners that overlap, pair by pair or (with a new axis) all with all."""
+    top, bottom, other_top, other_bottom = first[1], first[3], second[1], second[3]
+    shared = np.minimum(bottom, other_bottom) - np.maximum(top, other_top)
+    union = np.maximum(bottom, other_bottom) - np.minimum(top, other_top)
+    return np.asarray(np.maximum(shared, 0.0) / union)
+
+
 class DenseOverlaps:
     """The full matrix: least work for up to a hundred objects."""
 
     def __init__(self, tracks: Floats, detections: Floats) -> None:
         self.iou = corner_iou(tracks, detections)
         self.alike: Floats | None = None
+
+    def weigh_heights(self, tracks: Floats, detections: Floats, power: float) -> None:
+        self.iou *= height_iou(tracks[:, :, None], detections[:, None, :]) ** power
 
     def near(self, least: float) -> tuple[Ints, Ints]:
         rows, columns = (self.iou >= least).nonzero()
@@ -108,6 +126,9 @@ class SparseOverlaps:
         self.rows, self.columns, self.iou = overlapping_pairs(tracks, detections)
         self.alike: Floats | None = None
         self._near: Ints = np.empty(0, np.int64)
+
+    def weigh_heights(self, tracks: Floats, detections: Floats, power: float) -> None:
+        self.iou *= height_iou(tracks[:, self.rows], detections[:, self.columns]) ** power
 
     def near(self, least: float) -> tuple[Ints, Ints]:
         self._near = (self.iou >= least).nonzero()[0]

@@ -79,6 +79,11 @@ class ByteTrack(TrackTable):
         return self.scale.high if self.settings.high is None else self.settings.high
 
     @property
+    def low(self) -> float:
+        """The confidence above which detections take part in the second association."""
+        return self.high / 3 if self.settings.low is None else self.settings.low
+
+    @property
     def new(self) -> float:
         """The confidence from which a track starts."""
         return self.scale.new if self.settings.new is None else self.settings.new
@@ -121,7 +126,7 @@ class ByteTrack(TrackTable):
             InvalidDataError: arrays that do not fit together, confidences above 1, frames out of order.
         """
         settings = self.settings
-        seen = self._check(xyxy, confidence, class_id, settings.low)
+        seen = self._check(xyxy, confidence, class_id, self.low)
         matrix = None if warp is None else check_warp(warp)
         elapsed = self._advance(timestamp)
         if elapsed > 1:
@@ -146,7 +151,7 @@ class ByteTrack(TrackTable):
         match = self._associate(overlap, seen, high, weight)
 
         rows, columns = match.rows, match.columns
-        self._correct(rows, measured[:, columns])
+        self._correct(rows, measured[:, columns], np.where(columns < high, 1.0, settings.weak_noise))
         if len(match.missed):
             self._lose(match.missed)
 
@@ -179,7 +184,10 @@ class ByteTrack(TrackTable):
 
     def _overlaps(self, seen: Seen) -> Overlaps:
         """IoU of the predicted tracks with the detections."""
-        overlap = overlaps(kalman.corners(self.model, self.tracks[:4]), seen.corners)
+        boxes = kalman.corners(self.model, self.tracks[:4])
+        overlap = overlaps(boxes, seen.corners)
+        if self.settings.height_power:
+            overlap.weigh_heights(boxes, seen.corners, self.settings.height_power)
         if self.settings.lost_discount:
             absent = np.where(self.tracks[STATUS] == LOST, self.now - self.tracks[SEEN], 0.0)
             if absent.any():

@@ -166,18 +166,21 @@ def predict(model: BoxModel, state: Floats, elapsed: float = 1.0) -> None:
     state[VAR_V] += elapsed * noise_v
 
 
-def correct(model: BoxModel, state: Floats, measured: Floats) -> Floats:
+def correct(model: BoxModel, state: Floats, measured: Floats, noise: Floats | None = None) -> Floats:
     """Filters after a measurement each.
 
     Args:
         state: (20, n) predicted filters.
         measured: (4, n) positions.
+        noise: (n,) how many times the usual variance each measurement has.
 
     Returns:
         (20, n) filters.
     """
     var_p, cov_pv = state[VAR_P], state[COV_PV]
     total = model.measurement_variance(state[POSITION])
+    if noise is not None:
+        total *= noise
     total += var_p
     # Position and velocity share the innovation and its variance: both gains at once, (2, 4, n).
     gain = state[8:16].reshape(2, 4, -1) / total

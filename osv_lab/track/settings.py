@@ -7,6 +7,8 @@ from typing import Any, Self
 
 from osv_lab.core.errors import UsageError
 
+_NO_THRESHOLDS = ("lost_s", "height_power", "weak_noise")
+
 
 @dataclass(frozen=True)
 class ByteTrackSettings:
@@ -14,12 +16,15 @@ class ByteTrackSettings:
 
     Attributes:
         high: Detections from this confidence on take part in the first association; ``None``: from the scores seen.
-        low: Those above this one in the second.
+        low: Those above this one in the second; ``None``: a third of ``high``.
         new: A track starts at this confidence; ``None``: from the scores seen.
         match, match_low, match_tentative: Greatest cost (1 - IoU, in the first and third association times
             confidence) of a pair in the first association, in the second, and of tentative tracks.
         lost_s: How many seconds a lost track is kept.
         fuse_confidence: Weigh IoU by confidence in the first and third association.
+        height_power: Weigh IoU by the overlap in height alone, to this power (0: not at all). Heights and feet tell
+            people in a crowd apart where widths are hidden (the idea of Hybrid-SORT, https://arxiv.org/abs/2308.00783).
+        weak_noise: How many times as uncertain the box of a weak detection is taken to be: most are half hidden.
         duplicate_iou: Of a tracked and a lost track that overlap more, the younger is dropped.
         new_iou: No track starts on a detection that overlaps one with a track by more.
         lost_discount: By what part the IoU of a lost track is lowered at the end of its time (linear up to there):
@@ -29,14 +34,16 @@ class ByteTrackSettings:
     """
 
     high: float | None = None
-    low: float = 0.1
+    low: float | None = None
     new: float | None = None
     match: float = 0.9
-    match_low: float = 0.5
+    match_low: float = 0.45
     match_tentative: float = 0.7
     lost_s: float = 1.0
     fuse_confidence: bool = True
-    duplicate_iou: float = 0.85
+    height_power: float = 2.0
+    weak_noise: float = 4.0
+    duplicate_iou: float = 0.9
     new_iou: float = 0.6
     lost_discount: float = 0.2
     follow_camera: bool = True
@@ -45,15 +52,21 @@ class ByteTrackSettings:
     @classmethod
     def published(cls, **changes: Any) -> Self:
         """The settings published for MOT17 with its YOLOX detector, nothing of ours added."""
-        fixed = {"high": 0.6, "new": 0.7, "new_iou": 1.0, "lost_discount": 0.0, "follow_camera": False}
+        fixed = {
+            "high": 0.6, "low": 0.1, "new": 0.7, "match_low": 0.5, "height_power": 0.0, "weak_noise": 1.0,
+            "duplicate_iou": 0.85, "new_iou": 1.0, "lost_discount": 0.0, "follow_camera": False,
+        }  # fmt: skip
         return cls(**{**fixed, **changes})
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name != "lost_s" and value is not None and not 0 <= value <= 1:
+            if field.name not in _NO_THRESHOLDS and value is not None and not 0 <= value <= 1:
                 raise UsageError(f"{field.name} is not between 0 and 1", value, "thresholds are 0 to 1")
-        if self.high is not None and self.low > self.high:
+        if not 0 <= self.height_power <= 8 or not 1 <= self.weak_noise <= 1e6:
+            found = f"height_power {self.height_power}, weak_noise {self.weak_noise}"
+            raise UsageError("height_power is 0 to 8, weak_noise at least 1", found)
+        if self.high is not None and self.low is not None and self.low > self.high:
             raise UsageError("low is above high", f"{self.low} > {self.high}", "low <= high")
         if not 0 <= self.lost_s < float("inf"):
             raise UsageError("lost_s is not a time", self.lost_s, "give seconds, 0 or more")

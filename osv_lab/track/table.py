@@ -147,10 +147,10 @@ class TrackTable:
 
     # -- tracks ------------------------------------------------------------------------------------------------
 
-    def _correct(self, rows: Ints, measured: Floats) -> None:
-        """Correct matched tracks by their measurements (4, k): they are tracked, now."""
+    def _correct(self, rows: Ints, measured: Floats, noise: Floats | None = None) -> None:
+        """Correct matched tracks by their measurements (4, k), ``noise`` (k,) times as uncertain: tracked, now."""
         tracks = self.tracks
-        tracks[: kalman.ROWS, rows] = kalman.correct(self.model, tracks[: kalman.ROWS, rows], measured)
+        tracks[: kalman.ROWS, rows] = kalman.correct(self.model, tracks[: kalman.ROWS, rows], measured, noise)
         tracks[STATUS, rows] = TRACKED
         tracks[SEEN, rows] = self.now
 
