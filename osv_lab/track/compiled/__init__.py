@@ -59,7 +59,8 @@ def options(settings: ByteTrackSettings, model: kalman.BoxModel, buffer: float) 
         kernel.HIGH_LEAST: thresholds._HIGH_RANGE[0], kernel.HIGH_MOST: thresholds._HIGH_RANGE[1],
         kernel.NEW_AT_ONE: thresholds._NEW_AT_ONE, kernel.NEW_LEAST: thresholds._NEW_RANGE[0],
         kernel.NEW_MOST: thresholds._NEW_RANGE[1], kernel.USUAL_SPAN: thresholds._USUAL_SPAN,
-        kernel.FORGET: thresholds._FORGET,
+        kernel.FORGET: thresholds._FORGET, kernel.HEIGHT_POWER: settings.height_power,
+        kernel.WEAK_NOISE: settings.weak_noise,
     }  # fmt: skip
     vector = np.empty(kernel.OPTIONS)
     for at, value in values.items():

@@ -41,8 +41,9 @@ Mask = npt.NDArray[np.bool_]
 (
     HIGH, NEW, LOW, MATCH, MATCH_LOW, MATCH_TENTATIVE, FUSE, DUPLICATE_IOU, NEW_IOU, LOST_DISCOUNT, FOLLOW, PER_CLASS,
     BUFFER, ASPECT, SHAKEN, LEAST_PAIRS, SIGNIFICANT, ERROR_PER_MAD, LARGEST, SPARSE_PAYS, NOISE_P, NOISE_V, START_P,
-    START_V, HIGH_AT_ONE, HIGH_LEAST, HIGH_MOST, NEW_AT_ONE, NEW_LEAST, NEW_MOST, USUAL_SPAN, FORGET, OPTIONS,
-) = range(33)  # fmt: skip
+    START_V, HIGH_AT_ONE, HIGH_LEAST, HIGH_MOST, NEW_AT_ONE, NEW_LEAST, NEW_MOST, USUAL_SPAN, FORGET, HEIGHT_POWER,
+    WEAK_NOISE, OPTIONS,
+) = range(35)  # fmt: skip
 
 # What ``step`` returns as the number of tracks when it did nothing.
 BAD_INPUT, MORE_CLASSES = -1, -2
@@ -110,7 +111,9 @@ def having(tracks: Floats, first: int, last: int, status: float) -> Ints:
 
 
 @_compiled
-def rank(boxes: Floats, scores: Floats, class_of: Ints, options: Floats) -> tuple[bool, Ints, Floats, Floats, Ints]:
+def rank(
+    boxes: Floats, scores: Floats, class_of: Ints, low: float, options: Floats
+) -> tuple[bool, Ints, Floats, Floats, Ints]:
     """``TrackTable._check``: the usable detections by falling confidence.
 
     Returns:
@@ -120,7 +123,7 @@ def rank(boxes: Floats, scores: Floats, class_of: Ints, options: Floats) -> tupl
     total = 0
     proper = True
     for k in range(len(scores)):
-        if scores[k] > options[LOW]:
+        if scores[k] > low:
             proper = proper and scores[k] <= 1
             width, height = boxes[k, 2] - boxes[k, 0], boxes[k, 3] - boxes[k, 1]
             if 0 < width < options[LARGEST] and 0 < height < options[LARGEST]:
@@ -223,7 +226,7 @@ def warp(tracks: Floats, count: int, matrix: Floats, aspect: bool) -> None:
 
 
 @_compiled
-def correct(tracks: Floats, k: int, at: Floats, column: int, options: Floats) -> None:
+def correct(tracks: Floats, k: int, at: Floats, column: int, noise: float, options: Floats) -> None:
     """``kalman.correct``, of one track by one measurement."""
     aspect = options[ASPECT] > 0
     width, height = tracks[2, k], tracks[3, k]
@@ -231,6 +234,7 @@ def correct(tracks: Floats, k: int, at: Floats, column: int, options: Floats) ->
         side = height if aspect or row % 2 else width
         total = 1e-2 if aspect and row == 2 else side * side * options[NOISE_P]
         var_p, cov_pv = tracks[8 + row, k], tracks[12 + row, k]
+        total *= noise
         total += var_p
         innovation = at[row, column] - tracks[row, k]
         gain_p, gain_v = var_p / total, cov_pv / total
@@ -303,7 +307,7 @@ def first_from(values: Floats, least: float) -> int:
 
 
 @_compiled
-def overlaps(box: Floats, seen: Floats, order: Ints) -> tuple[Ints, Ints, Floats]:
+def overlaps(box: Floats, seen: Floats, order: Ints, height_power: float) -> tuple[Ints, Ints, Floats]:
     """``overlapping_pairs``: where each track's pairs begin, their detections, and their IoU.
 
     Args:
@@ -334,6 +338,10 @@ def overlaps(box: Floats, seen: Floats, order: Ints) -> tuple[Ints, Ints, Floats
             value[at] = overlap / (own + area[at] - overlap)
         for at in range(first, last):
             if value[at] > 0:
+                if height_power > 0:
+                    shared = (bottom[at] if bottom[at] < y2 else y2) - (top[at] if top[at] > y1 else y1)
+                    shared /= (y2 - y1) + (bottom[at] - top[at]) - shared
+                    value[at] *= shared * shared if height_power == 2 else shared**height_power
                 if total == len(iou):
                     more_column, more_iou = np.empty(2 * total, np.int64), np.empty(2 * total)
                     for k in range(total):
@@ -536,7 +544,9 @@ def track_overlaps(
     options: Floats,
 ) -> tuple[Ints, Ints, Floats]:
     """``ByteTrack._overlaps``."""
-    begin, column, iou = overlaps(corners(tracks, count, options[ASPECT] > 0), seen, left)
+    begin, column, iou = overlaps(
+        corners(tracks, count, options[ASPECT] > 0), seen, left, options[HEIGHT_POWER]
+    )
     for j in range(count):
         if options[LOST_DISCOUNT] > 0 and tracks[STATUS, j] == LOST:
             absent = min((now - tracks[SEEN, j]) / max(options[BUFFER], 1.0), 1.0)
@@ -714,6 +724,17 @@ def surviving(tracks: Floats, count: int, confirmed: int, before: int, now: floa
 
 
 @_compiled
+def thresholds(level: float, options: Floats) -> tuple[float, float]:
+    """``ByteTrack.high`` and ``.new``."""
+    high, new = options[HIGH], options[NEW]
+    if np.isnan(high):
+        high = min(max(options[HIGH_AT_ONE] * (level * level), options[HIGH_LEAST]), options[HIGH_MOST])
+    if np.isnan(new):
+        new = min(max(options[NEW_AT_ONE] * (level * level), options[NEW_LEAST]), options[NEW_MOST])
+    return high, new
+
+
+@_compiled
 def step(
     options: Floats,
     tracks: Floats,
@@ -753,7 +774,10 @@ def step(
         ``count``, ``confirmed``, ``issued``, ``known`` and ``level`` after this frame. A ``count`` of BAD_INPUT or
         MORE_CLASSES: nothing was done; ``known`` is then how many classes there must be room for.
     """
-    proper, order, confidence, seen, class_id = rank(boxes, scores, class_of, options)
+    low = options[LOW]
+    if np.isnan(low):
+        low = thresholds(level, options)[0] / 3
+    proper, order, confidence, seen, class_id = rank(boxes, scores, class_of, low, options)
     if not proper:
         return BAD_INPUT, 0, 0, 0, 0.0
     if len(class_id):
@@ -775,12 +799,8 @@ def step(
     if total:
         best = confidence[0]
         level = best if best >= level else level + (best - level) * options[FORGET]
-    square = level * level
-    own_high = min(max(options[HIGH_AT_ONE] * square, options[HIGH_LEAST]), options[HIGH_MOST])
-    own_new = min(max(options[NEW_AT_ONE] * square, options[NEW_LEAST]), options[NEW_MOST])
     follows = np.isnan(options[HIGH])
-    least = own_high if follows else options[HIGH]
-    least_new = own_new if np.isnan(options[NEW]) else options[NEW]
+    least, least_new = thresholds(level, options)
     high = 0
     while high < total and confidence[high] >= least:
         high += 1
@@ -789,8 +809,8 @@ def step(
         for k in range(high):
             weight[k] = confidence[k]
             if follows:
-                scale = options[USUAL_SPAN] / max(level - own_high, 0.05)
-                weight[k] = min((confidence[k] - own_high) * scale + options[HIGH_MOST], 1.0)
+                scale = options[USUAL_SPAN] / max(level - least, 0.05)
+                weight[k] = min((confidence[k] - least) * scale + options[HIGH_MOST], 1.0)
 
     every, local = np.arange(max(count, total)), np.full(total, -1)
     split = count * total >= options[SPARSE_PAYS]
@@ -807,7 +827,7 @@ def step(
 
     for k in range(count):
         if partner[k] >= 0:
-            correct(tracks, k, at, partner[k], options)
+            correct(tracks, k, at, partner[k], 1.0 if partner[k] < high else options[WEAK_NOISE], options)
             tracks[STATUS, k] = TRACKED
             tracks[SEEN, k] = now
         elif k < confirmed and tracks[STATUS, k] == TRACKED:
