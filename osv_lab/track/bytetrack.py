@@ -16,7 +16,19 @@ from osv_lab.track import kalman
 from osv_lab.track.association import Overlaps, greatest_iou, overlaps, paired_iou
 from osv_lab.track.motion import LEAST_PAIRS, check_warp, shift_from_boxes
 from osv_lab.track.settings import ByteTrackSettings
-from osv_lab.track.table import BORN, ID, LOST, SEEN, STATUS, TENTATIVE, TRACKED, UNTRACKED, Seen, TrackTable, all_true
+from osv_lab.track.table import (
+    BORN,
+    ID,
+    LOST,
+    SEEN,
+    STATUS,
+    TENTATIVE,
+    TRACKED,
+    UNTRACKED,
+    Seen,
+    TrackTable,
+    all_true,
+)
 from osv_lab.track.thresholds import ScoreScale
 from osv_lab.track.tracks import Floats, Ints
 

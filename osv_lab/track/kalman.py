@@ -110,7 +110,8 @@ class SizeModel:
 
     def measurement_variance(self, position: Floats) -> Floats:
         variance = _squares(position, _SIZES)
-        return np.multiply(variance, _POSITION_NOISE, out=variance)
+        np.multiply(variance, _POSITION_NOISE, out=variance)
+        return variance
 
     def start_variances(self, position: Floats) -> tuple[Floats, Floats]:
         square = _squares(position, _SIZES)

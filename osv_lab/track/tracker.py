@@ -13,6 +13,7 @@ import numpy.typing as npt
 from osv_lab.core.errors import InvalidDataError, UsageError, nearest
 from osv_lab.track.botsort import BotSort
 from osv_lab.track.bytetrack import ByteTrack
+from osv_lab.track.compiled import compiled_kind
 from osv_lab.track.deepsort import DeepSort
 from osv_lab.track.settings import BotSortSettings, ByteTrackSettings, DeepSortSettings
 from osv_lab.track.table import UNTRACKED
@@ -70,6 +71,9 @@ class ObjectTracker:
         preset: ``"default"``, or ``"published"`` for the papers' MOT17 settings of ByteTrack and BoT-SORT.
         boxes: ``"detected"`` gives the detector's boxes back, ``"filtered"`` the smoother ones of the Kalman filter.
         keep_untracked: Give detections without an identity back too, with ``tracker_id`` -1.
+        compiled: ``"auto"`` updates by compiled loops where Numba is installed (``pip install osv-lab[fast]``): the same
+            identities many times faster; ``True`` insists on Numba, ``False`` stays in NumPy. What is not compiled
+            (DeepSORT, embeddings) runs in NumPy; :meth:`explain` says so.
         embedder: Looks at boxes in the frame, for BoT-SORT and DeepSORT. Embeddings can also come with the detections
             as ``detections.data["embedding"]``, (n, d).
         **settings: Fields of the algorithm's settings (:mod:`osv_lab.track.settings`).
@@ -95,6 +99,7 @@ class ObjectTracker:
         preset: str = "default",
         boxes: str = "detected",
         keep_untracked: bool = False,
+        compiled: bool | str = "auto",
         embedder: Embedder | None = None,
         **settings: Any,
     ) -> None:
@@ -104,6 +109,7 @@ class ObjectTracker:
                 "preset": preset,
                 "boxes": boxes,
                 "keep_untracked": keep_untracked,
+                "compiled": compiled,
                 "embedder": embedder,
                 **settings,
                 **algorithm,
@@ -115,9 +121,10 @@ class ObjectTracker:
         for name, value, allowed in (
             ("preset", preset, ("default", "published")),
             ("boxes", boxes, ("detected", "filtered")),
+            ("choice for compiled", compiled, ("auto", True, False)),
         ):
             if value not in allowed:
-                raise UsageError(f"unknown {name}", repr(value), nearest(str(value), allowed))
+                raise UsageError(f"unknown {name}", repr(value), nearest(str(value), map(str, allowed)))
         kind, settings_kind = ALGORITHMS[algorithm]
         known = {field.name for field in fields(settings_kind)}
         for name in settings:
@@ -125,6 +132,8 @@ class ObjectTracker:
                 raise UsageError(f"{algorithm} has no option", repr(name), nearest(name, known))
         published = preset == "published" and hasattr(settings_kind, "published")
         chosen = settings_kind.published(**settings) if published else settings_kind(**settings)
+        if compiled:
+            kind = compiled_kind(kind, needed=compiled is True)
         self.algorithm = algorithm
         self.tracker: ByteTrack | DeepSort = kind(chosen, frame_rate=frame_rate)
         self.boxes = boxes

@@ -1,11 +1,11 @@
-"""ByteTrack and BoT-SORT with a compiled update (``pip install osv-lab[fast]``): the same identities, many times faster.
+"""ByteTrack and BoT-SORT with a compiled update (``pip install osv-lab[fast]``): the same identities, much faster.
 
 >>> from osv_lab.track import ObjectTracker
 >>> tracker = ObjectTracker("bytetrack", compiled="auto")  # compiled where Numba is installed
 >>> tracker.update_arrays([[10, 10, 50, 90]], [0.8]).tolist()
 [1]
 
-What the compiled update does not know (embeddings, a box model of one's own) runs in NumPy, on the same table of tracks.
+What the compiled update does not know (embeddings, a box model of one's own) runs in NumPy, on the same tracks.
 """
 
 from __future__ import annotations
@@ -38,6 +38,19 @@ _ROOM = 64
 def available() -> bool:
     """Whether Numba is installed."""
     return importlib.util.find_spec("numba") is not None
+
+
+def compiled_kind(kind: type[Any], *, needed: bool = False) -> type[Any]:
+    """The compiled twin of a tracker's class: itself where there is none, or no Numba.
+
+    Raises:
+        UsageError: ``needed``, and Numba is not installed.
+    """
+    if not available():
+        if needed:
+            raise UsageError("a compiled tracker needs Numba", "not installed", "pip install osv-lab[fast]")
+        return kind
+    return {ByteTrack: CompiledByteTrack, BotSort: CompiledBotSort}.get(kind, kind)
 
 
 def options(settings: ByteTrackSettings, model: kalman.BoxModel, buffer: float) -> Floats:
@@ -78,7 +91,7 @@ def _step() -> Any:
     compiled: Any = kernel.step
     folder = Path(compiled.stats.cache_path)
     if not any(folder.glob("kernel.step-*.nbi")):
-        _log.info("compiling the tracker, once; kept in %s", folder)
+        _log.warning("compiling the tracker: half a minute at most, once; kept in %s", folder)
     begin = time.perf_counter()
     tracker = CompiledByteTrack(step=compiled)
     tracker.update(np.empty((0, 4)), np.empty(0))

@@ -290,7 +290,7 @@ def iou_of(first: Floats, j: int, second: Floats, k: int) -> float:
         return 0.0
     overlap = width * height
     area = (first[2, j] - first[0, j]) * (first[3, j] - first[1, j])
-    return overlap / (area + (second[2, k] - second[0, k]) * (second[3, k] - second[1, k]) - overlap)
+    return float(overlap / (area + (second[2, k] - second[0, k]) * (second[3, k] - second[1, k]) - overlap))
 
 
 @_compiled
@@ -408,7 +408,13 @@ def least_cost(cost: Floats) -> Ints:
 
 @_compiled
 def assign_block(
-    pairs: tuple[Ints, Ints, Floats], weight: Floats, rows: Ints, columns: Ints, local: Ints, limit: float, partner: Ints
+    pairs: tuple[Ints, Ints, Floats],
+    weight: Floats,
+    rows: Ints,
+    columns: Ints,
+    local: Ints,
+    limit: float,
+    partner: Ints,
 ) -> None:
     """``assign`` of the given rows to the given columns.
 
@@ -463,7 +469,7 @@ def assign(
     split: bool,
     partner: Ints,
 ) -> None:
-    """``Overlaps.pairs``: in one block, or (``split``) in one for each group of boxes that have to do with each other."""
+    """``Overlaps.pairs``: in one block, or (``split``) in one for each group of boxes that compete."""
     begin, column, iou = pairs
     count = len(weight)
     if not split:
@@ -508,8 +514,8 @@ def median(values: Floats) -> float:
     order = rising(values)
     middle = len(values) // 2
     if len(values) % 2:
-        return values[order[middle]]
-    return (values[order[middle - 1]] + values[order[middle]]) * 0.5
+        return float(values[order[middle]])
+    return float((values[order[middle - 1]] + values[order[middle]]) * 0.5)
 
 
 # -- the steps of a frame --------------------------------------------------------------------------------------
@@ -544,9 +550,7 @@ def track_overlaps(
     options: Floats,
 ) -> tuple[Ints, Ints, Floats]:
     """``ByteTrack._overlaps``."""
-    begin, column, iou = overlaps(
-        corners(tracks, count, options[ASPECT] > 0), seen, left, options[HEIGHT_POWER]
-    )
+    begin, column, iou = overlaps(corners(tracks, count, options[ASPECT] > 0), seen, left, options[HEIGHT_POWER])
     for j in range(count):
         if options[LOST_DISCOUNT] > 0 and tracks[STATUS, j] == LOST:
             absent = min((now - tracks[SEEN, j]) / max(options[BUFFER], 1.0), 1.0)
