@@ -71,8 +71,8 @@ class ObjectTracker:
         preset: ``"default"``, or ``"published"`` for the papers' MOT17 settings of ByteTrack and BoT-SORT.
         boxes: ``"detected"`` gives the detector's boxes back, ``"filtered"`` the smoother ones of the Kalman filter.
         keep_untracked: Give detections without an identity back too, with ``tracker_id`` -1.
-        compiled: ``"auto"`` updates by compiled loops where Numba is installed (``pip install osv-lab[fast]``): the same
-            identities many times faster; ``True`` insists on Numba, ``False`` stays in NumPy. What is not compiled
+        compiled: ``"auto"`` updates by compiled loops where Numba is installed (``pip install osv-lab[fast]``): the
+            same identities many times faster; ``True`` insists on Numba, ``False`` stays in NumPy. What is not compiled
             (DeepSORT, embeddings) runs in NumPy; :meth:`explain` says so.
         embedder: Looks at boxes in the frame, for BoT-SORT and DeepSORT. Embeddings can also come with the detections
             as ``detections.data["embedding"]``, (n, d).

@@ -1,8 +1,8 @@
 """One update of ByteTrack, or of BoT-SORT without embeddings, as compiled loops.
 
 Each function mirrors one of the NumPy path (named in its docstring) and does its arithmetic in the same order, so that
-both give the same identities; ``tests/unit/track/test_compiled.py`` compares them. Without Numba the functions are plain
-Python: hundreds of times slower, and good for nothing but that comparison.
+both give the same identities; ``tests/unit/track/test_compiled.py`` compares them. Without Numba the functions are
+plain Python: hundreds of times slower, and good for nothing but that comparison.
 
 Everything is in this one file, and every constant comes in :data:`Floats` ``options``, because Numba's cache notices a
 change of the file a function is in and of nothing else.
@@ -36,6 +36,7 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 Mask = npt.NDArray[np.bool_]
+Pairs = tuple[Ints, Ints, Floats]
 
 # Where in ``options`` a setting or a constant is.
 (
@@ -307,7 +308,7 @@ def first_from(values: Floats, least: float) -> int:
 
 
 @_compiled
-def overlaps(box: Floats, seen: Floats, order: Ints, height_power: float) -> tuple[Ints, Ints, Floats]:
+def overlaps(box: Floats, seen: Floats, order: Ints, height_power: float) -> Pairs:
     """``overlapping_pairs``: where each track's pairs begin, their detections, and their IoU.
 
     Args:
@@ -408,7 +409,7 @@ def least_cost(cost: Floats) -> Ints:
 
 @_compiled
 def assign_block(
-    pairs: tuple[Ints, Ints, Floats],
+    pairs: Pairs,
     weight: Floats,
     rows: Ints,
     columns: Ints,
@@ -460,7 +461,7 @@ def root_of(parent: Ints, k: int) -> int:
 
 @_compiled
 def assign(
-    pairs: tuple[Ints, Ints, Floats],
+    pairs: Pairs,
     weight: Floats,
     rows: Ints,
     columns: Ints,
@@ -548,7 +549,7 @@ def track_overlaps(
     class_id: Ints,
     now: float,
     options: Floats,
-) -> tuple[Ints, Ints, Floats]:
+) -> Pairs:
     """``ByteTrack._overlaps``."""
     begin, column, iou = overlaps(corners(tracks, count, options[ASPECT] > 0), seen, left, options[HEIGHT_POWER])
     for j in range(count):
@@ -572,7 +573,7 @@ def track_overlaps(
 def camera_shift(
     tracks: Floats,
     confirmed: int,
-    pairs: tuple[Ints, Ints, Floats],
+    pairs: Pairs,
     at: Floats,
     weight: Floats,
     every: Ints,
@@ -609,7 +610,7 @@ def associate(
     tracks: Floats,
     count: int,
     confirmed: int,
-    pairs: tuple[Ints, Ints, Floats],
+    pairs: Pairs,
     weight: Floats,
     every: Ints,
     local: Ints,
