@@ -110,7 +110,7 @@ def looks_of(truth: Tracks, frames: list[np.ndarray]) -> np.ndarray:
     vectors = rng.normal(size=(truth.track_id.max(initial=0) + 1, 128))
     found = []
     for rows, (_, true) in zip(frames, truth.frames(len(frames)), strict=True):
-        look = 0.7 * rng.normal(size=(len(rows), 128))
+        look = 0.3 * rng.normal(size=(len(rows), 128))
         if len(true) and len(rows):
             overlap = iou_matrix(rows[:, :4], true.xyxy)
             known = overlap.max(axis=1) > 0.5
