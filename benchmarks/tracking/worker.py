@@ -1,6 +1,6 @@
 """Runs one package's trackers, in that package's environment. Needs nothing but NumPy and the package.
 
-Reads one request per line from standard input, ``{"tracker", "scenes", "out"}``, and answers with one line:
+Reads one request per line from standard input, ``{"tracker", "scenes", "out", "looks"}``, and answers with one line:
 ``{"seconds": CPU time of all updates, "frames": their number}``. Results are written to ``out`` as frame, identity, x1,
 y1, x2, y2 rows per scene.
 """
@@ -19,11 +19,22 @@ from typing import Any
 
 import numpy as np
 
-Update = Callable[[np.ndarray, Any], np.ndarray]
-"""Takes (n, 5) boxes with confidence (and embeddings, if any), gives (k, 5) identity and box."""
+Update = Callable[[np.ndarray, Any, Any], np.ndarray]
+"""Takes (n, 5) boxes with confidence, embeddings and the (2, 3) camera motion (or ``None``).
+
+The trackers named ``...+motion`` are given the motion; a package that can only estimate it is handed it where it would
+have called its estimator, so that no side pays for the estimate.
+"""
 
 
-def ours(name: str, frame_rate: float) -> Update:
+def compiled(name: str, frame_rate: float) -> Update:
+    """The trackers of ``ours`` with their compiled update."""
+    from osv_lab.track.compiled import CompiledBotSort, CompiledByteTrack
+
+    return ours(name, frame_rate, CompiledByteTrack, CompiledBotSort)
+
+
+def ours(name: str, frame_rate: float, byte_track: Any = None, bot_sort: Any = None) -> Update:
     from osv_lab.track.botsort import BotSort
     from osv_lab.track.bytetrack import ByteTrack
     from osv_lab.track.deepsort import DeepSort
@@ -34,21 +45,26 @@ def ours(name: str, frame_rate: float) -> Update:
         tracker = DeepSort(DeepSortSettings(least=0.1), frame_rate=frame_rate)
     else:
         kind, settings = {
-            "bytetrack": (ByteTrack, ByteTrackSettings.published()),
-            "botsort": (BotSort, BotSortSettings.published()),
-            "default": (BotSort, BotSortSettings()),
-        }[name]
+            "bytetrack": (byte_track or ByteTrack, ByteTrackSettings.published()),
+            "botsort": (bot_sort or BotSort, BotSortSettings.published()),
+            "default": (bot_sort or BotSort, BotSortSettings()),
+        }[name.removesuffix("+motion")]
         tracker = kind(settings, frame_rate=frame_rate)
 
-    def update(rows: np.ndarray, looks: Any) -> Any:
-        more = {"embeddings": looks} if name == "deepsort" else {}
-        tracker.update(rows[:, :4], rows[:, 4], **more)
+    def prepare(rows: np.ndarray) -> Any:
+        return np.ascontiguousarray(rows[:, :4]), np.ascontiguousarray(rows[:, 4])
+
+    def update(seen: Any, looks: Any, warp: Any) -> Any:
+        if name == "deepsort":
+            tracker.update(*seen, embeddings=looks)
+        else:
+            tracker.update(*seen, warp=warp)
 
     def result() -> np.ndarray:
         ids, boxes = tracker.current()
         return np.column_stack((ids, boxes))
 
-    update.result = result  # type: ignore[attr-defined]
+    update.prepare, update.result = prepare, result  # type: ignore[attr-defined]
     return update
 
 
@@ -64,12 +80,17 @@ def ultralytics(name: str, frame_rate: float) -> Update:
     )  # fmt: skip
     tracker = (BYTETracker if name == "bytetrack" else BOTSORT)(args)
     state: dict[str, Any] = {}
+    image = None
+    if name.endswith("+motion"):
+        tracker.gmc = SimpleNamespace(method="given", apply=lambda *_: state["warp"])
+        image = np.zeros((8, 8, 3), np.uint8)
 
     def prepare(rows: np.ndarray) -> Any:
         return Boxes(np.column_stack((rows, np.zeros(len(rows)))).astype(np.float32), (1080, 1920))
 
-    def update(boxes: Any, looks: Any) -> Any:
-        state["last"] = tracker.update(boxes, None)
+    def update(boxes: Any, looks: Any, warp: Any) -> Any:
+        state["warp"] = warp
+        state["last"] = tracker.update(boxes, image)
 
     def result() -> np.ndarray:
         last = state["last"]
@@ -105,7 +126,7 @@ def supervision(name: str, frame_rate: float) -> Update:
     )
     state: dict[str, Any] = {}
 
-    def update(seen: Any, looks: Any) -> Any:
+    def update(seen: Any, looks: Any, warp: Any) -> Any:
         state["last"] = tracker.update_with_detections(seen)
 
     return _from_supervision(update, state)
@@ -114,12 +135,18 @@ def supervision(name: str, frame_rate: float) -> Update:
 def roboflow(name: str, frame_rate: float) -> Update:
     from trackers import BoTSORTTracker, ByteTrackTracker
 
-    kind, more = (ByteTrackTracker, {}) if name == "bytetrack" else (BoTSORTTracker, {"enable_cmc": False})
+    moving = name.endswith("+motion")
+    kind, more = (ByteTrackTracker, {}) if name == "bytetrack" else (BoTSORTTracker, {"enable_cmc": moving})
     tracker = kind(frame_rate=frame_rate, **more)
     state: dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
+    if moving:
+        tracker.cmc.estimate = lambda *_: state["warp"]
+        arguments["frame"] = np.zeros((8, 8, 3), np.uint8)
 
-    def update(seen: Any, looks: Any) -> Any:
-        state["last"] = tracker.update(seen)
+    def update(seen: Any, looks: Any, warp: Any) -> Any:
+        state["warp"] = warp
+        state["last"] = tracker.update(seen, **arguments)
 
     return _from_supervision(update, state)
 
@@ -139,8 +166,11 @@ def boxmot(name: str, frame_rate: float) -> Update:
         )  # fmt: skip
     image = np.zeros((8, 8, 3), np.uint8)
     state: dict[str, Any] = {}
+    if name.endswith("+motion"):
+        tracker.cmc = SimpleNamespace(apply=lambda *_: state["warp"])
 
-    def update(rows: np.ndarray, looks: Any) -> Any:
+    def update(rows: np.ndarray, looks: Any, warp: Any) -> Any:
+        state["warp"] = warp
         state["last"] = tracker.update(np.column_stack((rows, np.zeros(len(rows)))), image)
 
     def result() -> np.ndarray:
@@ -160,7 +190,7 @@ def deep_sort_realtime(name: str, frame_rate: float) -> Update:
     def prepare(rows: np.ndarray) -> Any:
         return [([x1, y1, x2 - x1, y2 - y1], score, 0) for x1, y1, x2, y2, score in rows.tolist()]
 
-    def update(seen: Any, looks: Any) -> Any:
+    def update(seen: Any, looks: Any, warp: Any) -> Any:
         state["last"] = tracker.update_tracks(seen, embeds=looks)
 
     def result() -> np.ndarray:
@@ -172,20 +202,23 @@ def deep_sort_realtime(name: str, frame_rate: float) -> Update:
 
 
 PACKAGES = {
-    "ours": ours, "ultralytics": ultralytics, "supervision": supervision, "roboflow": roboflow, "boxmot": boxmot,
+    "ours": ours, "compiled": compiled, "ultralytics": ultralytics, "supervision": supervision, "roboflow": roboflow,
+    "boxmot": boxmot,
     "deep-sort-realtime": deep_sort_realtime,
 }  # fmt: skip
 
 
-def run(make: Callable[[], Update], frames: list[np.ndarray], looks: list[Any]) -> tuple[float, list[np.ndarray]]:
+def run(
+    make: Callable[[], Update], frames: list[np.ndarray], looks: list[Any], warps: list[Any]
+) -> tuple[float, list[np.ndarray]]:
     """CPU seconds of all updates of a scene, and frame, identity, box rows."""
     update = make()
     prepare = getattr(update, "prepare", None)
     seconds, rows = 0.0, []
-    for number, (seen, look) in enumerate(zip(frames, looks, strict=True), start=1):
+    for number, (seen, look, warp) in enumerate(zip(frames, looks, warps, strict=True), start=1):
         prepared = seen if prepare is None else prepare(seen)
         begin = time.process_time()
-        update(prepared, look)
+        update(prepared, look, warp)
         seconds += time.process_time() - begin
         found = update.result()  # type: ignore[attr-defined]
         rows.append(np.column_stack((np.full(len(found), number), found)))
@@ -209,9 +242,11 @@ def main() -> None:
                 seen = [rows[a:b] for a, b in itertools.pairwise(spans)]
                 looks = [None] * len(seen)
                 if request["looks"]:
-                    vectors = np.random.default_rng(0).normal(size=(len(rows), 128)).astype(np.float32)
+                    vectors = scenes[f"{scene}/looks"]
                     looks = [vectors[a:b] for a, b in itertools.pairwise(spans)]
-                spent, found = run(functools.partial(package, request["tracker"], rate), seen, looks)
+                motion = list(scenes[f"{scene}/motion"])
+                warps = motion if request["tracker"].endswith("+motion") else [None] * len(seen)
+                spent, found = run(functools.partial(package, request["tracker"], rate), seen, looks, warps)
                 seconds, frames = seconds + spent, frames + len(seen)
                 results[scene] = np.concatenate(found)
         if request["out"]:

@@ -30,14 +30,25 @@ def assign(cost: npt.NDArray[np.floating[Any]], limit: float) -> tuple[Ints, Int
         >>> list(zip(rows.tolist(), columns.tolist()))
         [(0, 1), (1, 0)]
     """
-    if not cost.size:
-        return _NONE, _NONE
     # Capping is the same as a limit inside the solver, whose (n + m) squared matrix it spares: a capped pair costs
     # what leaving both alone costs, and is dropped afterwards.
+    height, width = cost.shape
+    if not height or not width:
+        return _NONE, _NONE
+    least = int(cost.argmin())
+    if cost.item(least) >= limit:
+        return _NONE, _NONE
+    if height == 1 or width == 1:
+        return np.array((least // width,)), np.array((least % width,))
     capped = np.minimum(cost, limit)
-    rows, columns = _solve(capped)
-    kept = capped[rows, columns] < limit
-    return (rows, columns) if kept.all() else (rows[kept], columns[kept])
+    small, large = _solvers()
+    if large is None or height < _LAP_PAYS or width < _LAP_PAYS:
+        rows, columns = small(capped)
+    else:
+        rows, columns = large(capped)
+    paired = capped.take(rows * width + columns)
+    kept = paired < limit
+    return (rows, columns) if np.count_nonzero(kept) == len(kept) else (rows[kept], columns[kept])
 
 
 def assign_pairs(rows: Ints, columns: Ints, cost: Floats, limit: float) -> tuple[Ints, Ints]:
@@ -66,26 +77,22 @@ def assign_pairs(rows: Ints, columns: Ints, cost: Floats, limit: float) -> tuple
     return matched_rows, matched_columns
 
 
-def _solve(cost: npt.NDArray[np.floating[Any]]) -> tuple[Ints, Ints]:
-    """The least sum without a limit: min(n, m) pairs, by row."""
-    small, large = _solvers()
-    if large is None or min(cost.shape) < _LAP_PAYS:
-        rows, columns = small(cost)
-        return rows, columns
-    column_of_row, _ = large(cost, extend_cost=True, return_cost=False)
-    if cost.shape[0] <= cost.shape[1]:
-        return np.arange(cost.shape[0]), column_of_row
-    rows = np.flatnonzero(column_of_row >= 0)
-    return rows, column_of_row[rows]
-
-
 @functools.cache
 def _solvers() -> tuple[Callable[..., Any], Callable[..., Any] | None]:
-    """SciPy's solver, which costs least per call, and ``lap``'s, which is faster on large problems (optional)."""
+    """SciPy's solver, which costs least per call, and ``lap``'s, which is faster on large problems (optional).
+
+    Both find the least sum without a limit: min(n, m) pairs, by row.
+    """
     from scipy.optimize import linear_sum_assignment
 
     try:
         from lap import lapjv
     except ImportError:
-        lapjv = None
-    return linear_sum_assignment, lapjv
+        return linear_sum_assignment, None
+
+    def large(cost: Floats) -> tuple[Ints, Ints]:
+        column_of_row, _ = lapjv(cost, extend_cost=True, return_cost=False)
+        rows = (column_of_row >= 0).nonzero()[0]
+        return rows, column_of_row[rows]
+
+    return linear_sum_assignment, large

@@ -14,6 +14,8 @@ SPARSE_PAYS = 12_000
 
 Rows = Ints | slice
 
+_ZERO, _ONE = np.array(0.0), np.array(1.0)
+
 
 class Overlaps(Protocol):
     """IoU of every track with every detection, and the assignments made from it."""
@@ -52,26 +54,44 @@ class Overlaps(Protocol):
         """
 
 
-def corner_iou(first: Floats, second: Floats) -> Floats:
-    """(n, m) IoU of (4, n) and (4, m) corners, each with an area."""
+def corner_iou(first: Floats, second: Floats, height_power: float = 0.0) -> Floats:
+    """(n, m) IoU of (4, n) and (4, m) corners, each with an area.
+
+    Args:
+        height_power: Multiply by the IoU of the heights alone, to this power (0: not at all).
+    """
     side = np.minimum(first[2:, :, None], second[2:, None, :])
     side -= np.maximum(first[:2, :, None], second[:2, None, :])
-    np.maximum(side, 0.0, out=side)
-    overlap: Floats = side[0] * side[1]
+    np.maximum(side, _ZERO, out=side)
+    width, height = side
+    overlap: Floats = np.multiply(width, height, out=width)
     size_first, size_second = first[2:] - first[:2], second[2:] - second[:2]
     union = (size_first[0] * size_first[1])[:, None] + size_second[0] * size_second[1]
     union -= overlap
     overlap /= union
+    if height_power:
+        return _weigh(overlap, height, size_first[1][:, None] + size_second[1], height_power)
     return overlap
 
 
-def paired_iou(first: Floats, second: Floats) -> Floats:
-    """(k,) IoU of each of (4, k) corners with its partner."""
+def paired_iou(first: Floats, second: Floats, height_power: float = 0.0) -> Floats:
+    """(k,) the same for each of (4, k) corners with its partner."""
     side = np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])
     np.maximum(side, 0.0, out=side)
     overlap = side[0] * side[1]
     size_first, size_second = first[2:] - first[:2], second[2:] - second[:2]
-    return np.asarray(overlap / (size_first[0] * size_first[1] + size_second[0] * size_second[1] - overlap))
+    overlap /= size_first[0] * size_first[1] + size_second[0] * size_second[1] - overlap
+    if height_power:
+        return _weigh(overlap, side[1], size_first[1] + size_second[1], height_power)
+    return np.asarray(overlap)
+
+
+def _weigh(iou: Floats, shared: Floats, heights: Floats, power: float) -> Floats:
+    """IoU times the IoU of the heights to ``power``, in place; ``heights`` is the sum of both."""
+    heights -= shared
+    shared /= heights
+    iou *= shared**power
+    return iou
 
 
 def height_iou(first: Floats, second: Floats) -> Floats:
@@ -85,8 +105,8 @@ def height_iou(first: Floats, second: Floats) -> Floats:
 class DenseOverlaps:
     """The full matrix: least work for up to a hundred objects."""
 
-    def __init__(self, tracks: Floats, detections: Floats) -> None:
-        self.iou = corner_iou(tracks, detections)
+    def __init__(self, tracks: Floats, detections: Floats, height_power: float = 0.0) -> None:
+        self.iou = corner_iou(tracks, detections, height_power)
         self.alike: Floats | None = None
 
     def weigh_heights(self, tracks: Floats, detections: Floats, power: float) -> None:
@@ -114,16 +134,19 @@ class DenseOverlaps:
             iou = iou * weight
             if self.alike is not None:
                 np.maximum(iou, self.alike[tracks][:, detections], out=iou)
-        rows, columns = assign(1.0 - iou, limit)
+            cost = np.subtract(_ONE, iou, out=iou)
+        else:
+            cost = _ONE - iou
+        rows, columns = assign(cost, limit)
         return _original(tracks, rows), _original(detections, columns)
 
 
 class SparseOverlaps:
     """Only the pairs that overlap at all, found by a sweep over x."""
 
-    def __init__(self, tracks: Floats, detections: Floats) -> None:
+    def __init__(self, tracks: Floats, detections: Floats, height_power: float = 0.0) -> None:
         self.shape = tracks.shape[1], detections.shape[1]
-        self.rows, self.columns, self.iou = overlapping_pairs(tracks, detections)
+        self.rows, self.columns, self.iou = overlapping_pairs(tracks, detections, height_power)
         self.alike: Floats | None = None
         self._near: Ints = np.empty(0, np.int64)
 
@@ -161,11 +184,12 @@ class SparseOverlaps:
         return assign_pairs(rows, columns, 1.0 - iou, limit)
 
 
-def overlapping_pairs(first: Floats, second: Floats) -> tuple[Ints, Ints, Floats]:
+def overlapping_pairs(first: Floats, second: Floats, height_power: float = 0.0) -> tuple[Ints, Ints, Floats]:
     """The pairs of boxes that overlap.
 
     Args:
         first, second: (4, n) and (4, m) corners, each box with an area.
+        height_power: As in :func:`corner_iou`.
 
     Returns:
         Indices into both and the IoU, (k,) each.
@@ -183,7 +207,7 @@ def overlapping_pairs(first: Floats, second: Floats) -> tuple[Ints, Ints, Floats
         np.minimum(first[2, rows], second[2, columns]) > np.maximum(first[0, rows], second[0, columns])
     )
     rows, columns = rows[both], columns[both]
-    return rows, columns, paired_iou(first[:, rows], second[:, columns])
+    return rows, columns, paired_iou(first[:, rows], second[:, columns], height_power)
 
 
 def greatest_iou(first: Floats, second: Floats) -> Floats:
@@ -196,11 +220,11 @@ def greatest_iou(first: Floats, second: Floats) -> Floats:
     return greatest
 
 
-def overlaps(tracks: Floats, detections: Floats) -> Overlaps:
+def overlaps(tracks: Floats, detections: Floats, height_power: float = 0.0) -> Overlaps:
     """Overlaps of (4, n) track corners with (4, m) detection corners, in the cheaper of the two forms."""
     if tracks.shape[1] * detections.shape[1] < SPARSE_PAYS:
-        return DenseOverlaps(tracks, detections)
-    return SparseOverlaps(tracks, detections)
+        return DenseOverlaps(tracks, detections, height_power)
+    return SparseOverlaps(tracks, detections, height_power)
 
 
 def _original(chosen: Rows, local: Ints) -> Ints:

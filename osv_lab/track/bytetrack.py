@@ -16,15 +16,29 @@ from osv_lab.track import kalman
 from osv_lab.track.association import Overlaps, greatest_iou, overlaps, paired_iou
 from osv_lab.track.motion import LEAST_PAIRS, check_warp, shift_from_boxes
 from osv_lab.track.settings import ByteTrackSettings
-from osv_lab.track.table import BORN, ID, LOST, SEEN, STATUS, TENTATIVE, TRACKED, UNTRACKED, Seen, TrackTable
-from osv_lab.track.thresholds import ScoreScale
+from osv_lab.track.table import (
+    BORN,
+    ID,
+    LOST,
+    SEEN,
+    STATUS,
+    TENTATIVE,
+    TRACKED,
+    UNTRACKED,
+    Seen,
+    TrackTable,
+    all_true,
+)
+from osv_lab.track.thresholds import LOW_RANGE, ScoreScale
 from osv_lab.track.tracks import Floats, Ints
 
 # Before the camera's shift is known almost any overlap may be a match; the median forgives the wrong ones.
 _SHAKEN = 0.95
 
+_CENTRE_HEIGHT, _WIDTH_HEIGHT_HEIGHT = np.array([0, 1, 3]), np.array([0, 1, 1])
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(eq=False, slots=True)
 class Match:
     """The outcome of a frame's associations.
 
@@ -81,7 +95,8 @@ class ByteTrack(TrackTable):
     @property
     def low(self) -> float:
         """The confidence above which detections take part in the second association."""
-        return self.high / 3 if self.settings.low is None else self.settings.low
+        given = self.settings.low
+        return min(max(2 * self.high - 1, LOW_RANGE[0]), LOW_RANGE[1]) if given is None else given
 
     @property
     def new(self) -> float:
@@ -139,11 +154,11 @@ class ByteTrack(TrackTable):
         if matrix is not None:
             kalman.warp(self.model, self.tracks, matrix)
         if len(seen.order):
-            self.scale.see(float(seen.confidence[0]))
-        high = int(np.count_nonzero(seen.confidence >= self.high))
+            self.scale.see(-seen.negated.item(0))
+        high = seen.above(self.high)
         weight = None
         if settings.fuse_confidence:
-            sure = seen.confidence[:high]
+            sure = np.negative(seen.negated[:high])
             weight = self.scale.calibrated(sure) if settings.high is None else sure
         overlap = self._overlaps(seen)
         if settings.follow_camera and self._follow_camera(overlap, measured, high, weight):
@@ -151,12 +166,17 @@ class ByteTrack(TrackTable):
         match = self._associate(overlap, seen, high, weight)
 
         rows, columns = match.rows, match.columns
-        self._correct(rows, measured[:, columns], np.where(columns < high, 1.0, settings.weak_noise))
+        noise = None
+        if settings.weak_noise != 1 and high < len(seen.order):
+            noise = np.where(columns < high, 1.0, settings.weak_noise)
+        self._correct(rows, measured.take(columns, axis=1), noise)
         if len(match.missed):
             self._lose(match.missed)
 
         # Confident detections that no track explains start tracks; a second match confirms them.
-        fresh = match.free[seen.confidence[match.free] >= self.new]
+        fresh = match.free
+        if len(fresh):  # increasing indices into falling confidences
+            fresh = fresh[: fresh.searchsorted(seen.above(self.new))]
         if len(fresh) and settings.new_iou < 1:
             fresh = fresh[greatest_iou(seen.corners[:, fresh], seen.corners[:, columns]) <= settings.new_iou]
         if len(fresh):
@@ -166,17 +186,18 @@ class ByteTrack(TrackTable):
         self._vote(rows, columns, seen)
         self._learn(rows[: len(match.rows)], match.columns, seen, high)
 
-        keep = self._surviving(before)
+        keep = self._surviving(before, rows)
         if before > self.confirmed or self.updates == 1:
             status, identity = self.tracks[STATUS], self.tracks[ID]
             self._issue_ids((keep & (status == TRACKED) & (identity == 0)).nonzero()[0])
-        ids = np.full(seen.total, UNTRACKED)
-        shown = self.tracks[ID, rows]
-        dropped = not keep.all()
+        ids = np.empty(seen.total, np.int64)
+        ids.fill(UNTRACKED)
+        shown = self.tracks[ID].take(rows)
+        dropped = np.count_nonzero(keep) < len(keep)
         if dropped or len(fresh):
             shown[~keep[rows] | (shown == 0)] = UNTRACKED
-        ids[seen.order[columns]] = shown
-        tentative = int(np.count_nonzero(keep[before:])) if self.updates > 1 else 0
+        ids[seen.order.take(columns)] = shown
+        tentative = np.count_nonzero(keep[before:]) if len(fresh) and self.updates > 1 else 0
         if dropped:
             self._keep(keep)
         self.confirmed = self.tracks.shape[1] - tentative
@@ -185,12 +206,11 @@ class ByteTrack(TrackTable):
     def _overlaps(self, seen: Seen) -> Overlaps:
         """IoU of the predicted tracks with the detections."""
         boxes = kalman.corners(self.model, self.tracks[:4])
-        overlap = overlaps(boxes, seen.corners)
-        if self.settings.height_power:
-            overlap.weigh_heights(boxes, seen.corners, self.settings.height_power)
+        overlap = overlaps(boxes, seen.corners, self.settings.height_power)
         if self.settings.lost_discount:
-            absent = np.where(self.tracks[STATUS] == LOST, self.now - self.tracks[SEEN], 0.0)
-            if absent.any():
+            lost = self.tracks[STATUS] == LOST
+            if np.count_nonzero(lost):
+                absent = (self.now - self.tracks[SEEN]) * lost
                 overlap.discount(1 - self.settings.lost_discount * np.minimum(absent / max(self.buffer, 1), 1))
         if self.settings.per_class and seen.class_id is not None:
             overlap.forbid(self._track_class(), seen.class_id)
@@ -218,7 +238,7 @@ class ByteTrack(TrackTable):
         waiting = self.tracks[STATUS, :confirmed] == TRACKED
         waiting[rows] = False
         missed = waiting.nonzero()[0]
-        left = np.ones(high, dtype=bool)
+        left = all_true(high)
         left[columns] = False
         free = left.nonzero()[0]
 
@@ -243,43 +263,46 @@ class ByteTrack(TrackTable):
     def _learn(self, rows: Ints, columns: Ints, seen: Seen, high: int) -> None:
         """Remember more of the matched detections; ByteTrack needs nothing but boxes."""
 
-    def _surviving(self, before: int) -> npt.NDArray[np.bool_]:
+    def _surviving(self, before: int, seen: Ints) -> npt.NDArray[np.bool_]:
         """Which tracks stay: not tentative ones that were missed, not those lost too long, not duplicates.
 
         Args:
             before: How many tracks there were before the new ones of this frame.
+            seen: The tracks that have a detection in this frame.
         """
         status, last_seen = self.tracks[STATUS], self.tracks[SEEN]
-        keep = np.ones(len(status), dtype=bool)
+        keep = all_true(len(status))
         if before > self.confirmed:
             keep[self.confirmed : before] = status[self.confirmed : before] == TRACKED
         lost = (status == LOST).nonzero()[0]
         if len(lost):
-            keep[self._duplicates(lost, keep)] = False
-            keep[lost[self.now - last_seen[lost] > self.buffer]] = False
+            self._drop_duplicates(seen, lost, keep)
+            keep[lost[self.now - last_seen.take(lost) > self.buffer]] = False
         return keep
 
-    def _duplicates(self, lost: Ints, keep: npt.NDArray[np.bool_]) -> Ints:
-        """Tracks that another one covers: of a tracked and a lost one that overlap, the younger."""
-        near, far = self._near(lost)
-        if len(near) == len(lost):  # each lost track is near itself
-            return near[:0]
-        far = lost[far]
-        chosen = (self.tracks[STATUS, near] != LOST) & keep[near]
-        near, far = near[chosen], far[chosen]
-        boxes = kalman.corners(self.model, self.tracks[:4])
-        twice = paired_iou(boxes[:, near], boxes[:, far]) > self.settings.duplicate_iou
-        near, far = near[twice], far[twice]
+    def _drop_duplicates(self, seen: Ints, lost: Ints, keep: npt.NDArray[np.bool_]) -> None:
+        """Of a seen and a lost track that overlap by more than ``duplicate_iou`` keep the older."""
+        positions = self.tracks[kalman.POSITION]
+        here, there = positions.take(seen, axis=1), positions.take(lost, axis=1)
+        far, near = self._near(there, here)
+        if not len(near):
+            return
+        first = kalman.corners(self.model, here.take(near, axis=1))
+        second = kalman.corners(self.model, there.take(far, axis=1))
+        twice = paired_iou(first, second) > self.settings.duplicate_iou
+        near, far = seen[near[twice]], lost[far[twice]]
         age = self.tracks[SEEN] - self.tracks[BORN]
-        return np.asarray(np.where(age[near] > age[far], far, near))
+        keep[np.where(age[near] > age[far], far, near)] = False
 
-    def _near(self, lost: Ints) -> tuple[Ints, Ints]:
-        """The few pairs of any track and a lost one whose centres are close enough for ``duplicate_iou``."""
+    def _near(self, few: Floats, many: Floats) -> tuple[Ints, Ints]:
+        """Pairs of (4, n) and (4, m) positions whose place and height are close enough for ``duplicate_iou``."""
         least = self.settings.duplicate_iou
-        place = self.tracks[:4, lost]
         # IoU of at least t leaves a side of at most 1/t times the other's, and an offset of at most (1 - t) of it.
-        reach = self.model.size(place) * ((1 - least) / max(least, 1e-9))
-        offset = np.abs(self.tracks[:2, :, None] - place[:2, None, :])
-        close: npt.NDArray[np.bool_] = np.all(offset <= reach[:, None, :], axis=0)
-        near, far = close.nonzero()
-        return near, far
+        reach = self.model.size(few).take(_WIDTH_HEIGHT_HEIGHT, axis=0)
+        reach *= (1 - least) / max(least, 1e-9)
+        offset = few.take(_CENTRE_HEIGHT, axis=0)[:, :, None] - many.take(_CENTRE_HEIGHT, axis=0)[:, None, :]
+        across, along, high = np.abs(offset, out=offset) <= reach[:, :, None]
+        across &= along
+        across &= high
+        row, column = across.nonzero()
+        return row, column

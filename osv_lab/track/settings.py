@@ -16,7 +16,7 @@ class ByteTrackSettings:
 
     Attributes:
         high: Detections from this confidence on take part in the first association; ``None``: from the scores seen.
-        low: Those above this one in the second; ``None``: a third of ``high``.
+        low: Those above this one in the second; ``None``: 0.1 to 0.2, by ``high``.
         new: A track starts at this confidence; ``None``: from the scores seen.
         match, match_low, match_tentative: Greatest cost (1 - IoU, in the first and third association times
             confidence) of a pair in the first association, in the second, and of tentative tracks.

@@ -31,23 +31,39 @@ _LARGEST = 1e7
 _STATE_VERSION = 1
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class Seen:
     """The usable detections of a frame, by falling confidence.
 
     Attributes:
         order: (k,) where each was in the input.
         corners: (4, k) x1, y1, x2, y2.
-        confidence: (k,).
+        negated: (k,) confidence, negated: rising, as searching needs it.
         class_id: (k,), or ``None`` when none was given.
         total: How many the input had.
     """
 
     order: Ints
     corners: Floats
-    confidence: Floats
+    negated: Floats
     class_id: Ints | None
     total: int
+
+    @property
+    def confidence(self) -> Floats:
+        """(k,), falling."""
+        return np.negative(self.negated)
+
+    def above(self, least: float) -> int:
+        """How many have a confidence of ``least`` or more: that many of the first."""
+        return int(self.negated.searchsorted(-least, side="right"))
+
+
+def all_true(count: int) -> npt.NDArray[np.bool_]:
+    """(count,) of which some are about to be crossed out."""
+    mask = np.empty(count, dtype=bool)
+    mask.fill(True)
+    return mask
 
 
 class TrackTable:
@@ -98,28 +114,31 @@ class TrackTable:
                     f"xyxy {boxes.shape}, confidence {scores.shape}",
                     "give xyxy (n, 4) and confidence (n,)",
                 )
-        order = (-scores).argsort()
-        ranked = scores[order]
-        count = np.count_nonzero(ranked > least)
-        order, ranked = order[:count], ranked[:count]
+        # Falling confidence is rising negated confidence; NaN comes last, and is not above anything.
+        negated = np.negative(scores)
+        order = negated.argsort(kind="stable")
+        negated = negated.take(order)
+        count = int(negated.searchsorted(-least))
+        if count < total:
+            order, negated = order[:count], negated[:count]
         corners = boxes.T.take(order, axis=1)
         if count:
-            if ranked[0] > 1:
-                raise InvalidDataError(
-                    "a confidence above 1", float(ranked[0]), "confidences are 0 to 1, not per cent"
-                )
+            best = -negated.item(0)
+            if best > 1:
+                raise InvalidDataError("a confidence above 1", best, "confidences are 0 to 1, not per cent")
             size = corners[2:] - corners[:2]
-            if not (size.min() > 0 and size.max() < _LARGEST):
+            # The first NaN is the least and the greatest of all, and fails both.
+            if not (size.item(size.argmin()) > 0 and size.item(size.argmax()) < _LARGEST):
                 with np.errstate(invalid="ignore"):
                     usable = ((size > 0) & (size < _LARGEST)).all(axis=0)
-                order, ranked, corners = order[usable], ranked[usable], corners[:, usable]
+                order, negated, corners = order[usable], negated[usable], corners[:, usable]
         classes = None
         if class_id is not None:
             classes = np.asarray(class_id)
             if classes.shape != (total,):
                 raise InvalidDataError("class ids do not fit the boxes", f"{classes.shape}, {total} boxes")
             classes = classes[order].astype(np.int64)
-        return Seen(order, corners, ranked, classes, total)
+        return Seen(order, corners, negated, classes, total)
 
     def _advance(self, timestamp: float | None) -> float:
         """Count the frame; how many frames of the nominal length have passed since the last update."""
@@ -150,15 +169,18 @@ class TrackTable:
     def _correct(self, rows: Ints, measured: Floats, noise: Floats | None = None) -> None:
         """Correct matched tracks by their measurements (4, k), ``noise`` (k,) times as uncertain: tracked, now."""
         tracks = self.tracks
-        tracks[: kalman.ROWS, rows] = kalman.correct(self.model, tracks[: kalman.ROWS, rows], measured, noise)
-        tracks[STATUS, rows] = TRACKED
-        tracks[SEEN, rows] = self.now
+        filters = tracks[: kalman.ROWS]
+        matched = filters.take(rows, axis=1)
+        kalman.correct(self.model, matched, measured, noise)
+        filters[:, rows] = matched
+        tracks[STATUS][rows] = TRACKED
+        tracks[SEEN][rows] = self.now
 
     def _lose(self, rows: Ints) -> None:
         """Tracks without a match are lost. What is not seen does not change its size."""
-        self.tracks[STATUS, rows] = LOST
+        self.tracks[STATUS][rows] = LOST
         for size in self.model.sizes:
-            self.tracks[size, rows] = 0.0
+            self.tracks[size][rows] = 0.0
 
     def _begin(self, seen: Seen, columns: Ints, measured: Floats, status: float) -> Ints:
         """Start a track on each of the chosen detections, in an order that does not depend on the input's.
@@ -170,8 +192,8 @@ class TrackTable:
             x1, y1, x2, y2 = seen.corners[:, columns]
             columns = columns[np.lexsort((y2, x2, y1, x1, -seen.confidence[columns]))]
         new = np.empty((ROWS, len(columns)))
-        new[: kalman.ROWS] = kalman.start(self.model, measured[:, columns])
-        new[STATUS:] = ((status,), (self.now,), (self.now,), (0.0,))
+        new[: kalman.ROWS] = kalman.start(self.model, measured.take(columns, axis=1))
+        new[STATUS], new[SEEN], new[BORN], new[ID] = status, self.now, self.now, 0.0
         self.tracks = np.concatenate((self.tracks, new), axis=1)
         if self._votes.size:
             self._votes = np.pad(self._votes, ((0, 0), (0, len(columns))))
@@ -191,7 +213,7 @@ class TrackTable:
 
     def _keep(self, keep: npt.NDArray[np.bool_]) -> None:
         """Drop all other tracks."""
-        self.tracks = self.tracks[:, keep]
+        self.tracks = self.tracks.compress(keep, axis=1)
         if self._votes.size:
             self._votes = self._votes[:, keep]
 

@@ -15,6 +15,12 @@ _HIGH_RANGE, _NEW_RANGE = (0.2, 0.6), (0.25, 0.65)
 _USUAL_SPAN = 0.95 - 0.6
 _FORGET = 1 / 1000
 
+LOW_RANGE = (0.1, 0.2)
+"""The second association takes boxes as far below the line of the first as that is below 1, within this range.
+
+What a detector that is sure of its objects (line at 0.6) scores 0.15 is background; one that is not scores objects so.
+"""
+
 
 @dataclass
 class ScoreScale:

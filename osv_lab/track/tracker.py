@@ -14,6 +14,7 @@ from osv_lab.core.errors import InvalidDataError, UsageError, nearest
 from osv_lab.track.botsort import BotSort
 from osv_lab.track.bytetrack import ByteTrack
 from osv_lab.track.camera import CameraMotion, camera_motion_by_name
+from osv_lab.track.compiled import compiled_kind
 from osv_lab.track.deepsort import DeepSort
 from osv_lab.track.embedder import Embedder, open_embedder
 from osv_lab.track.settings import BotSortSettings, ByteTrackSettings, DeepSortSettings
@@ -78,6 +79,9 @@ class ObjectTracker:
         camera_motion: How the camera's motion is found when no warp is given: ``"boxes"`` from the boxes alone (not
             for DeepSORT), ``"flow"`` or ``"ecc"`` from the frames and, for the rest or where that fails, from the
             boxes (:mod:`osv_lab.track.camera`), ``"none"``, or an object with ``estimate(frame, xyxy)``.
+        compiled: ``True`` updates by compiled loops (``pip install osv-lab[fast]``): the same identities many times
+            faster, after some ten seconds of compiling the first time. ``"auto"`` does so where that has been done,
+            ``False`` never. What is not compiled (DeepSORT, embeddings) runs in NumPy.
         **settings: Fields of the algorithm's settings (:mod:`osv_lab.track.settings`).
 
     Raises:
@@ -103,6 +107,7 @@ class ObjectTracker:
         keep_untracked: bool = False,
         embedder: str | Path | Embedder | Callable[[Image, Floats], npt.NDArray[Any]] | None = None,
         camera_motion: str | CameraMotion = "boxes",
+        compiled: bool | str = "auto",
         **settings: Any,
     ) -> None:
         if isinstance(algorithm, Mapping):
@@ -111,6 +116,7 @@ class ObjectTracker:
                 "preset": preset,
                 "boxes": boxes,
                 "keep_untracked": keep_untracked,
+                "compiled": compiled,
                 "embedder": embedder,
                 "camera_motion": camera_motion,
                 **settings,
@@ -124,9 +130,10 @@ class ObjectTracker:
             ("preset", preset, ("default", "published")),
             ("boxes", boxes, ("detected", "filtered")),
             ("camera_motion", camera_motion if isinstance(camera_motion, str) else "none", CAMERA_MOTION),
+            ("choice for compiled", compiled, ("auto", True, False)),
         ):
             if value not in allowed:
-                raise UsageError(f"unknown {name}", repr(value), nearest(str(value), allowed))
+                raise UsageError(f"unknown {name}", repr(value), nearest(str(value), map(str, allowed)))
         kind, settings_kind = ALGORITHMS[algorithm]
         known = {field.name for field in fields(settings_kind)}
         for name in settings:
@@ -136,6 +143,8 @@ class ObjectTracker:
             settings = {"follow_camera": False, **settings}
         published = preset == "published" and hasattr(settings_kind, "published")
         chosen = settings_kind.published(**settings) if published else settings_kind(**settings)
+        if compiled:
+            kind = compiled_kind(kind, needed=compiled is True)
         self.algorithm = algorithm
         self.tracker: ByteTrack | DeepSort = kind(chosen, frame_rate=frame_rate)
         self.boxes = boxes
