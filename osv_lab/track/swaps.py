@@ -53,8 +53,8 @@ def find_swaps(tracks: Tracks) -> list[Swap]:
     """Exchanged identities, by pair and frame.
 
     On the four MOT17 val halves in development, 563 exchanges in the truth (random frames of pairs that overlap by
-    more than 0.2): 97 % found, 91 % or more of each sequence; none raised in 20,633 boxes of the truth as it is, none
-    in 16,398 boxes of BoT-SORT's output, in which 2 of 93 switches are mutual: a tracker's own exchanges are those
+    more than 0.2): 97 % found, at least 90 % of each sequence; none raised in 20,633 boxes of the truth as it is, none
+    in 16,398 boxes of BoT-SORT's output, whose two mutual exchanges are missed: a tracker's own exchanges are those
     that motion cannot tell. Boxes that slide wholly into each other's place and back are taken for a swap.
 
     Args:
