@@ -211,7 +211,7 @@ class Lab:
         key: str = "track_eval",
         **options: Any,
     ) -> TrackReport:
-        """Compare tracks with true ones; every mistake goes to ``<key>_events``."""
+        """Compare tracks with true ones; the App lists every mistake with its frames as ``<key>_events``."""
         from osv_lab.evaluate.tracking import evaluate_tracks
 
         return evaluate_tracks(self.view(split), pred_field, key=key, progress=self.progress, **options)
@@ -219,7 +219,7 @@ class Lab:
     def suspicious_tracks(
         self, field: str = "frames.tracks", *, split: str | None = None, key: str = "suspicious", **options: Any
     ) -> SuspicionReport:
-        """Find where tracks probably went wrong, without truth; in ``<key>_events``."""
+        """Find where tracks probably went wrong, without truth; the App lists it as ``<key>_events``."""
         from osv_lab.evaluate.suspicious import suspicious
 
         return suspicious(self.view(split), field, key, progress=self.progress, **options)

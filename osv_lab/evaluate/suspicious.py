@@ -1,4 +1,4 @@
-"""Where tracks probably went wrong, without truth, on the timeline of the App."""
+"""Where tracks probably went wrong, without truth: events that the App lists, filters and plays as clips."""
 
 from __future__ import annotations
 

@@ -128,8 +128,8 @@ def write_events(
 ) -> list[str]:
     """Write events where the App shows them.
 
-    A video gets ``TemporalDetections``, which its timeline shows. An image of a sequence gets those events that end at
-    it, as ``Classifications``.
+    A video gets ``TemporalDetections``: tags with their frames on the grid, counts and filters in the sidebar, and a
+    clips view to play one by one. An image of a sequence gets those events that end at it, as ``Classifications``.
 
     Returns:
         Notes for the user.

@@ -60,8 +60,9 @@ def evaluate_tracks(
     What is written, so that the App shows it (a run of the same key is replaced):
 
     - ``<key>_hota``, ``<key>_mota``, ``<key>_idf1``, ... of samples;
-    - ``<key>_events``: every mistake as ``TemporalDetections`` on the video's timeline, with the identities; for
-      sequences of images as ``Classifications`` of the image at which it ends;
+    - ``<key>_events``: every mistake as ``TemporalDetections`` of the video (tags with their frames on the grid,
+      counts and filters in the sidebar, one clip each in ``report.clips()``), with the identities; for sequences of
+      images as ``Classifications`` of the image at which it ends;
     - of predicted labels ``<key>`` (``tp``, ``fp``, ``idsw``: found, under a new identity, ``ignored``), of true ones
       ``<key>`` (``tp``, ``fn``, ``idsw``, ``ignored``); of matched ones also ``<key>_iou`` and the other side's label,
       ``<key>_id``, and identity, ``<key>_index``.

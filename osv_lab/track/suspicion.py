@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from osv_lab.track.boxes import iou_matrix, to_xywh
-from osv_lab.track.tracks import Ints, Tracks
+from osv_lab.track.swaps import find_swaps
+from osv_lab.track.tracks import Tracks
 
 # A step this many times a track's usual one (and at least this part of its box) is a teleport.
 _STEP_TIMES, _STEP_OF_BOX = 6.0, 0.5
-_MERGED_IOU, _CROSSED_IOU = 0.8, 0.3
+_MERGED_IOU = 0.8
 _FLICKER_GAPS = 3
 
 
@@ -22,7 +23,7 @@ class Suspicion:
     Attributes:
         kind: ``teleport`` (a jump that no other step of the track comes near), ``flicker`` (in and out of sight),
             ``class_flip`` (the detector's class changes for good or often), ``merge`` (two identities on one box),
-            ``swap`` (after an overlap two tracks each go on where the other was heading), ``short`` (too few boxes).
+            ``swap`` (two tracks that meet each go on where the other was heading), ``short`` (too few boxes).
         track_ids: The identities concerned.
         first_frame, last_frame: Where.
         score: 0 to 1, how sure; sort by it.
@@ -60,7 +61,8 @@ def suspicious_events(tracks: Tracks, *, least_length: int = 5) -> list[Suspicio
         if len(part) < least_length and part.frame[0] > 1 and part.frame[-1] < last:
             score = 1 - len(part) / least_length
             events.append(_event("short", (identity,), part, score, f"only {len(part)} boxes"))
-    events += _pairs(tracks)
+    events += _merges(tracks)
+    events += _swaps(tracks)
     return sorted(events, key=lambda event: (-event.score, event.first_frame, event.kind, event.track_ids))
 
 
@@ -119,53 +121,38 @@ def _class_flips(part: Tracks, identity: int) -> list[Suspicion]:
     ]
 
 
-def _pairs(tracks: Tracks) -> list[Suspicion]:
-    """Merges and swaps: from the frames in which two tracks overlap."""
-    meetings: dict[tuple[int, int], list[tuple[int, float]]] = {}
+def _merges(tracks: Tracks) -> list[Suspicion]:
+    meetings: dict[tuple[int, int], list[int]] = {}
     for number, frame in tracks.frames():
         if len(frame) < 2:
             continue
-        overlap = np.triu(iou_matrix(frame.xyxy, frame.xyxy), k=1)
-        for a, b in np.argwhere(overlap > _CROSSED_IOU).tolist():
-            pair = tuple(sorted((int(frame.track_id[a]), int(frame.track_id[b]))))
-            meetings.setdefault((pair[0], pair[1]), []).append((number, float(overlap[a, b])))
-    events = []
-    for pair, met in sorted(meetings.items()):
-        when = np.array([number for number, _ in met])
-        merged = when[np.array([iou for _, iou in met]) > _MERGED_IOU]
-        if len(merged) >= 3:
-            score = min(1.0, len(merged) / 10)
-            reason = f"overlap by more than {_MERGED_IOU:.0%} in {len(merged)} frames"
-            events.append(Suspicion("merge", pair, int(merged[0]), int(merged[-1]), score, reason))
-        for first, last in _runs(when):
-            events += _swap(tracks, pair, first, last)
-    return events
+        merged = np.triu(iou_matrix(frame.xyxy, frame.xyxy) > _MERGED_IOU, k=1)
+        for a, b in np.sort(frame.track_id[np.argwhere(merged)], axis=1).tolist():
+            meetings.setdefault((a, b), []).append(number)
+    return [
+        Suspicion(
+            "merge",
+            pair,
+            when[0],
+            when[-1],
+            min(1.0, len(when) / 10),
+            f"overlap by more than {_MERGED_IOU:.0%} in {len(when)} frames",
+        )
+        for pair, when in sorted(meetings.items())
+        if len(when) >= 3
+    ]
 
 
-def _runs(number: Ints) -> list[tuple[int, int]]:
-    """First and last of each group of frames that are at most five apart."""
-    groups = np.split(number, np.flatnonzero(np.diff(number) > 5) + 1)
-    return [(int(group[0]), int(group[-1])) for group in groups]
-
-
-def _swap(tracks: Tracks, pair: tuple[int, int], first: int, last: int, reach: int = 8) -> list[Suspicion]:
-    """Whether two straight lines through an overlap fit better when the identities change places in it."""
-    parts = [tracks[tracks.track_id == identity] for identity in pair]
-    before = [part[(part.frame < first) & (part.frame >= first - reach)] for part in parts]
-    after = [part[(part.frame > last) & (part.frame <= last + reach)] for part in parts]
-    if min(len(part) for part in (*before, *after)) < 4:
-        return []
-
-    def misfit(earlier: Tracks, later: Tracks) -> float:
-        time = np.concatenate((earlier.frame, later.frame)).astype(float)
-        place = to_xywh(np.concatenate((earlier.xyxy, later.xyxy)))
-        design = np.column_stack((np.ones_like(time), time - time.mean()))
-        residual = place - design @ np.linalg.lstsq(design, place, rcond=None)[0]
-        return float(np.sqrt((residual * residual).mean()) / np.sqrt(place[:, 2].mean() * place[:, 3].mean()))
-
-    kept = misfit(before[0], after[0]) + misfit(before[1], after[1])
-    swapped = misfit(before[0], after[1]) + misfit(before[1], after[0])
-    if kept < 0.05 or swapped > 0.5 * kept:
-        return []
-    reason = f"straight on they would change places (misfit {kept:.2f} of a box as tracked, {swapped:.2f} swapped)"
-    return [Suspicion("swap", pair, first, last, 1 - swapped / kept, reason)]
+def _swaps(tracks: Tracks) -> list[Suspicion]:
+    return [
+        Suspicion(
+            "swap",
+            swap.track_ids,
+            swap.first_frame,
+            swap.last_frame,
+            swap.score,
+            f"exchanged they go on straighter: off by {swap.kept:.1f} times their usual jitter as tracked, "
+            f"by {swap.swapped:.1f} exchanged",
+        )
+        for swap in find_swaps(tracks)
+    ]
