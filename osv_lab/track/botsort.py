@@ -70,7 +70,7 @@ class BotSort(ByteTrack):
         if self._embeddings is not None and self.gallery.vectors is not None and high:
             self.gallery.pad(self.tracks.shape[1])
             rows, columns = overlap.near(self.settings.near_iou)
-            known = self.gallery.vectors[rows, 0]
+            known = self.gallery.latest(rows)
             half = 0.5 * (1 - np.einsum("nd,nd->n", known, self._embeddings[seen.order[columns]]))
             overlap.resemble(rows, columns, np.where(half <= self.settings.alike, 1.0 - half, 0.0))
         return super()._associate(overlap, seen, high, weight)

@@ -156,14 +156,18 @@ class DeepSort(TrackTable):
         assert self._embeddings is not None
         self.gallery.pad(self.tracks.shape[1])
         near = self._gating(confirmed, measured) <= self.settings.gate
-        cost = self.gallery.distance(confirmed, self._embeddings[seen.order], near).astype(np.float64)
+        cost = self.gallery.distance(confirmed, self._embeddings[seen.order], near)
+        limit = self.settings.alike + 1e-5
+        # Only tracks that some detection is near to and looks like take part.
+        possible = (cost.min(axis=1) < limit).nonzero()[0]
+        age = age[confirmed[possible]]
         rows, columns = [_NONE], [_NONE]
-        for level in np.unique(age[confirmed]):
+        for level in sorted(set(age.tolist())):
             left = free.nonzero()[0]
             if not len(left):
                 break
-            local = (age[confirmed] == level).nonzero()[0]
-            found, taken = assign(cost[local][:, left], self.settings.alike + 1e-5)
+            local = possible[age == level]
+            found, taken = assign(cost[local][:, left], limit)
             rows.append(confirmed[local[found]])
             columns.append(left[taken])
             free[left[taken]] = False

@@ -6,9 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from track_scenes import walk
 
 from osv_lab.core.errors import InvalidDataError, OsvError
 from osv_lab.track import ObjectTracker
+from osv_lab.track.appearance import Gallery
+from osv_lab.track.botsort import BotSort
+from osv_lab.track.deepsort import DeepSort
 
 ALGORITHMS = ["bytetrack", "botsort", "deepsort"]
 BOX = [10.0, 10.0, 50.0, 90.0]
@@ -140,3 +144,33 @@ def test_an_error_is_one_line_that_says_what_to_do() -> None:
     with pytest.raises(InvalidDataError) as caught:
         tracker.update_arrays(**{**usual, "timestamp": 0.1})
     assert "0.1 s after 0.3 s" in str(caught.value) and "reset()" in str(caught.value)
+
+
+def test_frames_without_embeddings_leave_the_rest_as_they_are() -> None:
+    looks = np.eye(24, 32, dtype=np.float32)
+    for kind in (DeepSort, BotSort):
+        tracker = kind()
+        identity: dict[int, set[int]] = {}
+        for number, frame in walk(12, 60, seed=3).frames():
+            more = {} if number % 7 == 3 else {"embeddings": looks[frame.track_id]}
+            ids = tracker.update(frame.xyxy, np.full(len(frame), 0.9), **more)
+            for true, found in zip(frame.track_id.tolist(), ids.tolist(), strict=True):
+                identity.setdefault(true, set()).add(found)
+        assert all(len(found - {-1}) == 1 for found in identity.values()), kind
+
+
+def test_a_gallery_takes_no_more_room_than_the_tracks_that_lived_at_one_time() -> None:
+    rng = np.random.default_rng(0)
+    gallery, known = Gallery(3), np.empty((0, 8), np.float32)
+    for _ in range(200):
+        new = rng.normal(size=(rng.integers(0, 6), 8)).astype(np.float32)
+        gallery.begin(len(known), new)
+        known = np.concatenate((known, new))
+        keep = rng.random(len(known)) < 0.7
+        gallery.keep(keep)
+        known = known[keep]
+        again = Gallery(3)
+        again.restore(gallery.state())
+        for one in (gallery, again):
+            assert np.array_equal(one.latest(np.arange(len(known))), known)
+    assert gallery.vectors is not None and len(gallery.vectors) <= 64
