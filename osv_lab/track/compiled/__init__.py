@@ -42,7 +42,7 @@ def available() -> bool:
 
 def was_compiled() -> bool:
     """Whether an earlier run has compiled the update. Looking does not import Numba."""
-    return any((Path(__file__).parent / "__pycache__").glob("kernel.step-*.nbi"))
+    return any((Path(__file__).parent / "__pycache__").glob("kernel.*step-*.nbi"))
 
 
 def compiled_kind(kind: type[Any], *, needed: bool = False) -> type[Any]:
@@ -65,28 +65,28 @@ def compiled_kind(kind: type[Any], *, needed: bool = False) -> type[Any]:
 
 def options(settings: ByteTrackSettings, model: kalman.BoxModel, buffer: float) -> Floats:
     """What the kernel needs to know, in its order."""
-    from osv_lab.track.compiled import kernel
+    from osv_lab.track.compiled import layout
 
     values = {
-        kernel.HIGH: settings.high, kernel.NEW: settings.new, kernel.LOW: settings.low, kernel.MATCH: settings.match,
-        kernel.MATCH_LOW: settings.match_low, kernel.MATCH_TENTATIVE: settings.match_tentative,
-        kernel.FUSE: settings.fuse_confidence, kernel.DUPLICATE_IOU: settings.duplicate_iou,
-        kernel.NEW_IOU: settings.new_iou, kernel.LOST_DISCOUNT: settings.lost_discount,
-        kernel.FOLLOW: settings.follow_camera, kernel.PER_CLASS: settings.per_class, kernel.BUFFER: buffer,
-        kernel.ASPECT: isinstance(model, kalman.AspectModel), kernel.SHAKEN: _SHAKEN,
-        kernel.LEAST_PAIRS: motion.LEAST_PAIRS, kernel.SIGNIFICANT: motion.SIGNIFICANT,
-        kernel.ERROR_PER_MAD: motion._ERROR_PER_MAD, kernel.LARGEST: table._LARGEST,
-        kernel.SPARSE_PAYS: association.SPARSE_PAYS, kernel.NOISE_P: kalman.STD_POSITION**2,
-        kernel.NOISE_V: kalman.STD_VELOCITY**2, kernel.START_P: (2 * kalman.STD_POSITION) ** 2,
-        kernel.START_V: (10 * kalman.STD_VELOCITY) ** 2, kernel.HIGH_AT_ONE: thresholds._HIGH_AT_ONE,
-        kernel.HIGH_LEAST: thresholds._HIGH_RANGE[0], kernel.HIGH_MOST: thresholds._HIGH_RANGE[1],
-        kernel.NEW_AT_ONE: thresholds._NEW_AT_ONE, kernel.NEW_LEAST: thresholds._NEW_RANGE[0],
-        kernel.NEW_MOST: thresholds._NEW_RANGE[1], kernel.USUAL_SPAN: thresholds._USUAL_SPAN,
-        kernel.FORGET: thresholds._FORGET, kernel.HEIGHT_POWER: settings.height_power,
-        kernel.WEAK_NOISE: settings.weak_noise, kernel.LOW_LEAST: thresholds.LOW_RANGE[0],
-        kernel.LOW_MOST: thresholds.LOW_RANGE[1],
+        layout.HIGH: settings.high, layout.NEW: settings.new, layout.LOW: settings.low, layout.MATCH: settings.match,
+        layout.MATCH_LOW: settings.match_low, layout.MATCH_TENTATIVE: settings.match_tentative,
+        layout.FUSE: settings.fuse_confidence, layout.DUPLICATE_IOU: settings.duplicate_iou,
+        layout.NEW_IOU: settings.new_iou, layout.LOST_DISCOUNT: settings.lost_discount,
+        layout.FOLLOW: settings.follow_camera, layout.PER_CLASS: settings.per_class, layout.BUFFER: buffer,
+        layout.ASPECT: isinstance(model, kalman.AspectModel), layout.SHAKEN: _SHAKEN,
+        layout.LEAST_PAIRS: motion.LEAST_PAIRS, layout.SIGNIFICANT: motion.SIGNIFICANT,
+        layout.ERROR_PER_MAD: motion._ERROR_PER_MAD, layout.LARGEST: table._LARGEST,
+        layout.SPARSE_PAYS: association.SPARSE_PAYS, layout.NOISE_P: kalman.STD_POSITION**2,
+        layout.NOISE_V: kalman.STD_VELOCITY**2, layout.START_P: (2 * kalman.STD_POSITION) ** 2,
+        layout.START_V: (10 * kalman.STD_VELOCITY) ** 2, layout.HIGH_AT_ONE: thresholds._HIGH_AT_ONE,
+        layout.HIGH_LEAST: thresholds._HIGH_RANGE[0], layout.HIGH_MOST: thresholds._HIGH_RANGE[1],
+        layout.NEW_AT_ONE: thresholds._NEW_AT_ONE, layout.NEW_LEAST: thresholds._NEW_RANGE[0],
+        layout.NEW_MOST: thresholds._NEW_RANGE[1], layout.USUAL_SPAN: thresholds._USUAL_SPAN,
+        layout.FORGET: thresholds._FORGET, layout.HEIGHT_POWER: settings.height_power,
+        layout.WEAK_NOISE: settings.weak_noise, layout.LOW_LEAST: thresholds.LOW_RANGE[0],
+        layout.LOW_MOST: thresholds.LOW_RANGE[1],
     }  # fmt: skip
-    vector = np.empty(kernel.OPTIONS)
+    vector = np.empty(layout.OPTIONS)
     for at, value in values.items():
         vector[at] = np.nan if value is None else float(value)
     return vector
@@ -95,13 +95,13 @@ def options(settings: ByteTrackSettings, model: kalman.BoxModel, buffer: float) 
 @functools.cache
 def _step() -> Any:
     """The compiled update: loaded from Numba's cache, or compiled, which takes some seconds once."""
-    from osv_lab.track.compiled import kernel
+    from osv_lab.track.compiled import kernel, layout
 
-    if not kernel.COMPILES:
+    if not layout.COMPILES:
         return kernel.step
     compiled: Any = kernel.step
     folder = Path(compiled.stats.cache_path)
-    if not any(folder.glob("kernel.step-*.nbi")):
+    if not any(folder.glob("kernel.*step-*.nbi")):
         _log.warning("compiling the tracker, once: it takes some ten seconds, and is kept in %s", folder)
     begin = time.perf_counter()
     tracker = CompiledByteTrack(step=compiled)

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from track_scenes import walk
 
 from osv_lab.core.errors import InvalidDataError, OsvError
 from osv_lab.track import ObjectTracker
@@ -146,17 +145,16 @@ def test_an_error_is_one_line_that_says_what_to_do() -> None:
     assert "0.1 s after 0.3 s" in str(caught.value) and "reset()" in str(caught.value)
 
 
-def test_frames_without_embeddings_leave_the_rest_as_they_are() -> None:
-    looks = np.eye(24, 32, dtype=np.float32)
-    for kind in (DeepSort, BotSort):
-        tracker = kind()
-        identity: dict[int, set[int]] = {}
-        for number, frame in walk(12, 60, seed=3).frames():
-            more = {} if number % 7 == 3 else {"embeddings": looks[frame.track_id]}
-            ids = tracker.update(frame.xyxy, np.full(len(frame), 0.9), **more)
-            for true, found in zip(frame.track_id.tolist(), ids.tolist(), strict=True):
-                identity.setdefault(true, set()).add(found)
-        assert all(len(found - {-1}) == 1 for found in identity.values()), kind
+@pytest.mark.parametrize("kind", [DeepSort, BotSort])
+def test_a_track_that_starts_in_a_frame_without_embeddings_is_given_one_later(kind: type[Any]) -> None:
+    tracker = kind()
+    boxes, looks = np.array([BOX, [200.0, 10, 240, 90]]), np.eye(2)
+    tracker.update(boxes[:1], [0.9], embeddings=looks[:1])
+    tracker.update(boxes, [0.9, 0.9])
+    for _ in range(3):
+        ids = tracker.update(boxes, [0.9, 0.9], embeddings=looks)
+    assert ids.tolist() == [1, 2]
+    assert tracker.gallery.count.tolist() == [4, 4]
 
 
 def test_a_gallery_takes_no_more_room_than_the_tracks_that_lived_at_one_time() -> None:

@@ -214,3 +214,12 @@ def test_the_tracker_by_name_is_compiled_where_numba_is_installed() -> None:
             ObjectTracker("bytetrack", compiled=True)
     with pytest.raises(UsageError, match="compiled"):
         ObjectTracker("bytetrack", compiled="yes")
+
+
+def test_what_is_cached_is_cached_for_all_its_sources() -> None:
+    """Numba looks at the file of the cached function and at what it closes over, and at nothing else."""
+    from osv_lab.track.compiled import kernel
+
+    step: Any = kernel.step
+    closure = getattr(step, "py_func", step).__closure__
+    assert kernel._sources() in [cell.cell_contents for cell in closure]
