@@ -82,6 +82,22 @@ def add_serving(stages: Any) -> None:
         default="auto",
         help="whether image_url may be an http(s) address (public ones only); auto: on loopback, yes",
     )
+    verb.add_argument(
+        "--scheduling",
+        choices=("auto", "parallel", "batch"),
+        default="auto",
+        help="single images side by side, or batches that grow with the load; auto: what is faster here",
+    )
+    verb.add_argument("--max-batch", type=int, help="most images in one batch; default: measured")
+    verb.add_argument("--queue", type=int, default=16, help="requests in the house at once; further ones get 503")
+    verb.add_argument("--deadline", type=float, default=10.0, help="seconds a request may wait before it gets 503")
+    verb.add_argument(
+        "--also",
+        action="append",
+        default=[],
+        metavar="MODEL",
+        help="what else may be loaded over HTTP: a file, a folder of .onnx files, models:/name (repeatable)",
+    )
 
 
 def train(args: argparse.Namespace) -> Any:
@@ -169,6 +185,8 @@ def serve(args: argparse.Namespace) -> Any:
 
 def _server_options(args: argparse.Namespace) -> dict[str, Any]:
     options: dict[str, Any] = {} if args.urls == "auto" else {"allow_urls": args.urls == "on"}
+    options |= {"scheduling": args.scheduling, "max_batch": args.max_batch, "also": args.also}
+    options |= {"max_waiting": args.queue, "deadline_s": args.deadline}
     if not args.key_file:
         return options
     try:

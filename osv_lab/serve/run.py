@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from osv_lab.core.errors import OsvError, UnavailableError, UsageError, require_extra
+from osv_lab.serve.scheduler import Scheduling
 from osv_lab.serve.slot import ModelSlot
 
 if TYPE_CHECKING:
@@ -39,6 +40,12 @@ def run_server(
     allow_anonymous: bool = False,
     limits: Limits | None = None,
     workers: int | None = None,
+    scheduling: Scheduling = "auto",
+    max_batch: int | None = None,
+    max_waiting: int = 16,
+    deadline_s: float = 10.0,
+    also: Sequence[str | Path] = (),
+    manage: bool | None = None,
     log_level: str = "info",
     **model_options: Any,
 ) -> None:
@@ -54,7 +61,16 @@ def run_server(
             ``False`` elsewhere.
         allow_anonymous: Listen beyond loopback without a key all the same.
         limits: Sizes of requests; its ``fetch`` is replaced where ``allow_urls`` is given.
-        workers: Threads that answer requests.
+        workers: Threads that decode and compute; by default as many as the scheduling asks.
+        scheduling: ``"parallel"``: single images side by side, one core each; ``"batch"``: what waits goes through the
+            network together; ``"auto"`` measures when the model is loaded and takes what is faster.
+        max_batch: Most images that go through the network together, 1 to 64; measured when ``None``.
+        max_waiting: Requests in the house at once; further ones get 503 with ``Retry-After``.
+        deadline_s: A request that has waited longer for a thread gets 503 and is not computed.
+        also: What else may be loaded over HTTP: files, references, folders of ``.onnx`` files, ``models:/name`` for
+            all its versions.
+        manage: Whether models are loaded, swapped and unloaded over HTTP; by default on loopback or where there is a
+            key.
         log_level: Uvicorn's log level; ``info`` has a line per request.
         model_options: As for :func:`osv_lab.detect.load_detector`.
 
@@ -66,8 +82,16 @@ def run_server(
     Example:
         >>> run_server("best.onnx", port=8000)                    # doctest: +SKIP
     """
+    serving = {
+        "workers": workers,
+        "max_waiting": max_waiting,
+        "deadline_s": deadline_s,
+        "also": also,
+        "manage": manage,
+    }
+    model_options |= {"scheduling": scheduling, "max_batch": max_batch}
     with contextlib.closing(_listen(host, port, key, allow_anonymous)) as listener:
-        server = _server(listener, ref, host, key, allow_urls, limits, workers, log_level, model_options)
+        server = _server(listener, ref, host, key, allow_urls, limits, serving, log_level, model_options)
         with _stopped_by_signals(server):
             server.run(sockets=[listener])
 
@@ -82,6 +106,12 @@ def start_server(
     allow_anonymous: bool = False,
     limits: Limits | None = None,
     workers: int | None = None,
+    scheduling: Scheduling = "auto",
+    max_batch: int | None = None,
+    max_waiting: int = 16,
+    deadline_s: float = 10.0,
+    also: Sequence[str | Path] = (),
+    manage: bool | None = None,
     log_level: str = "warning",
     **model_options: Any,
 ) -> ServerHandle:
@@ -94,9 +124,17 @@ def start_server(
         ...     print(server.url)
         http://127.0.0.1:40123
     """
+    serving = {
+        "workers": workers,
+        "max_waiting": max_waiting,
+        "deadline_s": deadline_s,
+        "also": also,
+        "manage": manage,
+    }
+    model_options |= {"scheduling": scheduling, "max_batch": max_batch}
     listener = _listen(host, port, key, allow_anonymous)
     try:
-        server = _server(listener, ref, host, key, allow_urls, limits, workers, log_level, model_options)
+        server = _server(listener, ref, host, key, allow_urls, limits, serving, log_level, model_options)
     except OsvError:
         listener.close()
         raise
@@ -156,7 +194,7 @@ def _server(
     key: str | None,
     allow_urls: bool | Sequence[str] | None,
     limits: Limits | None,
-    workers: int | None,
+    serving: dict[str, Any],
     log_level: str,
     model_options: dict[str, Any],
 ) -> uvicorn.Server:
@@ -165,6 +203,7 @@ def _server(
         import uvicorn
 
         from osv_lab.serve.app import create_app
+        from osv_lab.serve.drain import DrainingServer
         from osv_lab.serve.inputs import Limits
     except ModuleNotFoundError as error:
         raise require_extra(str(error.name), "server") from None
@@ -179,7 +218,9 @@ def _server(
         limits = replace(limits, fetch=replace(limits.fetch, allow=allow_urls))
     slot = ref if isinstance(ref, ModelSlot) else ModelSlot(ref, **model_options)
     slot.load()
-    app = create_app(slot, key=key, limits=limits, workers=workers)
+    if serving["manage"] is None:
+        serving["manage"] = key is not None or _is_loopback(host)
+    app = create_app(slot, key=key, limits=limits, **serving)
     config = uvicorn.Config(
         app,
         log_level=log_level,
@@ -190,7 +231,7 @@ def _server(
         ws="none",
     )
     _log.info("serving %s on http://%s:%d", slot.describe()["ref"], _shown_host(host), listener.getsockname()[1])
-    return uvicorn.Server(config)
+    return DrainingServer(config, app.state.house)
 
 
 def _listen(host: str, port: int, key: str | None, allow_anonymous: bool) -> socket.socket:

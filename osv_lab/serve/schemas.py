@@ -25,7 +25,10 @@ Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 class Options(BaseModel):
-    """What may be chosen about predictions: JSON keys, form fields or query parameters of these names."""
+    """What may be chosen about predictions: JSON keys, form fields or query parameters of these names.
+
+    A model whose sidecar holds thresholds has those where a request names none.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -38,10 +41,21 @@ class Options(BaseModel):
         default=None, max_length=10_000, description="Keep only these classes, by name or id. All when absent."
     )
 
-    def thresholds(self) -> Thresholds:
-        """The same, as a model slot takes it."""
-        classes = None if self.classes is None else tuple(self.classes)
-        return Thresholds(self.confidence_threshold, self.iou_threshold, self.max_detections, classes)
+    model: str | None = Field(
+        default=None,
+        max_length=64,
+        description="Name of the loaded model that answers; the default one when absent.",
+    )
+
+    def thresholds(self, defaults: Thresholds | None = None) -> Thresholds:
+        """The same, as a model takes it; what the request does not name is ``defaults``'."""
+        own, given = defaults or Thresholds(), self.model_fields_set
+        return Thresholds(
+            self.confidence_threshold if "confidence_threshold" in given else own.confidence,
+            self.iou_threshold if "iou_threshold" in given else own.iou,
+            self.max_detections if "max_detections" in given else own.max_detections,
+            None if self.classes is None else tuple(self.classes),
+        )
 
 
 class PredictRequest(Options):
@@ -64,6 +78,47 @@ class BatchRequest(Options):
 
     images: list[str] = Field(min_length=1, description="Each as image_url of /predict.")
     batch_size: int = Field(default=8, ge=1, le=64, description="Most images that go through the model together.")
+
+
+class LoadRequest(BaseModel):
+    """A model to load beside the others."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"ref": "next.onnx", "name": "next"}]}
+    )
+
+    ref: str = Field(min_length=1, max_length=1000, description="One of ``available`` in /models.")
+    name: str = Field(min_length=1, max_length=64, description="What requests call it.")
+
+
+class SwapRequest(BaseModel):
+    """A model to put in another's place."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"ref": "next.onnx"}]})
+
+    ref: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=1000,
+        description="One of ``available`` in /models; when absent its own reference is loaded again, which an "
+        "alias may have moved from.",
+    )
+    name: str | None = Field(default=None, max_length=64, description="Which one; the default one when absent.")
+
+
+class UnloadRequest(BaseModel):
+    """A model to forget."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"name": "next"}]})
+
+    name: str = Field(min_length=1, max_length=64)
+
+
+class ChangeAnswer(BaseModel):
+    """The model that answers from now on."""
+
+    name: str
+    model: ModelName
 
 
 class Corner(BaseModel):
@@ -187,7 +242,7 @@ class BatchAnswer(BaseModel):
     timing_ms: dict[str, float]
 
 
-def parse_json(kind: type[Options], body: bytes) -> Any:
+def parse_json(kind: type[BaseModel], body: bytes) -> Any:
     """A JSON body as a request model; a number in quotes is not a number.
 
     Raises:
@@ -272,7 +327,7 @@ def _outline(mask: np.ndarray) -> list[dict[str, float]]:
     return [{"x": float(x), "y": float(y)} for x, y in max(pieces, key=cv2.contourArea)[:, 0].tolist()]
 
 
-def _explained(kind: type[Options], error: ValidationError) -> RequestError:
+def _explained(kind: type[BaseModel], error: ValidationError) -> RequestError:
     """The first thing wrong with a request, in our words where they are clearer."""
     first = error.errors(include_url=False)[0]
     where = ".".join(str(step) for step in first["loc"])

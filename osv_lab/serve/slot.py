@@ -1,17 +1,20 @@
-"""One loaded model and the way to it for many threads at once."""
+"""A place for one model: loaded, exchanged while it is used, and open to many threads at once."""
 
 from __future__ import annotations
 
 import base64
+import contextlib
+import json
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from osv_lab.core.errors import OsvError, UnavailableError, UsageError
+from osv_lab.core.errors import InvalidDataError, OsvError, UnavailableError, UsageError
+from osv_lab.serve.scheduler import Plan, Scheduling, grey_image, load_planned
 
 if TYPE_CHECKING:
     import supervision as sv
@@ -34,65 +37,29 @@ class Thresholds:
     classes: tuple[str | int, ...] | None = None
 
 
-class ModelSlot:
-    """A place for one model: loads it, warms it up, and lets one batch at a time through it.
+@dataclass(frozen=True, slots=True, eq=False)
+class ServedModel:
+    """A loaded model and all that is said about it; never changed, so that one answer comes from one model.
 
-    Args:
-        ref: What to load: a path, ``models:/name@alias``, or a detector that is loaded already.
-        options: As for :func:`osv_lab.detect.load_detector`.
-
-    Example:
-        >>> slot = ModelSlot("best.onnx")                                              # doctest: +SKIP
-        >>> slot.load()                                                                # doctest: +SKIP
-        >>> [detections] = slot.predict([image], Thresholds(confidence=0.5))           # doctest: +SKIP
+    Attributes:
+        detector: What finds objects.
+        plan: How it is run.
+        described: What it is, as JSON-able values.
+        defaults: What holds where a request says nothing: the model's own thresholds, from its sidecar.
+        dataset_version: What it was trained on, where its sidecar says so.
     """
 
-    def __init__(self, ref: str | Path | Detector, **options: Any) -> None:
-        self._ref = ref
-        self._options = options
-        self._detector: Detector | None = None
-        self._described: dict[str, Any] = {"ref": _shown_ref(ref), "ready": False}
-        self._lock = threading.Lock()
+    detector: Detector
+    plan: Plan
+    described: Mapping[str, Any]
+    defaults: Thresholds
+    dataset_version: str | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
-    def ready(self) -> bool:
-        """Whether the model is loaded and has seen its first image."""
-        return self._detector is not None
-
-    @property
-    def detector(self) -> Detector:
-        """The loaded model.
-
-        Raises:
-            UnavailableError: it is not loaded yet.
-        """
-        if self._detector is None:
-            raise UnavailableError("the model is not loaded yet", str(self._ref), "ask /ready and try again")
-        return self._detector
-
-    def load(self) -> None:
-        """Load and warm up, once; a second call returns at once.
-
-        Raises:
-            OsvError: the model cannot be found, read or run.
-        """
-        with self._lock:
-            if self._detector is not None:
-                return
-            from osv_lab.detect import load_detector
-            from osv_lab.detect.images import decode_image
-
-            if isinstance(self._ref, (str, Path)):
-                detector = load_detector(str(self._ref), **self._options)
-            else:
-                detector = self._ref
-            width, height = detector.input_size or (640, 640)
-            # The first run of a session allocates its memory, and the first decoded image loads the decoders; no
-            # request should wait for either.
-            decode_image(_ONE_PIXEL)
-            detector.predict([np.full((height, width, 3), 114, np.uint8)])
-            self._described = _describe(detector)
-            self._detector = detector
+    def name(self) -> dict[str, Any]:
+        """Reference, task and digest, as every answer carries them."""
+        return {key: self.described.get(key) for key in ("ref", "task", "digest")}
 
     def check(self, thresholds: Thresholds) -> None:
         """Refuse thresholds and classes that the model cannot take, before any image is decoded for them.
@@ -106,21 +73,152 @@ class ModelSlot:
         class_ids(thresholds.classes, self.detector.class_names)
 
     def predict(self, images: Sequence[np.ndarray], thresholds: Thresholds) -> list[sv.Detections]:
-        """Detections of a batch of BGR uint8 images.
+        """Detections of BGR uint8 images; side by side from several threads where the plan says so.
 
         Raises:
             UsageError: a threshold, class name or image that cannot be used.
-            UnavailableError: the model is not loaded yet.
         """
-        detector = self.detector
-        with self._lock:
-            return detector.predict(
+        with contextlib.nullcontext() if self.plan.mode == "parallel" else self._lock:
+            return self.detector.predict(
                 images,
                 confidence=thresholds.confidence,
                 iou=thresholds.iou,
                 max_detections=thresholds.max_detections,
                 classes=thresholds.classes,
             )
+
+
+def load_model(
+    ref: str | Path | Detector,
+    options: Mapping[str, Any] | None = None,
+    scheduling: Scheduling = "auto",
+    max_batch: int | None = None,
+) -> ServedModel:
+    """Load, measure and warm up a model.
+
+    Raises:
+        OsvError: the model, or its sidecar, cannot be found, read or run.
+    """
+    from osv_lab.detect.images import decode_image
+
+    detector, plan = load_planned(ref, options or {}, scheduling, max_batch)
+    # The first run of a session allocates its memory, and the first decoded image loads the decoders; no request
+    # should wait for either.
+    decode_image(_ONE_PIXEL)
+    detector.predict([grey_image(detector)])
+    sidecar = _sidecar(detector)
+    described = _describe(detector)
+    defaults = _stored_thresholds(sidecar, described["ref"])
+    version = _dataset_version(sidecar)
+    described |= {"defaults": _shown(defaults), "dataset_version": version, "scheduling": plan.to_dict()}
+    return ServedModel(detector, plan, described, defaults, version)
+
+
+class ModelSlot:
+    """A place for one model that can be exchanged while it is used.
+
+    Args:
+        ref: What to load: a path, ``models:/name@alias``, or a detector that is loaded already.
+        scheduling: How it is run, see :func:`osv_lab.serve.scheduler.load_planned`.
+        max_batch: Most images that go through the network together; measured when ``None``.
+        options: As for :func:`osv_lab.detect.load_detector`.
+
+    Example:
+        >>> slot = ModelSlot("best.onnx")                                              # doctest: +SKIP
+        >>> slot.load()                                                                # doctest: +SKIP
+        >>> [detections] = slot.predict([image], Thresholds(confidence=0.5))           # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        ref: str | Path | Detector,
+        *,
+        scheduling: Scheduling = "auto",
+        max_batch: int | None = None,
+        **options: Any,
+    ) -> None:
+        self.ref = ref
+        self._scheduling = scheduling
+        self._max_batch = max_batch
+        self._options = options
+        self._model: ServedModel | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the model is loaded and has seen its first image."""
+        return self._model is not None
+
+    @property
+    def current(self) -> ServedModel:
+        """The model as it is now; it stays usable when another takes its place.
+
+        Raises:
+            UnavailableError: it is not loaded yet.
+        """
+        if self._model is None:
+            raise UnavailableError("the model is not loaded yet", _shown_ref(self.ref), "ask /ready and try again")
+        return self._model
+
+    @property
+    def detector(self) -> Detector:
+        """The loaded model's detector.
+
+        Raises:
+            UnavailableError: it is not loaded yet.
+        """
+        return self.current.detector
+
+    def load(self) -> None:
+        """Load and warm up, once; a second call returns at once.
+
+        Raises:
+            OsvError: the model cannot be found, read or run.
+        """
+        with self._lock:
+            if self._model is None:
+                self._model = load_model(self.ref, self._options, self._scheduling, self._max_batch)
+
+    def swap(self, ref: str | Path | None = None) -> ServedModel:
+        """Put another model in the place; until it is loaded and warm the old one answers.
+
+        It is run as the one before it, without a measurement: under load that would measure the load.
+
+        Args:
+            ref: What to load; the same reference again when ``None``, which an alias may have moved from.
+
+        Returns:
+            The new model.
+
+        Raises:
+            OsvError: the new model cannot be loaded; the old one stays.
+        """
+        with self._lock:
+            other = self.like(self.ref if ref is None else ref)
+            other.load()
+            model = other.current
+            self.ref, self._model = other.ref, model
+            return model
+
+    def like(self, ref: str | Path | Detector) -> ModelSlot:
+        """An empty place for another model, run as this one is."""
+        plan = None if self._model is None else self._model.plan
+        if plan is None or self._scheduling != "auto":
+            return ModelSlot(ref, scheduling=self._scheduling, max_batch=self._max_batch, **self._options)
+        return ModelSlot(ref, scheduling=plan.mode, max_batch=plan.max_batch, **self._options)
+
+    def check(self, thresholds: Thresholds) -> None:
+        """See :meth:`ServedModel.check`."""
+        self.current.check(thresholds)
+
+    def predict(self, images: Sequence[np.ndarray], thresholds: Thresholds) -> list[sv.Detections]:
+        """Detections of a batch of BGR uint8 images.
+
+        Raises:
+            UsageError: a threshold, class name or image that cannot be used.
+            UnavailableError: the model is not loaded yet.
+        """
+        return self.current.predict(images, thresholds)
 
     def predict_batch(
         self,
@@ -185,7 +283,9 @@ class ModelSlot:
 
     def describe(self) -> dict[str, Any]:
         """What the model is, as JSON-able values; ``{"ref", "ready": False}`` before it is loaded."""
-        return dict(self._described)
+        if self._model is None:
+            return {"ref": _shown_ref(self.ref), "ready": False}
+        return dict(self._model.described)
 
 
 def _describe(detector: Detector) -> dict[str, Any]:
@@ -199,6 +299,54 @@ def _describe(detector: Detector) -> dict[str, Any]:
         "input_size": list(size) if size else None,
         "digest": None,
         **{key: value for key, value in detector.describe().items() if key not in ("ref", "task", "path")},
+    }
+
+
+def _sidecar(detector: Detector) -> dict[str, Any]:
+    """What stands beside the model's file, in ``<file>.osv.json``; empty where nothing does."""
+    path = getattr(detector, "path", None)
+    if path is None:
+        return {}
+    try:
+        content = json.loads(Path(f"{path}.osv.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _stored_thresholds(sidecar: Mapping[str, Any], ref: str) -> Thresholds:
+    """The sidecar's ``thresholds``: ``confidence``, ``iou`` and ``max_detections``, each where it is given."""
+    from osv_lab.detect.detector import check_thresholds
+
+    stored = sidecar.get("thresholds") or {}
+    try:
+        known = {"confidence": float, "iou": float, "max_detections": int}
+        given = {name: kind(stored[name]) for name, kind in known.items() if stored.get(name) is not None}
+        thresholds = Thresholds(**given)
+        check_thresholds(thresholds.confidence, thresholds.iou, thresholds.max_detections)
+    except (AttributeError, TypeError, ValueError, UsageError) as error:
+        raise InvalidDataError(
+            "the thresholds in the model's sidecar cannot be used",
+            f"{ref}.osv.json: {error}",
+            'write {"thresholds": {"confidence": 0.4, "iou": 0.7}}',
+        ) from None
+    return thresholds
+
+
+def _dataset_version(sidecar: Mapping[str, Any]) -> str | None:
+    """The data the model was trained on, as ``name@version``, or as ``name@`` and the start of the content's digest."""
+    name, version = sidecar.get("dataset"), sidecar.get("dataset_version")
+    version = version or str(sidecar.get("dataset_digest") or "")[:12]
+    if not version:
+        return None
+    return f"{name}@{version}" if isinstance(name, str) and "@" not in str(version) else str(version)
+
+
+def _shown(thresholds: Thresholds) -> dict[str, float]:
+    return {
+        "confidence_threshold": thresholds.confidence,
+        "iou_threshold": thresholds.iou,
+        "max_detections": thresholds.max_detections,
     }
 
 

@@ -1,0 +1,198 @@
+"""Who is let in, who waits, and who is worked for: a bounded house with threads.
+
+Work that nobody waits for any more, because it is late or its client has gone, is not begun.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, TypeVar
+
+from osv_lab.serve.errors import RequestError
+from osv_lab.serve.metrics import Metrics
+from osv_lab.serve.scheduler import Batcher
+
+Result = TypeVar("Result")
+
+FETCHERS = 8
+"""Threads that wait for other hosts, so that those that compute never do."""
+
+CLIENT_GONE = 499
+"""The status of a request whose client did not wait; nginx's, seen in metrics and logs only."""
+
+
+class Ticket:
+    """One request: until when its answer is of use, and whether anybody still waits for it.
+
+    Args:
+        started: ``time.perf_counter()`` when the request arrived.
+        deadline: ``time.perf_counter()`` after which nothing is begun for it.
+        gone: Waits until the client has gone.
+    """
+
+    __slots__ = ("_gone", "_watch", "abandoned", "deadline", "started")
+
+    def __init__(self, started: float, deadline: float, gone: Callable[[], Awaitable[None]]) -> None:
+        self.started = started
+        self.deadline = deadline
+        self.abandoned = False
+        self._gone = gone
+        self._watch: asyncio.Future[None] | None = None
+
+    def check(self) -> None:
+        """Refuse to begin what nobody waits for; called in worker threads, just before the work.
+
+        Raises:
+            RequestError: 499 when the client has gone, 503 when it is too late.
+        """
+        if self.abandoned:
+            raise RequestError(CLIENT_GONE, "the client has gone")
+        if time.perf_counter() > self.deadline:
+            raise _late()
+
+    def watch(self) -> asyncio.Future[None]:
+        """Done when the client has gone; one watch per request, begun when it is first needed."""
+        if self._watch is None:
+            self._watch = asyncio.ensure_future(self._gone())
+        return self._watch
+
+    def close(self) -> None:
+        """The request is over: what is left of it is not begun."""
+        self.abandoned = True
+        if self._watch is not None:
+            self._watch.cancel()
+
+
+class House:
+    """The places of a server, its queue, and its threads.
+
+    Args:
+        lanes: Threads that decode, run and suppress. Work goes through one of them in one piece.
+        places: Requests in the house at once: being received, waiting and computed.
+        deadline_s: How long a request may wait for a thread.
+        metrics: Told of what was not done.
+    """
+
+    def __init__(self, lanes: int, places: int, deadline_s: float, metrics: Metrics) -> None:
+        self.metrics = metrics
+        self.batcher = Batcher(metrics.batch)
+        self.lanes = lanes
+        self.places = places
+        self.deadline_s = deadline_s
+        self.closing = False
+        self.inside = 0
+        self._work = 0
+        self._pool: ThreadPoolExecutor | None = None
+        self._fetchers: ThreadPoolExecutor | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether requests are taken."""
+        return self._pool is not None and not self.closing
+
+    @property
+    def queue_depth(self) -> int:
+        """Pieces of work that wait for a thread."""
+        return max(0, self._work - self.lanes)
+
+    def start(self) -> None:
+        """Open the house."""
+        self._pool = ThreadPoolExecutor(self.lanes, "serve")
+        self._fetchers = ThreadPoolExecutor(FETCHERS, "serve-fetch")
+
+    def resize(self, lanes: int) -> None:
+        """Work with that many threads from now on; what has been handed out is finished. On the event loop only."""
+        if lanes != self.lanes and self._pool is not None:
+            self._pool.shutdown(wait=False)
+            self._pool, self.lanes = ThreadPoolExecutor(lanes, "serve"), lanes
+
+    def stop(self) -> None:
+        """Finish what was begun; nothing is taken any more."""
+        pool, fetchers = self._pool, self._fetchers
+        self._pool = self._fetchers = None
+        for one in (pool, fetchers):
+            if one is not None:
+                one.shutdown(cancel_futures=True)
+        self.batcher.close()
+
+    def __enter__(self) -> House:
+        """Take a place, or be sent away at once.
+
+        Raises:
+            RequestError: 503.
+        """
+        if self.closing:
+            self.metrics.count("rejected")
+            raise RequestError(503, "the server is stopping", "", "ask another one", retry_after_s=1)
+        if self.inside >= self.places:
+            self.metrics.count("rejected")
+            raise RequestError(503, "the server is busy", "", "try again in a moment", retry_after_s=1)
+        self.inside += 1
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.inside -= 1
+
+    def ticket(self, started: float, gone: Callable[[], Awaitable[None]]) -> Ticket:
+        """A ticket for a request whose body is here."""
+        return Ticket(started, time.perf_counter() + self.deadline_s, gone)
+
+    async def fetch(self, work: Callable[..., Result], *arguments: Any) -> Result:
+        """Run what waits for other hosts."""
+        if self._fetchers is None:
+            raise _not_open()
+        return await asyncio.get_running_loop().run_in_executor(self._fetchers, work, *arguments)
+
+    async def run(self, ticket: Ticket, work: Callable[..., Result], *arguments: Any) -> Result:
+        """Run a piece of work in a thread when its turn comes.
+
+        Raises:
+            RequestError: 503 when it has waited too long or the house is not open, 499 when the client has gone.
+        """
+        if self._pool is None:
+            raise _not_open()
+        self._work += 1
+        try:
+            begun = self._pool.submit(_checked, ticket, work, arguments)
+            answer: asyncio.Future[Result] = asyncio.wrap_future(begun)
+            if self._work > self.lanes or self.batcher.busy:
+                left = max(0.0, ticket.deadline - time.perf_counter())
+                either: set[asyncio.Future[Any]] = {answer, ticket.watch()}
+                await asyncio.wait(either, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                if not answer.done():
+                    gone = ticket.watch().done()
+                    # A piece that runs already may still be waiting for its batch; it asks its ticket then.
+                    ticket.abandoned = ticket.abandoned or gone
+                    if begun.cancel():
+                        raise RequestError(CLIENT_GONE, "the client has gone") if gone else _late()
+            return await answer
+        except RequestError as error:
+            if error.status == CLIENT_GONE:
+                self.metrics.count("abandoned")
+            elif error.what == _LATE:
+                self.metrics.count("expired")
+            raise
+        finally:
+            self._work -= 1
+
+
+_LATE = "the request waited too long"
+
+
+def _late() -> RequestError:
+    return RequestError(503, _LATE, "", "try again in a moment", retry_after_s=1)
+
+
+def _not_open() -> RequestError:
+    return RequestError(503, "the server is starting or stopping", "", "try again", retry_after_s=1)
+
+
+def _checked(ticket: Ticket, work: Callable[..., Result], arguments: tuple[Any, ...]) -> Result:
+    ticket.check()
+    return work(*arguments)

@@ -1,0 +1,292 @@
+"""How a model uses the machine: single images side by side on a CPU, batches that grow with the load on a GPU.
+
+Which of the two is measured when a model is loaded, since it depends on the network as much as on the hardware. What is
+found in an image is the same either way.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from osv_lab.core.errors import UsageError
+
+if TYPE_CHECKING:
+    import supervision as sv
+
+    from osv_lab.detect.detector import Detector
+    from osv_lab.serve.slot import ServedModel, Thresholds
+
+Scheduling = Literal["auto", "parallel", "batch"]
+SCHEDULINGS: tuple[Scheduling, ...] = ("auto", "parallel", "batch")
+
+LARGEST_BATCH = 64
+"""Most images that go through a network together."""
+
+_WORTH_IT = 1.1
+"""Batches must be this much faster than single images to be taken on a CPU: they make each answer wait for others."""
+
+_MEASURE_S = 0.15
+"""How long each way is measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How one model is run.
+
+    Attributes:
+        mode: ``"parallel"``: one image per thread, each thread with one core; ``"batch"``: whatever waits goes through
+            the network together.
+        lanes: Threads that decode, run and suppress.
+        max_batch: Most images that go through the network together.
+        images_per_s: What the warm-up measured, by way; empty where nothing was to be chosen.
+    """
+
+    mode: Literal["parallel", "batch"]
+    lanes: int
+    max_batch: int = 1
+    images_per_s: Mapping[str, float] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able values, as ``/models`` shows them."""
+        measured = {way: round(rate, 1) for way, rate in self.images_per_s.items()}
+        return {
+            "mode": self.mode,
+            "lanes": self.lanes,
+            "max_batch": self.max_batch,
+            "measured_images_per_s": measured,
+        }
+
+
+def load_planned(
+    ref: str | Path | Detector,
+    options: Mapping[str, Any],
+    scheduling: Scheduling = "auto",
+    max_batch: int | None = None,
+) -> tuple[Detector, Plan]:
+    """Load a detector and decide how it is run.
+
+    Args:
+        ref: As for :func:`osv_lab.detect.load_detector`, or a detector that is loaded already. Of the latter nothing
+            is known about threads, so it is called by one at a time.
+        options: As for :func:`osv_lab.detect.load_detector`.
+        scheduling: ``"auto"`` measures and takes what is faster.
+        max_batch: Most images that go through the network together, 1 to 64; measured when ``None``.
+
+    Raises:
+        OsvError: the model cannot be loaded, or not be run as asked.
+    """
+    from osv_lab.detect import load_detector
+    from osv_lab.detect.engine import usable_cores
+
+    if scheduling not in SCHEDULINGS:
+        raise UsageError("no such scheduling", repr(scheduling), f"use one of {', '.join(SCHEDULINGS)}")
+    if max_batch is not None and not 1 <= max_batch <= LARGEST_BATCH:
+        raise UsageError("max_batch must lie between 1 and 64", max_batch)
+    if not isinstance(ref, (str, Path)):
+        if scheduling == "parallel" and not _is_thread_safe(ref):
+            raise UsageError(
+                "this detector is not known to be safe for threads", ref.ref, "use scheduling='batch'"
+            )
+        mode = "parallel" if scheduling == "parallel" else "batch"
+        return ref, Plan("parallel", usable_cores()) if mode == "parallel" else _batch_plan(ref, max_batch)
+
+    cores, text = usable_cores(), str(ref)
+    if scheduling == "parallel":
+        alone = load_detector(text, **{"threads": 1, **options})
+        if not _is_thread_safe(alone):
+            raise UsageError(
+                "only ONNX models run in several threads", text, "export it, or use scheduling='batch'"
+            )
+        return alone, Plan("parallel", cores)
+    whole = load_detector(text, **options)
+    on_cpu = _is_thread_safe(whole) and whole.provider == "CPUExecutionProvider"
+    if scheduling == "batch" or not on_cpu:
+        return whole, _batch_plan(whole, max_batch)
+    alone = load_detector(text, **{"threads": 1, **options})
+    beside, together = measure_cpu(alone, whole, cores)
+    rates = {"parallel": beside, "batch of 8": together}
+    if cores > 1 and together > beside * _WORTH_IT:
+        return whole, Plan("batch", max(cores, 16), max_batch or 8, rates)
+    return alone, Plan("parallel", cores, 1, rates)
+
+
+def measure_cpu(alone: Detector, whole: Detector, cores: int) -> tuple[float, float]:
+    """Images per second of single images in ``cores`` threads, and of batches of 8 with all cores.
+
+    The two take turns, and the better of each one's turns counts: what else runs on the machine only ever slows them.
+    """
+    image = grey_image(alone)
+    best = [0.0, 0.0]
+    with ThreadPoolExecutor(cores) as pool:
+        for _ in range(2):
+            started, turns = time.perf_counter(), 0
+            while turns == 0 or time.perf_counter() - started < _MEASURE_S / 2:
+                list(pool.map(lambda _: alone.predict([image]), range(cores)))
+                turns += 1
+            best[0] = max(best[0], turns * cores / (time.perf_counter() - started))
+            best[1] = max(best[1], _rate(whole, image, 8, _MEASURE_S / 2))
+    return best[0], best[1]
+
+
+def grey_image(detector: Detector) -> np.ndarray:
+    """A plain image of the size the network sees."""
+    width, height = detector.input_size or (640, 640)
+    return np.full((height, width, 3), 114, np.uint8)
+
+
+def _batch_plan(detector: Detector, max_batch: int | None) -> Plan:
+    from osv_lab.detect.engine import usable_cores
+
+    rates: dict[str, float] = {}
+    if max_batch is None:
+        image, size, max_batch, best = grey_image(detector), 1, 1, 0.0
+        started = time.perf_counter()
+        while size <= LARGEST_BATCH:
+            rate = rates[f"batch of {size}"] = _rate(detector, image, size, _MEASURE_S)
+            if rate < best * 1.05:
+                break
+            best, max_batch = rate, size
+            size *= 2
+            # The next one costs at most twice what this one did.
+            if time.perf_counter() - started + 2 * size / rate > 3.0:
+                break
+    return Plan("batch", min(LARGEST_BATCH, max(usable_cores(), 2 * max_batch)), max_batch, rates)
+
+
+def _rate(detector: Detector, image: np.ndarray, batch: int, seconds: float) -> float:
+    """Images per second in batches of one size; the first batch, which allocates, does not count."""
+    detector.predict([image] * batch)
+    started, turns = time.perf_counter(), 0
+    while turns == 0 or time.perf_counter() - started < seconds:
+        detector.predict([image] * batch)
+        turns += 1
+    return turns * batch / (time.perf_counter() - started)
+
+
+def _is_thread_safe(detector: Detector) -> bool:
+    from osv_lab.detect.onnx import OnnxDetector
+
+    return isinstance(detector, OnnxDetector)
+
+
+@dataclass(slots=True)
+class _Waiting:
+    model: ServedModel
+    thresholds: Thresholds
+    image: np.ndarray
+    still_wanted: Callable[[], None]
+    answer: Future[sv.Detections]
+
+
+class Batcher:
+    """One thread that runs whatever waits, together; nobody waits for a batch to fill.
+
+    While a batch is computed the next one gathers, so batches are as large as the load makes them. Images go together
+    where model and thresholds are the same, which keeps every answer what it would be alone.
+
+    Args:
+        on_batch: Told the size of every batch.
+    """
+
+    def __init__(self, on_batch: Callable[[int], None] = lambda size: None) -> None:
+        self._on_batch = on_batch
+        self._waiting: deque[_Waiting] = deque()
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._computing = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether it has work, so that a further image would wait."""
+        return bool(self._waiting) or self._computing
+
+    def predict(
+        self,
+        model: ServedModel,
+        image: np.ndarray,
+        thresholds: Thresholds,
+        still_wanted: Callable[[], None] = lambda: None,
+    ) -> sv.Detections:
+        """Detections of one image; blocks until its batch is through.
+
+        Args:
+            still_wanted: Raises when the answer is no longer wanted; asked just before the batch is computed.
+
+        Raises:
+            OsvError: what the detector, or ``still_wanted``, raises.
+        """
+        one = _Waiting(model, thresholds, image, still_wanted, Future())
+        with self._changed:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="serve-batches", daemon=True)
+                self._thread.start()
+            self._waiting.append(one)
+            self._changed.notify()
+        return one.answer.result()
+
+    def close(self) -> None:
+        """Compute what waits, then end the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._waiting and not self._closed:
+                    self._changed.wait()
+                if not self._waiting:
+                    return
+                batch, self._computing = self._take(), True
+            self._compute([one for one in batch if _wanted(one)])
+            self._computing = False
+
+    def _take(self) -> list[_Waiting]:
+        """The oldest, and what can go with it; the others keep their order."""
+        first = self._waiting.popleft()
+        batch, others = [first], deque[_Waiting]()
+        for one in self._waiting:
+            fits = one.model is first.model and one.thresholds == first.thresholds
+            (batch if fits and len(batch) < first.model.plan.max_batch else others).append(one)
+        self._waiting = others
+        return batch
+
+    def _compute(self, batch: Sequence[_Waiting]) -> None:
+        if not batch:
+            return
+        self._on_batch(len(batch))
+        try:
+            found = batch[0].model.predict([one.image for one in batch], batch[0].thresholds)
+            if len(found) != len(batch):
+                raise RuntimeError(f"the detector gave {len(found)} results for {len(batch)} images")
+        except Exception as error:  # noqa: BLE001 - handed to those who wait; the thread must live on
+            # One image that the model refuses must not spoil the others' answers.
+            if len(batch) == 1:
+                batch[0].answer.set_exception(error)
+                return
+            for one in batch:
+                self._compute([one])
+            return
+        for one, detections in zip(batch, found, strict=True):
+            one.answer.set_result(detections)
+
+
+def _wanted(one: _Waiting) -> bool:
+    try:
+        one.still_wanted()
+    except Exception as error:  # noqa: BLE001 - handed to the one who waits
+        one.answer.set_exception(error)
+        return False
+    return True
