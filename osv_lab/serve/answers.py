@@ -184,7 +184,7 @@ class Answers:
         if model.plan.mode == "parallel":
             [found] = model.predict([image], thresholds)
         else:
-            found = self._batcher.predict(model, image, thresholds, ticket.check)
+            found = self._batcher.predict(model, image, thresholds, ticket.check, ticket.left_s)
         self._metrics.count("images")
         return found
 

@@ -54,6 +54,11 @@ class Ticket:
         if time.perf_counter() > self.deadline:
             raise _late()
 
+    @property
+    def left_s(self) -> float:
+        """Seconds until the deadline, at least 0."""
+        return max(0.0, self.deadline - time.perf_counter())
+
     def watch(self) -> asyncio.Future[None]:
         """Done when the client has gone; one watch per request, begun when it is first needed."""
         if self._watch is None:
@@ -162,9 +167,8 @@ class House:
             begun = self._pool.submit(_checked, ticket, work, arguments)
             answer: asyncio.Future[Result] = asyncio.wrap_future(begun)
             if self._work > self.lanes or self.batcher.busy:
-                left = max(0.0, ticket.deadline - time.perf_counter())
                 either: set[asyncio.Future[Any]] = {answer, ticket.watch()}
-                await asyncio.wait(either, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(either, timeout=ticket.left_s, return_when=asyncio.FIRST_COMPLETED)
                 if not answer.done():
                     gone = ticket.watch().done()
                     # A piece that runs already may still be waiting for its batch; it asks its ticket then.

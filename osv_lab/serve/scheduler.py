@@ -216,11 +216,13 @@ class Batcher:
         image: np.ndarray,
         thresholds: Thresholds,
         still_wanted: Callable[[], None] = lambda: None,
+        patience_s: float | None = None,
     ) -> sv.Detections:
         """Detections of one image; blocks until its batch is through.
 
         Args:
             still_wanted: Raises when the answer is no longer wanted; asked just before the batch is computed.
+            patience_s: How long to wait for the batch to begin, before ``still_wanted`` is asked.
 
         Raises:
             OsvError: what the detector, or ``still_wanted``, raises.
@@ -232,7 +234,13 @@ class Batcher:
                 self._thread.start()
             self._waiting.append(one)
             self._changed.notify()
-        return one.answer.result()
+        try:
+            return one.answer.result(patience_s)
+        except TimeoutError:
+            if one.answer.cancel():
+                still_wanted()
+                return self.predict(model, image, thresholds, still_wanted, patience_s)
+            return one.answer.result()
 
     def close(self) -> None:
         """Compute what waits, then end the thread."""
@@ -284,6 +292,8 @@ class Batcher:
 
 
 def _wanted(one: _Waiting) -> bool:
+    if not one.answer.set_running_or_notify_cancel():
+        return False
     try:
         one.still_wanted()
     except Exception as error:  # noqa: BLE001 - handed to the one who waits
