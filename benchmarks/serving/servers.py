@@ -101,16 +101,12 @@ def litserve(model: str, port: int) -> None:
 
 
 def mosec(model: str, port: int) -> None:
-    from mosec import Runtime, Server, Worker
+    import os
 
-    class Predict(Worker):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.run = pipeline(model, threads=1)
+    from mosec import Runtime, Server
+    from mosec_server import MODEL, Predict
 
-        def forward(self, data: dict[str, Any]) -> dict[str, Any]:
-            return {"predictions": self.run(base64.b64decode(data["image_url"]))}
-
+    os.environ[MODEL] = model
     sys.argv = [sys.argv[0], "--port", str(port), "--timeout", "60000", "--log-level", "error"]
     server = Server()
     server.register_runtime({"/predict": [Runtime(Predict, num=2)]})
