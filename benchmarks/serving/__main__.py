@@ -92,6 +92,8 @@ def main() -> None:
     kinds = ["floor", *(args.only or ("ours", "naive")), *pythons]
     with tempfile.TemporaryDirectory() as folder:
         model, images = _material(Path(folder))
+        # Shares of a floor mean nothing without the model: HTTP weighs more beside a network that costs little.
+        print(f"{model.name}, {len(images)} images ({images[0].name}, ...)", flush=True)
         contestants = []
         try:
             for kind in kinds:
