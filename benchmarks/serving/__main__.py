@@ -4,7 +4,8 @@
 The floor is the same pipeline (decode, letterbox, one session of one thread, suppression) without HTTP in as many
 threads as the connections can use cores. Contestants take turns within every round, those whose turn it is not are
 stopped, and what is printed are medians over rounds: of served images per second as a share of that round's floor, and
-of p50 and p99. The model is YOLOX-Nano on real photos where ``OSV_SHARED_DATA`` has them, else a tiny one on noise.
+of p50 and p99. CPU time per image is what can be compared while other programs run: then the shares say more about who
+gets the cores, and those with more processes get more of them. The model is YOLOX-Nano on real photos where ``OSV_SHARED_DATA`` has them, else a tiny one on noise.
 """
 
 from __future__ import annotations
@@ -76,6 +77,18 @@ class Contestant:
         done = subprocess.run([*command, *map(str, images)], capture_output=True, text=True, check=True)
         return dict(json.loads(done.stdout))
 
+    def cpu_s(self) -> float:
+        """CPU seconds of all its processes so far (Linux)."""
+        ticks = 0
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                fields = stat.read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[3]) == self.process.pid:  # its session
+                ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
     def signal(self, number: signal.Signals) -> None:
         os.killpg(self.process.pid, number)
 
@@ -131,24 +144,29 @@ def _measure(contestants: Sequence[Contestant], args: argparse.Namespace, images
             # The order turns, so that nobody always follows the same one.
             for one in [*contestants[turn % len(contestants) :], *contestants[: turn % len(contestants)]]:
                 one.signal(signal.SIGCONT)
+                before = one.cpu_s()
                 result = one.run(connections, args.seconds, images)
                 one.signal(signal.SIGSTOP)
+                result["cpu"] = (one.cpu_s() - before) * 1000 / max(1, len(result["latencies"]))
                 p50, p99 = np.percentile(result.pop("latencies"), [50, 99])
                 found.setdefault((connections, one.kind), []).append({**result, "p50": p50, "p99": p99})
     return found
 
 
 def _report(kinds: Sequence[str], connections: Sequence[int], found: Any) -> None:
-    print(f"{'':12}" + "".join(f"{f'{c} connections':^34}" for c in connections))
-    print(f"{'':12}" + "".join(f"{'of floor':>10}{'p50 ms':>8}{'p99 ms':>8}{'failed':>8}" for _ in connections))
+    print(f"{'':12}" + "".join(f"{f'{c} connections':^42}" for c in connections))
+    print(
+        f"{'':12}"
+        + "".join(f"{'of floor':>10}{'p50 ms':>8}{'p99 ms':>8}{'CPU ms':>8}{'failed':>8}" for _ in connections)
+    )
     for kind in kinds:
         line = f"{kind:12}"
         for c in connections:
             rounds, floors = found[c, kind], found[c, "floor"]
             ratio = statistics.median(one["rate"] / base["rate"] for one, base in zip(rounds, floors, strict=True))
-            middle = {name: statistics.median(one[name] for one in rounds) for name in ("p50", "p99")}
+            middle = {name: statistics.median(one[name] for one in rounds) for name in ("p50", "p99", "cpu")}
             failed = sum(one["failed"] for one in rounds)
-            line += f"{ratio:>10.2f}{middle['p50']:>8.1f}{middle['p99']:>8.1f}{failed:>8}"
+            line += f"{ratio:>10.2f}{middle['p50']:>8.1f}{middle['p99']:>8.1f}{middle['cpu']:>8.1f}{failed:>8}"
         print(line)
     rates = (f"{statistics.median(one['rate'] for one in found[c, 'floor']):.0f} at {c}" for c in connections)
     print(f"floor, images per second: {', '.join(rates)}; {usable_cores()} cores, load {os.getloadavg()[0]:.1f}")
