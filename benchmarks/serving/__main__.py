@@ -3,9 +3,10 @@
 
 The floor is the same pipeline (decode, letterbox, one session of one thread, suppression) without HTTP in as many
 threads as the connections can use cores. Contestants take turns within every round, those whose turn it is not are
-stopped, and what is printed are medians over rounds: of served images per second as a share of that round's floor, and
-of p50 and p99. CPU time per image is what can be compared while other programs run: then the shares say more about who
-gets the cores, and those with more processes get more of them. The model is YOLOX-Nano on real photos where ``OSV_SHARED_DATA`` has them, else a tiny one on noise.
+stopped, and what is printed are medians over rounds: of served images per second as a share of that round's floor, of
+p50 and p99, and of CPU time per image. Where other programs run, only the last can be compared: the shares then say
+who gets the cores, and more processes get more. The model is YOLOX-Nano on real photos where ``OSV_SHARED_DATA`` has
+them, else a tiny one on noise.
 """
 
 from __future__ import annotations
