@@ -134,6 +134,7 @@ class Answers:
                 raise RequestError(422, "the form has no file", ", ".join(fields), "name the parts 'file'")
         elif sent.kind == "application/json":
             request: BatchRequest = parse_json(BatchRequest, sent.body)
+            _no_query(sent)
             options, batch_size, images = request, request.batch_size, request.images
         else:
             raise RequestError(
@@ -191,10 +192,7 @@ class Answers:
     def _one_image(self, sent: Sent) -> tuple[bytes | Fetch, Options]:
         if sent.kind == "application/json":
             request: PredictRequest = parse_json(PredictRequest, sent.body)
-            if sent.query:
-                raise RequestError(
-                    422, "options stand both in the body and in the query", "", "put them in the body"
-                )
+            _no_query(sent)
             if is_url(request.image_url):
                 return Fetch(request.image_url), request
             return image_bytes(request.image_url, self._limits), request
@@ -217,6 +215,11 @@ class Answers:
         """The options of a request whose image was fetched: only JSON names an address."""
         request: PredictRequest = parse_json(PredictRequest, sent.body)
         return request
+
+
+def _no_query(sent: Sent) -> None:
+    if sent.query:
+        raise RequestError(422, "options stand both in the body and in the query", "", "put them in the body")
 
 
 def is_url(image: str | bytes) -> bool:
