@@ -5,6 +5,7 @@ Run ``python server/main.py``, or hand the factory to any ASGI server: ``uvicorn
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -15,6 +16,8 @@ from osv_lab.core.errors import OsvError, UsageError
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+
+    from osv_lab.serve.inputs import Limits
 
 Value = TypeVar("Value")
 
@@ -35,6 +38,7 @@ def options(environment: Mapping[str, str]) -> dict[str, Any]:
     given["allow_urls"] = _read(environment, "OSV_ALLOW_URLS", _flag_or_hosts, None)
     given["log_level"] = environment.get("OSV_LOG_LEVEL", "info").lower()
     given["key"] = _key(environment)
+    given["limits"] = _limits(environment)
     return given
 
 
@@ -44,14 +48,15 @@ def create() -> FastAPI:
     Raises:
         OsvError: a variable or the model cannot be used.
     """
+    from dataclasses import replace
+
     from osv_lab.serve.app import create_app
-    from osv_lab.serve.fetch import FetchPolicy
-    from osv_lab.serve.inputs import Limits
     from osv_lab.serve.slot import ModelSlot
 
     given = options(os.environ)
     # Where this listens is not known here, so URLs are off unless they are asked for.
-    limits = Limits(fetch=FetchPolicy(allow=given["allow_urls"] or False))
+    limits = given["limits"]
+    limits = replace(limits, fetch=replace(limits.fetch, allow=given["allow_urls"] or False))
     return create_app(ModelSlot(given["ref"]), key=given["key"], limits=limits, workers=given["workers"])
 
 
@@ -75,6 +80,48 @@ def _read(environment: Mapping[str, str], name: str, kind: Callable[[str], Value
         return kind(text)
     except ValueError:
         raise UsageError(f"{name} cannot be used", repr(text), "see server/README.md") from None
+
+
+def _limits(environment: Mapping[str, str]) -> Limits:
+    from osv_lab.serve.fetch import FetchPolicy
+    from osv_lab.serve.inputs import Limits
+
+    kinds: dict[str, Callable[[str], Any]] = {
+        "max_image_bytes": _positive_int,
+        "max_pixels": _positive_int,
+        "max_batch": _positive_int,
+        "max_batch_bytes": _positive_int,
+        "body_timeout_s": _positive,
+    }
+    given = {name: _read(environment, f"OSV_{name.upper()}", kind, None) for name, kind in kinds.items()}
+    fetch = {
+        "max_bytes": given["max_image_bytes"],
+        "timeout_s": _read(environment, "OSV_FETCH_TIMEOUT_S", _positive, None),
+        "networks": _read(environment, "OSV_ALLOW_NETWORKS", _networks, None),
+    }
+    policy = FetchPolicy(**{name: value for name, value in fetch.items() if value is not None})
+    return Limits(**{name: value for name, value in given.items() if value is not None}, fetch=policy)
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1e6:
+        raise ValueError(text)
+    return value
+
+
+def _positive_int(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError(text)
+    return value
+
+
+def _networks(text: str) -> tuple[str, ...]:
+    networks = tuple(one.strip() for one in text.split(",") if one.strip())
+    for one in networks:
+        ipaddress.ip_network(one)
+    return networks
 
 
 def _flag(text: str) -> bool:

@@ -166,6 +166,7 @@ def _server(
 
         from osv_lab.serve.app import create_app
         from osv_lab.serve.inputs import Limits
+        from osv_lab.serve.patience import patient_protocol
     except ModuleNotFoundError as error:
         raise require_extra(str(error.name), "server") from None
     from dataclasses import replace
@@ -188,6 +189,7 @@ def _server(
         timeout_graceful_shutdown=STOP_TIMEOUT_S,
         h11_max_incomplete_event_size=64 * 1024,
         ws="none",
+        http=patient_protocol(limits.body_timeout_s),
     )
     _log.info("serving %s on http://%s:%d", slot.describe()["ref"], _shown_host(host), listener.getsockname()[1])
     return uvicorn.Server(config)
