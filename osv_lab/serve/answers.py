@@ -92,6 +92,7 @@ def predict_batch(slot: ModelSlot, limits: Limits, sent: Sent, started: float) -
             raise RequestError(422, "the form has no file", ", ".join(fields), "name the parts 'file'")
     elif sent.kind == "application/json":
         request: BatchRequest = parse_json(BatchRequest, sent.body)
+        _no_query(sent)
         options, batch_size, images = request, request.batch_size, request.images
     else:
         raise RequestError(
@@ -121,11 +122,15 @@ def limits_json(limits: Limits) -> dict[str, Any]:
     }
 
 
+def _no_query(sent: Sent) -> None:
+    if sent.query:
+        raise RequestError(422, "options stand both in the body and in the query", "", "put them in the body")
+
+
 def _one_image(sent: Sent, limits: Limits) -> tuple[bytes, Options]:
     if sent.kind == "application/json":
         request: PredictRequest = parse_json(PredictRequest, sent.body)
-        if sent.query:
-            raise RequestError(422, "options stand both in the body and in the query", "", "put them in the body")
+        _no_query(sent)
         return image_bytes(request.image_url, limits), request
     if sent.kind == "multipart/form-data":
         files, fields = form_parts(sent.body, sent.content_type, limits)

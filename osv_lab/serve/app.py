@@ -225,7 +225,9 @@ def _add_error_answers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def on_http_error(request: Request, error: HTTPException) -> Response:
         path = f"{request.method} {request.url.path}"
-        return _error_answer(RequestError(error.status_code, str(error.detail).lower(), path, "see /docs"))
+        answer = _error_answer(RequestError(error.status_code, str(error.detail).lower(), path, "see /docs"))
+        answer.headers.update(error.headers or {})  # Allow, of a 405
+        return answer
 
     @app.exception_handler(RequestValidationError)
     async def on_invalid(_: Request, error: RequestValidationError) -> Response:
