@@ -9,7 +9,6 @@ import ipaddress
 import os
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from osv_lab.core.errors import OsvError, UsageError
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from osv_lab.serve.inputs import Limits
+    from osv_lab.serve.keys import Keys
 
 Value = TypeVar("Value")
 
@@ -138,14 +138,16 @@ def _flag_or_hosts(text: str) -> bool | list[str]:
         return [host.strip() for host in text.split(",") if host.strip()]
 
 
-def _key(environment: Mapping[str, str]) -> str | None:
+def _key(environment: Mapping[str, str]) -> str | Keys | None:
     file = environment.get("OSV_KEY_FILE")
     if not file:
         return environment.get("OSV_KEY") or None
+    from osv_lab.serve.keys import Keys
+
     try:
-        return Path(file).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeError) as error:
-        raise UsageError("OSV_KEY_FILE cannot be read", f"{file} ({error})", "give a readable file") from None
+        return Keys.from_file(file)
+    except OsvError as error:
+        raise UsageError(f"OSV_KEY_FILE: {error.what}", error.found, error.fix) from None
 
 
 if __name__ == "__main__":

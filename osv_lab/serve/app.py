@@ -11,8 +11,6 @@ Example:
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import logging
 import os
 import time
@@ -21,10 +19,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -32,6 +29,7 @@ from osv_lab.core.errors import OsvError
 from osv_lab.serve import answers
 from osv_lab.serve.errors import RequestError, as_request_error, error_body
 from osv_lab.serve.inputs import Limits
+from osv_lab.serve.keys import Keys, key_dependency
 from osv_lab.serve.pages import add_pages
 from osv_lab.serve.schemas import BatchAnswer, BatchRequest, ErrorAnswer, Options, PredictAnswer, PredictRequest
 from osv_lab.serve.slot import ModelSlot
@@ -43,20 +41,20 @@ _log = logging.getLogger("osv_lab.serve")
 _ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorAnswer, "description": "The request is malformed."},
     401: {"model": ErrorAnswer, "description": "The key is missing or wrong."},
+    403: {"model": ErrorAnswer, "description": "The key is meant for something else."},
     408: {"model": ErrorAnswer, "description": "The body did not arrive in time."},
     413: {"model": ErrorAnswer, "description": "The body or the image is too large."},
     415: {"model": ErrorAnswer, "description": "The content type, or what a URL leads to, is no image."},
     422: {"model": ErrorAnswer, "description": "A value, or the image, cannot be used."},
     503: {"model": ErrorAnswer, "description": "Too many requests at once, or the model is not ready."},
 }
-_BEARER = Depends(HTTPBearer(auto_error=False, description="The server's key."))
 _FILE = {"type": "string", "format": "binary"}
 
 
 def create_app(
     slot: ModelSlot,
     *,
-    key: str | None = None,
+    key: str | Keys | None = None,
     limits: Limits | None = None,
     workers: int | None = None,
     max_waiting: int = 32,
@@ -65,7 +63,8 @@ def create_app(
 
     Args:
         slot: The model; loaded at start-up when it is not yet.
-        key: When given, ``/predict``, ``/predict/batch`` and ``/models`` want ``Authorization: Bearer <key>``.
+        key: When given, ``/predict``, ``/predict/batch`` and ``/models`` want ``Authorization: Bearer <key>``,
+            a key that is for them where it is :class:`~osv_lab.serve.keys.Keys`.
         limits: Sizes, and which URLs are fetched.
         workers: Threads for parsing, fetching, decoding and inference; by default two more than processors.
         max_waiting: Requests in the house at once; further ones get 503 with ``Retry-After``.
@@ -92,7 +91,7 @@ def create_app(
     )
     app.state.slot = slot
     _add_error_answers(app)
-    keyed = _key_check(key)
+    keyed = key_dependency(key)
     add_pages(app, slot, needs_key=key is not None)
 
     @app.get("/health", tags=["state"], summary="Is the process alive?")
@@ -110,7 +109,7 @@ def create_app(
         dependencies=keyed,
         tags=["state"],
         summary="What is served, and how",
-        responses={401: _ERRORS[401]},
+        responses={401: _ERRORS[401], 403: _ERRORS[403]},
     )
     async def models() -> dict[str, Any]:
         return {"models": [slot.describe()], "limits": answers.limits_json(limits), "workers": workers}
@@ -195,23 +194,6 @@ def _sent(request: Request, body: bytes) -> answers.Sent:
     for name, value in request.query_params.multi_items():
         query.setdefault(name, []).append(value)
     return answers.Sent(request.headers.get("content-type", ""), query, body)
-
-
-def _key_check(key: str | None) -> list[Any]:
-    """The dependency that asks for the key; none where there is no key."""
-    if key is None:
-        return []
-    wanted = hashlib.sha256(key.encode()).digest()
-
-    async def check(given: HTTPAuthorizationCredentials | None = _BEARER) -> None:
-        sent = given.credentials if given is not None else ""
-        # Digests have one length, so the comparison tells nothing about the key's.
-        if not hmac.compare_digest(hashlib.sha256(sent.encode("utf-8", "surrogateescape")).digest(), wanted):
-            raise RequestError(
-                401, "the key is missing or wrong", "", "send the header Authorization: Bearer <key>"
-            )
-
-    return [Depends(check)]
 
 
 def _add_error_answers(app: FastAPI) -> None:

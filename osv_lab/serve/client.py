@@ -243,7 +243,12 @@ class Client:
 
 
 def _error(status: int, error: Mapping[str, str]) -> OsvError:
-    kinds: dict[int, type[OsvError]] = {401: UsageError, 404: NotFoundError, 503: UnavailableError}
+    kinds: dict[int, type[OsvError]] = {
+        401: UsageError,
+        403: UsageError,
+        404: NotFoundError,
+        503: UnavailableError,
+    }
     kind = kinds.get(status, InvalidDataError if status < 500 else UnavailableError)
     return kind(error["what"], error.get("found", ""), error.get("fix", ""))
 

@@ -28,6 +28,8 @@ _REDIRECTS = {301, 302, 303, 307, 308}
 _OTHER_TYPES = {"application/octet-stream", "binary/octet-stream"}
 # Amazon's in IPv6, Alibaba's, Oracle's; the others' are link-local.
 _METADATA = {ipaddress.ip_address(text) for text in ("fd00:ec2::254", "100.100.100.200", "192.0.0.192")}
+# Special by the IANA registries, and taken for global by Pythons before 3.11.10.
+_SPECIAL = [ipaddress.ip_network(text) for text in ("192.0.0.0/24", "64:ff9b:1::/48", "3fff::/20", "5f00::/16")]
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -90,6 +92,8 @@ def is_public(address: Address) -> bool:
             return False
         if address.is_site_local:
             return False
+    if any(address in network for network in _SPECIAL):
+        return False
     return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
 
 
