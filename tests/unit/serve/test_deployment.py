@@ -233,8 +233,9 @@ def test_the_api_in_compose(name: str, paths: set[str]) -> None:
 
 
 METRICS = {
-    "osv_requests_total", "osv_request_seconds_bucket", "osv_images_total",
-    "osv_batch_images_sum", "osv_batch_images_count", "osv_queue_depth", "osv_in_flight", "osv_rejected_total", "osv_expired_total", "osv_abandoned_total",
+    "osv_requests_total", "osv_request_seconds_bucket", "osv_images_total", "osv_batch_images_sum",
+    "osv_batch_images_count", "osv_queue_depth", "osv_in_flight", "osv_rejected_total", "osv_expired_total",
+    "osv_abandoned_total",
 }  # fmt: skip
 
 

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 from support import ROOT
+from tiny_model import write_tiny_model
 
 from osv_lab.core.errors import UsageError
+from osv_lab.serve.client import Client
 
 
 @pytest.fixture(scope="module")
@@ -62,3 +71,38 @@ def test_limits(main: ModuleType) -> None:
 def test_what_cannot_be(main: ModuleType, name: str, value: str) -> None:
     with pytest.raises(UsageError, match=name):
         main.options({"OSV_MODEL": "a.onnx", name: value})
+
+
+WITHOUT = """
+import runpy, sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "torchvision", "fiftyone", "ultralytics", "mlflow", "pandas"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Absent())
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_the_process_needs_no_torch_fiftyone_or_ultralytics(tmp_path: Path) -> None:
+    """Answers with them absent, as they are from an installation of the server extra."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    model = write_tiny_model(tmp_path / "tiny.onnx")
+    environment = {**os.environ, "OSV_MODEL": str(model), "OSV_PORT": str(port), "OSV_LOG_LEVEL": "warning"}
+    command = [sys.executable, "-c", WITHOUT, str(ROOT / "server" / "main.py")]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    try:
+        with Client(f"http://127.0.0.1:{port}") as client:
+            deadline = time.monotonic() + 60
+            while not client.health():
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            assert len(client.predict(np.full((64, 64, 3), 255, np.uint8))) == 1
+            assert len(client.predict_batch([np.full((64, 64, 3), 255, np.uint8)] * 3)) == 3
+    finally:
+        process.terminate()
+        _, log = process.communicate(timeout=30)
+    assert process.returncode == 0, log
