@@ -5,16 +5,19 @@ Run ``python server/main.py``, or hand the factory to any ASGI server: ``uvicorn
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from osv_lab.core.errors import OsvError, UsageError
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+
+    from osv_lab.serve.inputs import Limits
+    from osv_lab.serve.keys import Keys
 
 Value = TypeVar("Value")
 
@@ -35,6 +38,7 @@ def options(environment: Mapping[str, str]) -> dict[str, Any]:
     given["allow_urls"] = _read(environment, "OSV_ALLOW_URLS", _flag_or_hosts, None)
     given["log_level"] = environment.get("OSV_LOG_LEVEL", "info").lower()
     given["key"] = _key(environment)
+    given["limits"] = _limits(environment)
     return given
 
 
@@ -44,14 +48,15 @@ def create() -> FastAPI:
     Raises:
         OsvError: a variable or the model cannot be used.
     """
+    from dataclasses import replace
+
     from osv_lab.serve.app import create_app
-    from osv_lab.serve.fetch import FetchPolicy
-    from osv_lab.serve.inputs import Limits
     from osv_lab.serve.slot import ModelSlot
 
     given = options(os.environ)
     # Where this listens is not known here, so URLs are off unless they are asked for.
-    limits = Limits(fetch=FetchPolicy(allow=given["allow_urls"] or False))
+    limits = given["limits"]
+    limits = replace(limits, fetch=replace(limits.fetch, allow=given["allow_urls"] or False))
     return create_app(ModelSlot(given["ref"]), key=given["key"], limits=limits, workers=given["workers"])
 
 
@@ -77,6 +82,48 @@ def _read(environment: Mapping[str, str], name: str, kind: Callable[[str], Value
         raise UsageError(f"{name} cannot be used", repr(text), "see server/README.md") from None
 
 
+def _limits(environment: Mapping[str, str]) -> Limits:
+    from osv_lab.serve.fetch import FetchPolicy
+    from osv_lab.serve.inputs import Limits
+
+    kinds: dict[str, Callable[[str], Any]] = {
+        "max_image_bytes": _positive_int,
+        "max_pixels": _positive_int,
+        "max_batch": _positive_int,
+        "max_batch_bytes": _positive_int,
+        "body_timeout_s": _positive,
+    }
+    given = {name: _read(environment, f"OSV_{name.upper()}", kind, None) for name, kind in kinds.items()}
+    fetch = {
+        "max_bytes": given["max_image_bytes"],
+        "timeout_s": _read(environment, "OSV_FETCH_TIMEOUT_S", _positive, None),
+        "networks": _read(environment, "OSV_ALLOW_NETWORKS", _networks, None),
+    }
+    policy = FetchPolicy(**{name: value for name, value in fetch.items() if value is not None})
+    return Limits(**{name: value for name, value in given.items() if value is not None}, fetch=policy)
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1e6:
+        raise ValueError(text)
+    return value
+
+
+def _positive_int(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError(text)
+    return value
+
+
+def _networks(text: str) -> tuple[str, ...]:
+    networks = tuple(one.strip() for one in text.split(",") if one.strip())
+    for one in networks:
+        ipaddress.ip_network(one)
+    return networks
+
+
 def _flag(text: str) -> bool:
     values = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
     if text.lower() not in values:
@@ -91,14 +138,16 @@ def _flag_or_hosts(text: str) -> bool | list[str]:
         return [host.strip() for host in text.split(",") if host.strip()]
 
 
-def _key(environment: Mapping[str, str]) -> str | None:
+def _key(environment: Mapping[str, str]) -> str | Keys | None:
     file = environment.get("OSV_KEY_FILE")
     if not file:
         return environment.get("OSV_KEY") or None
+    from osv_lab.serve.keys import Keys
+
     try:
-        return Path(file).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeError) as error:
-        raise UsageError("OSV_KEY_FILE cannot be read", f"{file} ({error})", "give a readable file") from None
+        return Keys.from_file(file)
+    except OsvError as error:
+        raise UsageError(f"OSV_KEY_FILE: {error.what}", error.found, error.fix) from None
 
 
 if __name__ == "__main__":

@@ -143,6 +143,10 @@ def _open(data: bytes, max_pixels: int, name: str) -> tuple[PillowImage.Image, I
         image = _reader(kind)(io.BytesIO(data), "")
         # Not the PNG reader's own getexif: it decodes the image, in case the tag comes after the pixels.
         orientation = Image.Image.getexif(image).get(_ORIENTATION_TAG, 1)
+    except (
+        Image.DecompressionBombError
+    ) as error:  # some readers check while they open, against a limit of Pillow's
+        raise InvalidDataError("the image is too large", _of(name, _said(error)), "make it smaller") from None
     except _PILLOW_ERRORS as error:
         raise InvalidDataError("not an image", _of(name, f"its header is damaged ({_said(error)})")) from None
     if not (isinstance(orientation, int) and 1 <= orientation <= 8):

@@ -11,8 +11,6 @@ Example:
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -20,10 +18,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -35,6 +32,7 @@ from osv_lab.serve import answers
 from osv_lab.serve.errors import RequestError, as_request_error, error_body
 from osv_lab.serve.house import House, Ticket
 from osv_lab.serve.inputs import Limits
+from osv_lab.serve.keys import Keys, key_dependency
 from osv_lab.serve.metrics import CONTENT_TYPE, Metrics
 from osv_lab.serve.models import DEFAULT, Models
 from osv_lab.serve.pages import add_pages
@@ -58,6 +56,7 @@ _log = logging.getLogger("osv_lab.serve")
 _ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorAnswer, "description": "The request is malformed."},
     401: {"model": ErrorAnswer, "description": "The key is missing or wrong."},
+    403: {"model": ErrorAnswer, "description": "The key is meant for something else."},
     408: {"model": ErrorAnswer, "description": "The body did not arrive in time."},
     413: {"model": ErrorAnswer, "description": "The body or the image is too large."},
     415: {"model": ErrorAnswer, "description": "The content type, or what a URL leads to, is no image."},
@@ -70,14 +69,13 @@ _REFUSED = {
     404: "No such model.",
     409: "The models are in a state in which this cannot be done.",
 }
-_BEARER = Depends(HTTPBearer(auto_error=False, description="The server's key."))
 _FILE = {"type": "string", "format": "binary"}
 
 
 def create_app(
     slot: ModelSlot,
     *,
-    key: str | None = None,
+    key: str | Keys | None = None,
     limits: Limits | None = None,
     workers: int | None = None,
     max_waiting: int = 16,
@@ -89,7 +87,8 @@ def create_app(
 
     Args:
         slot: The model that answers where a request names none; loaded at start-up when it is not yet.
-        key: When given, everything but ``/health``, ``/ready`` and the pages wants ``Authorization: Bearer <key>``.
+        key: When given, everything but ``/health``, ``/ready`` and the pages wants ``Authorization: Bearer <key>``,
+            a key that is for it where it is :class:`~osv_lab.serve.keys.Keys`.
         limits: Sizes, and which URLs are fetched.
         workers: Threads that decode and compute; by default what the model's scheduling asks.
         max_waiting: Requests in the house at once, those computed included; at least ``workers``. Further ones get
@@ -133,7 +132,7 @@ def create_app(
     app.state.house = house
     app.add_middleware(_Metered, metrics=metrics, routes=app.routes)
     _add_error_answers(app)
-    keyed = _key_check(key)
+    keyed = key_dependency(key)
     add_pages(app, slot, needs_key=key is not None)
 
     @app.get("/health", tags=["state"], summary="Is the process alive?")
@@ -180,7 +179,7 @@ def create_app(
         dependencies=keyed,
         tags=["models"],
         summary="What is served, and how",
-        responses={401: _ERRORS[401]},
+        responses={401: _ERRORS[401], 403: _ERRORS[403]},
     )
     async def models() -> dict[str, Any]:
         return {
@@ -388,23 +387,6 @@ def _sent(request: Request, body: bytes) -> answers.Sent:
     return answers.Sent(request.headers.get("content-type", ""), query, body)
 
 
-def _key_check(key: str | None) -> list[Any]:
-    """The dependency that asks for the key; none where there is no key."""
-    if key is None:
-        return []
-    wanted = hashlib.sha256(key.encode()).digest()
-
-    async def check(given: HTTPAuthorizationCredentials | None = _BEARER) -> None:
-        sent = given.credentials if given is not None else ""
-        # Digests have one length, so the comparison tells nothing about the key's.
-        if not hmac.compare_digest(hashlib.sha256(sent.encode("utf-8", "surrogateescape")).digest(), wanted):
-            raise RequestError(
-                401, "the key is missing or wrong", "", "send the header Authorization: Bearer <key>"
-            )
-
-    return [Depends(check)]
-
-
 def _add_error_answers(app: FastAPI) -> None:
     @app.exception_handler(OsvError)
     async def on_osv_error(_: Request, error: OsvError) -> Response:
@@ -416,7 +398,9 @@ def _add_error_answers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def on_http_error(request: Request, error: HTTPException) -> Response:
         path = f"{request.method} {request.url.path}"
-        return _error_answer(RequestError(error.status_code, str(error.detail).lower(), path, "see /docs"))
+        answer = _error_answer(RequestError(error.status_code, str(error.detail).lower(), path, "see /docs"))
+        answer.headers.update(error.headers or {})  # Allow, of a 405
+        return answer
 
     @app.exception_handler(RequestValidationError)
     async def on_invalid(_: Request, error: RequestValidationError) -> Response:

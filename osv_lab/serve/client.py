@@ -1,14 +1,19 @@
-"""Asking a server from Python.
+"""Asking a server from Python, one call after the other or many at once.
 
 Example:
     >>> with Client("http://127.0.0.1:8000") as client:                       # doctest: +SKIP
     ...     found = client.predict("photo.jpg", confidence_threshold=0.5)
     ...     detections = found.to_supervision()
+    >>> async with AsyncClient("http://127.0.0.1:8000") as client:            # doctest: +SKIP
+    ...     found = await asyncio.gather(*map(client.predict, photos))
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import random
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +33,7 @@ from osv_lab.core.errors import (
 from osv_lab.core.report import Report
 
 if TYPE_CHECKING:
+    import httpx
     import supervision as sv
 
 
@@ -99,27 +105,34 @@ class Prediction(Report):
 class Client:
     """A connection to one server, kept open between requests; usable as a context manager.
 
+    A prediction changes nothing on the server, so it is asked again where the server said that it is busy (503) or
+    the connection failed: after the seconds of ``Retry-After``, else after a quarter of a second and twice as long
+    each time. Whatever else a server says is final.
+
     Args:
         url: Where the server is, as ``http://127.0.0.1:8000``.
         key: Its bearer key, if it wants one.
         timeout_s: Longest wait for an answer.
+        retries: How many times more to ask.
+        longest_wait_s: Where a server wants to be left alone for longer than this, it is not asked again.
 
     Raises:
-        UsageError: ``url`` is no http(s) URL.
+        UsageError: ``url`` is no http(s) URL, or ``retries`` is below 0.
     """
 
-    def __init__(self, url: str, key: str | None = None, *, timeout_s: float = 60.0) -> None:
-        try:
-            import httpx
-        except ModuleNotFoundError:
-            raise require_extra("httpx", "server") from None
-
-        if not url.startswith(("http://", "https://")):
-            raise UsageError("a server is asked by URL", repr(url), "write http://127.0.0.1:8000")
-        self.url = url.rstrip("/")
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        # A server on this machine is asked directly, whatever proxy the environment names.
-        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=timeout_s, trust_env=False)
+    def __init__(
+        self,
+        url: str,
+        key: str | None = None,
+        *,
+        timeout_s: float = 60.0,
+        retries: int = 3,
+        longest_wait_s: float = 10.0,
+    ) -> None:
+        httpx = _httpx()
+        self._asking = _Asking.of(url, retries, longest_wait_s)
+        self.url = self._asking.url
+        self._http = httpx.Client(**self._asking.options(key, timeout_s))
 
     def predict(
         self,
@@ -145,10 +158,8 @@ class Client:
             UsageError: the key is missing or wrong.
             UnavailableError: no server there, or it is busy.
         """
-        body = {
-            "image_url": _image_url(image),
-            **_options(confidence_threshold, iou_threshold, max_detections, classes),
-        }
+        options = _options(confidence_threshold, iou_threshold, max_detections, classes)
+        body = {"image_url": _image_url(image), **options}
         answer = self._ask("POST", "/predict", body)
         return _prediction(answer, answer)
 
@@ -171,8 +182,7 @@ class Client:
         Raises:
             UsageError, UnavailableError, InvalidDataError: as for :meth:`predict`, where the whole request failed.
         """
-        if not 1 <= batch_size <= 64:
-            raise UsageError("batch_size must lie between 1 and 64", batch_size)
+        _check_batch_size(batch_size)
         options = _options(confidence_threshold, iou_threshold, max_detections, classes)
         return [
             one for group in _groups(images, batch_size) for one in self._one_group(group, batch_size, options)
@@ -180,11 +190,12 @@ class Client:
 
     def health(self) -> bool:
         """Whether the server is alive and ready for predictions."""
+        import httpx
+
         try:
-            self._ask("GET", "/ready")
-        except OsvError:
+            return bool(self._http.get("/ready").status_code == 200)
+        except httpx.TransportError:
             return False
-        return True
 
     def models(self) -> list[dict[str, Any]]:
         """What the server serves: reference, classes, provider, input size, digest."""
@@ -206,44 +217,225 @@ class Client:
     def _one_group(
         self, group: Sequence[str | OsvError], batch_size: int, options: Mapping[str, Any]
     ) -> list[Prediction]:
-        urls = [one for one in group if isinstance(one, str)]
-        answer: dict[str, Any] = {"results": []}
-        if urls:
-            answer = self._ask("POST", "/predict/batch", {"images": urls, "batch_size": batch_size, **options})
-        results = iter(answer["results"])
-        return [
-            _failed(one.what, one.found, one.fix)
-            if isinstance(one, OsvError)
-            else _prediction(next(results), answer)
-            for one in group
-        ]
+        body = _batch_body(group, batch_size, options)
+        return _predictions(group, self._ask("POST", "/predict/batch", body) if body else {"results": []})
 
     def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         import httpx
 
+        for attempt in range(self._asking.retries + 1):
+            answer: httpx.Response | httpx.TransportError
+            try:
+                answer = self._http.request(method, path, json=body)
+            except httpx.TransportError as error:
+                answer = error
+            wait = self._asking.wait_before_another(attempt, answer)
+            if wait is None:
+                break
+            time.sleep(wait)
+        return self._asking.understood(answer)
+
+
+class AsyncClient:
+    """:class:`Client` for asyncio: the same arguments, errors and answers; calls may run at the same time.
+
+    Args:
+        url: Where the server is, as ``http://127.0.0.1:8000``.
+        key: Its bearer key, if it wants one.
+        timeout_s: Longest wait for an answer.
+        retries: How many times more to ask where the server is busy or the connection failed.
+        longest_wait_s: Where a server wants to be left alone for longer than this, it is not asked again.
+
+    Raises:
+        UsageError: ``url`` is no http(s) URL, or ``retries`` is below 0.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        key: str | None = None,
+        *,
+        timeout_s: float = 60.0,
+        retries: int = 3,
+        longest_wait_s: float = 10.0,
+    ) -> None:
+        httpx = _httpx()
+        self._asking = _Asking.of(url, retries, longest_wait_s)
+        self.url = self._asking.url
+        self._http = httpx.AsyncClient(**self._asking.options(key, timeout_s))
+
+    async def predict(
+        self,
+        image: str | Path | bytes | np.ndarray,
+        *,
+        confidence_threshold: float | None = None,
+        iou_threshold: float | None = None,
+        max_detections: int | None = None,
+        classes: Sequence[str | int] | None = None,
+    ) -> Prediction:
+        """As :meth:`Client.predict`."""
+        options = _options(confidence_threshold, iou_threshold, max_detections, classes)
+        body = {"image_url": await asyncio.to_thread(_image_url, image), **options}
+        answer = await self._ask("POST", "/predict", body)
+        return _prediction(answer, answer)
+
+    async def predict_batch(
+        self,
+        images: Sequence[str | Path | bytes | np.ndarray],
+        batch_size: int = 8,
+        *,
+        confidence_threshold: float | None = None,
+        iou_threshold: float | None = None,
+        max_detections: int | None = None,
+        classes: Sequence[str | int] | None = None,
+    ) -> list[Prediction]:
+        """As :meth:`Client.predict_batch`; one request after the other, so that it never holds more than two."""
+        _check_batch_size(batch_size)
+        options = _options(confidence_threshold, iou_threshold, max_detections, classes)
+        groups = _groups(images, batch_size)
+        found: list[Prediction] = []
+        while (group := await asyncio.to_thread(next, groups, None)) is not None:
+            body = _batch_body(group, batch_size, options)
+            answer = await self._ask("POST", "/predict/batch", body) if body else {"results": []}
+            found += _predictions(group, answer)
+        return found
+
+    async def health(self) -> bool:
+        """Whether the server is alive and ready for predictions."""
+        import httpx
+
         try:
-            response = self._http.request(method, path, json=body)
-        except httpx.TimeoutException:
-            raise UnavailableError("the server did not answer in time", self.url, "raise timeout_s") from None
-        except httpx.TransportError as error:
-            raise UnavailableError(
-                "no server answers", f"{self.url} ({error})", "start one: osv serve <model>"
-            ) from None
+            return bool((await self._http.get("/ready")).status_code == 200)
+        except httpx.TransportError:
+            return False
+
+    async def models(self) -> list[dict[str, Any]]:
+        """As :meth:`Client.models`."""
+        listed: list[dict[str, Any]] = (await self._ask("GET", "/models"))["models"]
+        return listed
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        import httpx
+
+        for attempt in range(self._asking.retries + 1):
+            answer: httpx.Response | httpx.TransportError
+            try:
+                answer = await self._http.request(method, path, json=body)
+            except httpx.TransportError as error:
+                answer = error
+            wait = self._asking.wait_before_another(attempt, answer)
+            if wait is None:
+                break
+            await asyncio.sleep(wait)
+        return self._asking.understood(answer)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """What both clients do alike: when to ask again, and what an answer means."""
+
+    url: str
+    retries: int
+    longest_wait_s: float
+
+    @classmethod
+    def of(cls, url: str, retries: int, longest_wait_s: float) -> _Asking:
+        if not url.startswith(("http://", "https://")):
+            raise UsageError("a server is asked by URL", repr(url), "write http://127.0.0.1:8000")
+        if retries < 0:
+            raise UsageError("retries must be at least 0", retries)
+        return cls(url.rstrip("/"), retries, longest_wait_s)
+
+    def options(self, key: str | None, timeout_s: float) -> dict[str, Any]:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        # A server on this machine is asked directly, whatever proxy the environment names.
+        return {"base_url": self.url, "headers": headers, "timeout": timeout_s, "trust_env": False}
+
+    def wait_before_another(self, attempt: int, answer: httpx.Response | httpx.TransportError) -> float | None:
+        """Seconds to wait before asking again; ``None`` where this answer is the last."""
+        import httpx
+
+        if attempt >= self.retries or isinstance(answer, httpx.TimeoutException | httpx.UnsupportedProtocol):
+            return None
+        # Not all at once again: up to a quarter more.
+        own: float = 0.25 * 2**attempt * random.uniform(1, 1.25)
+        if isinstance(answer, httpx.TransportError):
+            return min(own, self.longest_wait_s)
+        if answer.status_code != 503:
+            return None
+        said = answer.headers.get("Retry-After", "")
+        wait = float(said) if said.isdecimal() else own
+        return wait if wait <= self.longest_wait_s else None
+
+    def understood(self, answer: httpx.Response | httpx.TransportError) -> dict[str, Any]:
+        import httpx
+
+        if isinstance(answer, httpx.TimeoutException):
+            raise UnavailableError("the server did not answer in time", self.url, "raise timeout_s")
+        if isinstance(answer, httpx.TransportError):
+            raise UnavailableError("no server answers", f"{self.url} ({answer})", "start one: osv serve <model>")
         try:
-            answer: dict[str, Any] = response.json()
+            body: dict[str, Any] = answer.json()
         except ValueError:
             raise UnavailableError(
                 "this is not an OpenSupervision Lab server",
-                f"{self.url} answers {response.status_code}",
+                f"{self.url} answers {answer.status_code}",
                 "check the URL",
             ) from None
-        if response.status_code == 200:
-            return answer
-        raise _error(response.status_code, answer.get("error") or {"what": f"HTTP {response.status_code}"})
+        if answer.status_code == 200:
+            return body
+        raise _error(answer.status_code, body.get("error") or {"what": f"HTTP {answer.status_code}"})
+
+
+def _httpx() -> Any:
+    try:
+        import httpx
+    except ModuleNotFoundError:
+        raise require_extra("httpx", "server") from None
+    return httpx
+
+
+def _check_batch_size(batch_size: int) -> None:
+    if not 1 <= batch_size <= 64:
+        raise UsageError("batch_size must lie between 1 and 64", batch_size)
+
+
+def _batch_body(
+    group: Sequence[str | OsvError], batch_size: int, options: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """The request for those images of a group that can be sent; none where there are none."""
+    urls = [one for one in group if isinstance(one, str)]
+    return {"images": urls, "batch_size": batch_size, **options} if urls else None
+
+
+def _predictions(group: Sequence[str | OsvError], answer: Mapping[str, Any]) -> list[Prediction]:
+    """One prediction per image of a group, in its order."""
+    results = iter(answer["results"])
+    return [
+        _failed(one.what, one.found, one.fix) if isinstance(one, OsvError) else _prediction(next(results), answer)
+        for one in group
+    ]
 
 
 def _error(status: int, error: Mapping[str, str]) -> OsvError:
-    kinds: dict[int, type[OsvError]] = {401: UsageError, 404: NotFoundError, 503: UnavailableError}
+    kinds: dict[int, type[OsvError]] = {
+        401: UsageError,
+        403: UsageError,
+        404: NotFoundError,
+        503: UnavailableError,
+    }
     kind = kinds.get(status, InvalidDataError if status < 500 else UnavailableError)
     return kind(error["what"], error.get("found", ""), error.get("fix", ""))
 

@@ -13,8 +13,8 @@ class RequestError(OsvError):
     """A request the server does not answer with predictions.
 
     Args:
-        status: The HTTP status: 400 malformed, 401 no key, 408 too slow, 413 too large, 415 wrong kind, 422 cannot
-            be used, 503 not now.
+        status: The HTTP status: 400 malformed, 401 no key, 403 a key for something else, 408 too slow, 413 too
+            large, 415 wrong kind, 422 cannot be used, 503 not now.
         what: What was wrong.
         found: What was found instead; shortened, since a client may have sent megabytes.
         fix: What to do about it.

@@ -2,9 +2,10 @@
 
 Rules, applied to the URL and again to every redirect: http or https, no credentials, every address the name
 resolves to is public (not private, loopback, link-local, carrier-grade, multicast, reserved, or a form of IPv6
-that embeds one of those), and the connection goes to an address that was checked, so an answer of the name
-server that changes in between changes nothing. Proxy settings of the environment are not used. The body has a
-size limit, the whole exchange a time limit, and the type must be an image's.
+that embeds one of those) or in a network the operator opened to the hosts on the list, never one where clouds
+keep their credentials, and the connection goes to an address that was checked, so an answer of the name server
+that changes in between changes nothing. Proxy settings of the environment are not used. The body has a size
+limit, the whole exchange a time limit, and the type must be an image's.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ from osv_lab.serve.errors import RequestError
 _REDIRECTS = {301, 302, 303, 307, 308}
 # Object stores hand images out as plain bytes when nobody told them better.
 _OTHER_TYPES = {"application/octet-stream", "binary/octet-stream"}
+# Amazon's in IPv6, Alibaba's, Oracle's; the others' are link-local.
+_METADATA = {ipaddress.ip_address(text) for text in ("fd00:ec2::254", "100.100.100.200", "192.0.0.192")}
+# Special by the IANA registries, and taken for global by Pythons before 3.11.10.
+_SPECIAL = [ipaddress.ip_network(text) for text in ("192.0.0.0/24", "64:ff9b:1::/48", "3fff::/20", "5f00::/16")]
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -36,13 +41,17 @@ class FetchPolicy:
 
     Attributes:
         allow: ``True``: any host with public addresses. ``False``: none. A sequence: only these hosts (``host`` or
-            ``host:port``), at whatever address, since whoever listed them vouches for them.
+            ``host:port``). A listed IP address is itself vouched for; a listed name must resolve to public addresses
+            or to those of ``networks``.
+        networks: Networks (``10.0.0.0/8``) that are not public and where a listed name may resolve to all the same.
+            Link-local addresses and those of cloud metadata services are refused in any case.
         max_bytes: Largest body.
         timeout_s: Longest time for everything together: name, connection, redirects, body.
         max_redirects: How many redirects are followed.
     """
 
     allow: bool | Sequence[str] = True
+    networks: Sequence[str] = ()
     max_bytes: int = 20 * 2**20
     timeout_s: float = 10.0
     max_redirects: int = 3
@@ -83,6 +92,8 @@ def is_public(address: Address) -> bool:
             return False
         if address.is_site_local:
             return False
+    if any(address in network for network in _SPECIAL):
+        return False
     return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
 
 
@@ -102,7 +113,7 @@ class _Target:
         try:
             parts = urlsplit(url)
             host, port = parts.hostname or "", parts.port
-            host = host if ":" in host else host.encode("idna").decode("ascii")
+            host = host if ":" in host else host.encode("idna").decode("ascii").removesuffix(".")
         except ValueError as error:  # UnicodeError of a host that cannot be encoded is one too
             raise RequestError(400, "image_url is not a URL", f"{url} ({error})") from None
         if parts.scheme not in ("http", "https"):
@@ -125,10 +136,7 @@ def _checked_address(target: _Target, policy: FetchPolicy, deadline: float) -> s
             target.host,
             "upload the file, or send it as base64 or a data URI; the operator can allow URLs",
         )
-    listed = policy.allow is not True
-    if not isinstance(policy.allow, bool) and not {target.host, f"{target.host}:{target.port}"} & set(
-        policy.allow
-    ):
+    if not isinstance(policy.allow, bool) and not _is_listed(target, policy.allow):
         raise RequestError(
             400,
             "the host of image_url is not on the allow list",
@@ -136,15 +144,30 @@ def _checked_address(target: _Target, policy: FetchPolicy, deadline: float) -> s
             "upload the file, or use a listed host",
         )
     addresses = _resolve(target, deadline)
-    forbidden = [text for text in addresses if not is_public(ipaddress.ip_address(text.partition("%")[0]))]
-    if forbidden and not listed:
-        raise RequestError(
-            400,
-            "image_url leads to an address that is not public",
-            forbidden[0] if target.host == forbidden[0] else f"{target.host} is {forbidden[0]}",
-            "upload the file, or send it as base64 or a data URI",
-        )
+    for text in addresses:
+        if not _may_reach(ipaddress.ip_address(text.partition("%")[0]), target, policy):
+            raise RequestError(
+                400,
+                "image_url leads to an address that is not public",
+                text if target.host == text else f"{target.host} is {text}",
+                "upload the file, or send it as base64 or a data URI",
+            )
     return addresses[0]
+
+
+def _is_listed(target: _Target, hosts: Sequence[str]) -> bool:
+    return bool({target.host, f"{target.host}:{target.port}"} & {host.lower().rstrip(".") for host in hosts})
+
+
+def _may_reach(address: Address, target: _Target, policy: FetchPolicy) -> bool:
+    if is_public(address):
+        return True
+    if isinstance(policy.allow, bool):
+        return False
+    plain = address.ipv4_mapped or address if isinstance(address, ipaddress.IPv6Address) else address
+    if plain.is_link_local or plain in _METADATA:
+        return False
+    return str(address) == target.host or any(plain in ipaddress.ip_network(one) for one in policy.networks)
 
 
 def _resolve(target: _Target, deadline: float) -> list[str]:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _SMALLEST_IMAGE = 24
+# Ten thousand classes, the images of a batch, and room. Base64 has no commas.
+_MOST_COMMAS = 20_000
 _SPACES = str.maketrans("", "", " \t\r\n")
 _URL_SAFE = str.maketrans("-_", "+/")
 
@@ -71,6 +73,17 @@ def image_bytes(image_url: str, limits: Limits) -> bytes:
     raise RequestError(
         400, "image_url has a scheme the server does not read", scheme[0], "use http(s), a data URI, or base64"
     )
+
+
+def check_json(body: bytes) -> None:
+    """Refuse a JSON body of more values than any request has, before a parser makes an object of each.
+
+    Raises:
+        RequestError: 413.
+    """
+    commas = body.count(b",")
+    if commas > _MOST_COMMAS:
+        raise RequestError(413, "the JSON has too many values", f"more than {_MOST_COMMAS:,}", "send one request")
 
 
 def decode(data: bytes, limits: Limits) -> np.ndarray:

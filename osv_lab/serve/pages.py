@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import FileResponse, HTMLResponse, Response
 
+from osv_lab.serve.errors import RequestError
 from osv_lab.serve.slot import ModelSlot
 
 _HERE = Path(__file__).parent
@@ -61,7 +62,7 @@ def add_pages(app: FastAPI, slot: ModelSlot, *, needs_key: bool) -> None:
     @app.get("/docs/{name}", include_in_schema=False)
     async def asset(name: str) -> Response:
         if assets is None or name not in _ASSETS:
-            return HTMLResponse("no such page", 404, _HEADERS)
+            raise RequestError(404, "no such page", f"/docs/{name}", "see /docs")
         return FileResponse(assets / name, media_type=mimetypes.guess_type(name)[0], headers=_HEADERS)
 
 

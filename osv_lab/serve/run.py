@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from osv_lab.core.errors import OsvError, UnavailableError, UsageError, require_extra
+from osv_lab.serve.keys import Keys
 from osv_lab.serve.scheduler import Scheduling
 from osv_lab.serve.slot import ModelSlot
 
@@ -35,7 +36,7 @@ def run_server(
     host: str = "127.0.0.1",
     port: int = 8000,
     *,
-    key: str | None = None,
+    key: str | Keys | None = None,
     allow_urls: bool | Sequence[str] | None = None,
     allow_anonymous: bool = False,
     limits: Limits | None = None,
@@ -55,7 +56,7 @@ def run_server(
         ref: A path, ``models:/name@alias``, an Ultralytics name, or a loaded detector.
         host: Address to listen on. Other machines reach the server only on an address that is not loopback.
         port: TCP port; 0 takes a free one.
-        key: The bearer key clients must send.
+        key: The bearer key clients must send, or a file of them: ``Keys.from_file(path)``.
         allow_urls: Whether ``image_url`` may be an http(s) URL: ``True`` for public addresses, ``False`` for none,
             or a list of hosts. By default ``True`` on loopback, where whoever asks is on this machine, and
             ``False`` elsewhere.
@@ -101,7 +102,7 @@ def start_server(
     host: str = "127.0.0.1",
     port: int = 0,
     *,
-    key: str | None = None,
+    key: str | Keys | None = None,
     allow_urls: bool | Sequence[str] | None = None,
     allow_anonymous: bool = False,
     limits: Limits | None = None,
@@ -191,7 +192,7 @@ def _server(
     listener: socket.socket,
     ref: str | Path | Detector,
     host: str,
-    key: str | None,
+    key: str | Keys | None,
     allow_urls: bool | Sequence[str] | None,
     limits: Limits | None,
     serving: dict[str, Any],
@@ -205,6 +206,7 @@ def _server(
         from osv_lab.serve.app import create_app
         from osv_lab.serve.drain import DrainingServer
         from osv_lab.serve.inputs import Limits
+        from osv_lab.serve.patience import patient_protocol
     except ModuleNotFoundError as error:
         raise require_extra(str(error.name), "server") from None
     from dataclasses import replace
@@ -229,15 +231,16 @@ def _server(
         timeout_graceful_shutdown=STOP_TIMEOUT_S,
         h11_max_incomplete_event_size=64 * 1024,
         ws="none",
+        http=patient_protocol(limits.body_timeout_s),
     )
     _log.info("serving %s on http://%s:%d", slot.describe()["ref"], _shown_host(host), listener.getsockname()[1])
     return DrainingServer(config, app.state.house)
 
 
-def _listen(host: str, port: int, key: str | None, allow_anonymous: bool) -> socket.socket:
+def _listen(host: str, port: int, key: str | Keys | None, allow_anonymous: bool) -> socket.socket:
     """A listening socket; taken before the model is loaded, so that a taken port costs no waiting."""
-    if key is not None and (not key.strip() or not key.isascii() or not key.isprintable()):
-        raise UsageError("the key cannot be sent in a header", "it is empty or not printable ASCII", "use letters")
+    if isinstance(key, str):
+        Keys.single(key)
     if not 0 <= port <= 65535:
         raise UsageError("no such port", port, "use 1 to 65535, or 0 for a free one")
     if not _is_loopback(host) and key is None and not allow_anonymous:

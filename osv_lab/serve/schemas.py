@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from osv_lab.core.errors import OsvError, nearest
 from osv_lab.serve.errors import RequestError, error_body, shortened
+from osv_lab.serve.inputs import check_json
 from osv_lab.serve.slot import Thresholds
 
 if TYPE_CHECKING:
@@ -248,6 +249,7 @@ def parse_json(kind: type[BaseModel], body: bytes) -> Any:
     Raises:
         RequestError: 400 for what is not JSON, 422 for what is not such a request.
     """
+    check_json(body)
     try:
         return kind.model_validate_json(body or b"null", strict=True)
     except ValidationError as error:

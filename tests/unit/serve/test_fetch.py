@@ -216,6 +216,43 @@ def test_only_listed_hosts(site: str) -> None:
     assert "allow list" in str(refused(f"http://{site}/away", FetchPolicy(allow=[site])))
 
 
+def resolving(monkeypatch: pytest.MonkeyPatch, **names: str) -> None:
+    """Each name (underscores for dots) has one address."""
+
+    def resolve(host: str, port: int, *args: Any, **options: Any) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (names.get(host.replace(".", "_"), host), port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+
+
+def test_a_listed_name_reaches_private_addresses_only_where_its_network_is_open(
+    site: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = site.split(":")[1]
+    resolving(monkeypatch, store_lan="127.0.0.1", other_lan="127.0.0.1")
+    url = f"http://store.lan:{port}/a.png"
+    assert "not public" in str(refused(url, FetchPolicy(allow=["store.lan"])))
+    assert "not public" in str(refused(url, FetchPolicy(allow=["store.lan"], networks=["10.0.0.0/8"])))
+    assert "allow list" in str(refused(url, FetchPolicy(allow=["other.lan"], networks=["127.0.0.0/8"])))
+    assert not Site.seen
+    for host in ("store.lan", "STORE.lan."):
+        assert fetch_image(url, FetchPolicy(allow=[host], networks=["127.0.0.0/8"])) == PICTURE
+    assert (
+        fetch_image(url.replace("lan", "LAN.", 1), FetchPolicy(allow=["store.lan"], networks=["127.0.0.0/8"]))
+        == PICTURE
+    )
+
+
+@pytest.mark.parametrize("address", ["169.254.169.254", "100.100.100.200", "192.0.0.192", "169.254.1.1"])
+def test_credentials_of_the_cloud_are_out_of_reach_whatever_is_listed(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolving(monkeypatch, store_lan=address)
+    everything = ["0.0.0.0/0", "::/0"]
+    assert refused("http://store.lan/", FetchPolicy(allow=["store.lan"], networks=everything)).status == 400
+    assert refused(f"http://{address}/", FetchPolicy(allow=[address], networks=everything)).status == 400
+
+
 def test_proxies_of_the_environment_are_not_asked(site: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     assert fetch_image(f"http://{site}/a.png", trusting(site)) == PICTURE
@@ -240,6 +277,8 @@ def test_public(address: str) -> None:
         "fec0::1",
         "::",
         "192.0.2.1",
+        "192.0.0.192",
+        "64:ff9b:1::7f00:1",
     ],
 )
 def test_not_public(address: str) -> None:

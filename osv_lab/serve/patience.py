@@ -1,0 +1,84 @@
+"""Connections that take too long to say what they want, or do not speak HTTP: ended with a reason.
+
+Uvicorn waits for ever for the end of a request's head and answers what is no HTTP in plain text. The protocol made
+here limits the wait (a "slowloris" holds a connection for a byte a minute) and answers as the rest of the server does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from osv_lab.serve.errors import RequestError, error_body
+
+
+def patient_protocol(head_timeout_s: float) -> type[asyncio.Protocol]:
+    """Uvicorn's HTTP protocol, with a limit on the time until a request's head is complete.
+
+    The time runs from the start of a connection, and again from the first byte of each further request. The body has
+    a limit of its own, :attr:`osv_lab.serve.inputs.Limits.body_timeout_s`.
+
+    Example:
+        >>> uvicorn.Config(app, http=patient_protocol(10.0))                    # doctest: +SKIP
+    """
+    from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+    return type("PatientProtocol", (_Patient, AutoHTTPProtocol), {"head_timeout_s": head_timeout_s})
+
+
+class _Patient(asyncio.Protocol):
+    """Goes before uvicorn's protocol in the order of inheritance; ``cycle`` is the request it works on."""
+
+    head_timeout_s: float
+    cycle: Any
+    transport: asyncio.Transport
+    _waiting: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._wait_for_a_head()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._wait_for_a_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """Replaces uvicorn's answer to what is no HTTP."""
+        self._stop_waiting()
+        if self.cycle is None or not self.cycle.response_started:
+            self._say(RequestError(400, "this is no HTTP request", msg, "send HTTP/1.1"), "Bad Request")
+        self.transport.close()
+
+    def _wait_for_a_head(self) -> None:
+        if self.transport.is_closing() or not (self.cycle is None or self.cycle.response_complete):
+            self._stop_waiting()
+        elif self._waiting is None:
+            loop = asyncio.get_running_loop()
+            self._waiting = loop.call_later(self.head_timeout_s, self._too_late)
+
+    def _stop_waiting(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+
+    def _too_late(self) -> None:
+        self._waiting = None
+        if self.transport.is_closing() or not (self.cycle is None or self.cycle.response_complete):
+            return
+        # After an earlier answer these may be the bytes of a body nobody reads: an answer would have no question.
+        if self.cycle is None:
+            error = RequestError(
+                408, "the request did not arrive in time", f"no complete head in {self.head_timeout_s:g} s"
+            )
+            self._say(error, "Request Timeout")
+        self.transport.close()
+
+    def _say(self, error: RequestError, reason: str) -> None:
+        body = json.dumps(error_body(error)).encode()
+        head = f"HTTP/1.1 {error.status} {reason}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+        self.transport.write(f"{head}\r\nConnection: close\r\n\r\n".encode() + body)
