@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from osv_lab.cli.common import add_verb, add_view_arguments, assignments, progress_of, view_of
-from osv_lab.core.errors import UsageError
 
 
 def add_commands(stages: Any) -> None:
@@ -75,7 +74,7 @@ def add_serving(stages: Any) -> None:
     verb.add_argument("model", help="a path or models:/name@alias")
     verb.add_argument("--host", default="127.0.0.1")
     verb.add_argument("--port", type=int, default=8000)
-    verb.add_argument("--key-file", help="file with the bearer key that clients must send")
+    verb.add_argument("--key-file", help="file of the keys that clients must send; see osv key add")
     verb.add_argument(
         "--urls",
         choices=("auto", "on", "off"),
@@ -98,6 +97,21 @@ def add_serving(stages: Any) -> None:
         metavar="MODEL",
         help="what else may be loaded over HTTP: a file, a folder of .onnx files, models:/name (repeatable)",
     )
+
+    key = stages.add_parser("key", help="make and remove the keys that a server asks for")
+    verbs = key.add_subparsers(title="what", metavar="WHAT", required=True)
+    verb = add_verb(verbs, "add", key_add, "make a key: print it, once, and write its digest to a key file")
+    verb.add_argument("file", help="for osv serve --key-file; made if it is not there")
+    verb.add_argument("name", help="whose key it is")
+    verb.add_argument(
+        "--scope",
+        action="append",
+        choices=("predict", "models", "metrics"),
+        help="what it is for (predict); repeatable",
+    )
+    verb = add_verb(verbs, "remove", key_remove, "take a key out of a key file")
+    verb.add_argument("file")
+    verb.add_argument("name")
 
 
 def train(args: argparse.Namespace) -> Any:
@@ -187,9 +201,21 @@ def _server_options(args: argparse.Namespace) -> dict[str, Any]:
     options: dict[str, Any] = {} if args.urls == "auto" else {"allow_urls": args.urls == "on"}
     options |= {"scheduling": args.scheduling, "max_batch": args.max_batch, "also": args.also}
     options |= {"max_waiting": args.queue, "deadline_s": args.deadline}
-    if not args.key_file:
-        return options
-    try:
-        return {**options, "key": Path(args.key_file).read_text().strip()}
-    except OSError as error:
-        raise UsageError("the key file cannot be read", f"{args.key_file} ({error.strerror})") from error
+    if args.key_file:
+        from osv_lab.serve.keys import Keys
+
+        options["key"] = Keys.from_file(args.key_file)
+    return options
+
+
+def key_add(args: argparse.Namespace) -> Any:
+    from osv_lab.serve.keys import add_key
+
+    # Printed once and kept nowhere: the file holds its digest.
+    return add_key(args.file, args.name, args.scope or ("predict",))
+
+
+def key_remove(args: argparse.Namespace) -> Any:
+    from osv_lab.serve.keys import remove_key
+
+    remove_key(args.file, args.name)
