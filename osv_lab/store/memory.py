@@ -7,6 +7,7 @@ import gc
 from collections.abc import Iterator
 
 _inside = False
+_BATCHES_OF = 50_000
 
 
 @contextlib.contextmanager
@@ -23,9 +24,13 @@ def collecting_only_new() -> Iterator[None]:
         yield
         return
     _inside = True
+    often = gc.get_threshold()
     gc.freeze()
+    # A batch of documents is some ten thousand objects, all in use: looking for garbage within it finds none.
+    gc.set_threshold(_BATCHES_OF, *often[1:])
     try:
         yield
     finally:
+        gc.set_threshold(*often)
         gc.unfreeze()
         _inside = False
