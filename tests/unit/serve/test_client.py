@@ -9,11 +9,12 @@ import http.server
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -24,6 +25,8 @@ from osv_lab.core.errors import InvalidDataError, OsvError, UnavailableError, Us
 from osv_lab.serve import client as client_module
 from osv_lab.serve.client import AsyncClient, Client, Prediction
 from osv_lab.serve.run import start_server
+
+Result = TypeVar("Result")
 
 ANSWER = {
     "model": {"ref": "m", "task": "detect", "digest": None},
@@ -108,12 +111,18 @@ def ask_sync(url: str, **options: Any) -> Prediction:
         return client.predict(b"x")
 
 
+def run(work: Coroutine[Any, Any, Result]) -> Result:
+    """In a thread of its own: the browser tests of the same process keep a loop in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
+
+
 def ask_async(url: str, **options: Any) -> Prediction:
     async def ask() -> Prediction:
         async with AsyncClient(url, **options) as client:
             return await client.predict(b"x")
 
-    return asyncio.run(ask())
+    return run(ask())
 
 
 BOTH = pytest.mark.parametrize("ask", [ask_sync, ask_async])
@@ -207,7 +216,7 @@ def test_the_async_client_on_a_real_server(tmp_path: Path) -> None:
             assert score(await client.predict(data)) == levels[0]
 
     with start_server(write_tiny_model(tmp_path / "tiny.onnx")) as server:
-        asyncio.run(work(server.url))
+        run(work(server.url))
         with Client(server.url) as client:
             assert [score(one) for one in client.predict_batch(images, 3)] == levels
     with contextlib.closing(Client(server.url)) as client:
