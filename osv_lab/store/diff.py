@@ -1,26 +1,31 @@
 """What changed from one version of a dataset to another, in samples and objects.
 
-Versions keep an index with a digest per sample, so samples that are equal are never read: the work grows with the change.
-Objects of a changed sample are paired, each once, in this order: equal ones; the same place and another class; the
-same class and the largest overlap; another class and the largest overlap. What is left was removed or added.
+Versions keep an index with a digest per sample, so samples that are equal are never read: the work grows with the
+change. Objects of a changed sample are paired, each once, in this order: equal ones; the same place and another class;
+the same class and the largest overlap; another class and the largest overlap. What is left was removed or added.
 """
 
 from __future__ import annotations
 
-import json
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-import numpy as np
-
 from osv_lab.core.errors import UsageError, nearest
 from osv_lab.core.progress import Progress, silent
 from osv_lab.core.report import Report
-from osv_lab.store.geometry import bounds
-from osv_lab.store.records import Box, ImageClass, Keypoints, Label, OrientedBox, Polygon
-from osv_lab.store.versions.content import Entry, plain_label
+from osv_lab.store.diff_objects import (
+    OBJECT_CHANGES,
+    ChangedObject,
+    ObjectChange,
+    change_name,
+    compare_labels,
+    label_text,
+)
+from osv_lab.store.records import Label
+from osv_lab.store.versions.content import Entry
 from osv_lab.store.versions.manifest import Manifest, Row, open_manifest
 from osv_lab.store.versions.model import DatasetVersion
 from osv_lab.store.versions.objects import Objects
@@ -29,33 +34,9 @@ from osv_lab.store.versions.registry import find_version
 if TYPE_CHECKING:
     import fiftyone as fo
 
-ObjectChange: TypeAlias = Literal["added", "removed", "moved", "relabelled", "edited"]
-SampleChange: TypeAlias = Literal["added", "removed", "resplit", "replaced", "relabelled"]
+SampleChange: TypeAlias = Literal["added", "removed", "resplit", "replaced", "changed"]
 
-OBJECT_CHANGES: tuple[ObjectChange, ...] = ("added", "removed", "moved", "relabelled", "edited")
-SAMPLE_CHANGES: tuple[SampleChange, ...] = ("added", "removed", "resplit", "replaced", "relabelled")
-
-
-@dataclass(frozen=True, slots=True)
-class ChangedObject:
-    """One object that differs.
-
-    Attributes:
-        change: ``added``; ``removed``; ``moved``: the same class, another place; ``relabelled``: another class, whatever
-            the place; ``edited``: only attributes or confidence differ.
-        field: Its label field.
-        before: The label in the first version, ``None`` where added.
-        after: The label in the second, ``None`` where removed.
-        iou: Overlap of before and after, 0 to 1; ``None`` where one is missing.
-        frame: The frame of a video, from 1; ``None`` for an image.
-    """
-
-    change: ObjectChange
-    field: str
-    before: Label | None
-    after: Label | None
-    iou: float | None = None
-    frame: int | None = None
+SAMPLE_CHANGES: tuple[SampleChange, ...] = ("added", "removed", "resplit", "replaced", "changed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +45,8 @@ class ChangedSample:
 
     Attributes:
         name: Its media file's name.
-        changes: ``added``, ``removed``, or one or more of ``resplit``, ``replaced`` (other pixels from the same source) and
-            ``relabelled`` (its objects or whether it is labelled).
+        changes: ``added``, ``removed``, or one or more of ``resplit``, ``replaced`` (other pixels from the same source)
+            and ``changed`` (its objects, or whether it is labelled at all).
         splits: Its split before and after.
         objects: The objects that differ; all objects of a sample that was added or removed.
     """
@@ -85,7 +66,7 @@ class VersionDiff(Report):
         a: The first version's reference.
         b: The second's.
         iou: The least overlap at which two objects count as the same one.
-        samples: How many samples changed in each way; one can be ``resplit`` and ``relabelled``.
+        samples: How many samples changed in each way; one can be ``resplit`` and ``changed``.
         objects: How many objects changed in each way, per class (the class after, for relabelled ``old → new``).
         changed: The samples that differ, by name.
         equal: How many samples are the same.
@@ -102,10 +83,11 @@ class VersionDiff(Report):
     def rows(self) -> list[Mapping[str, Any]]:
         classes = sorted({name for counted in self.objects.values() for name in counted})
         rows = [
-            {"of": name, **{change: self.objects[change].get(name, 0) for change in OBJECT_CHANGES}} for name in classes
+            {"of": name, **{change: self.objects[change].get(name, 0) for change in OBJECT_CHANGES}}
+            for name in classes
         ]
-        totals = {change: sum(self.objects[change].values()) for change in OBJECT_CHANGES}
-        samples = {change: self.samples.get(change, 0) for change in SAMPLE_CHANGES}
+        totals: dict[str, int] = {change: sum(self.objects[change].values()) for change in OBJECT_CHANGES}
+        samples: dict[str, int] = {change: self.samples.get(change, 0) for change in SAMPLE_CHANGES}
         return [{"of": "samples", **samples}, {"of": "objects", **totals}, *rows]
 
     def summary(self) -> str:
@@ -141,8 +123,8 @@ def diff_versions(a: str | DatasetVersion, b: str | DatasetVersion, iou: float =
     Args:
         a: The first version, or its reference.
         b: The second.
-        iou: The least overlap, 0 to 1, at which two objects count as the same one, moved or relabelled. Below it one was
-            removed and another added.
+        iou: The least overlap, 0 to 1, at which two objects count as the same one, moved or relabelled. Below it one
+            was removed and another added.
 
     Raises:
         NotFoundError: there is no such version.
@@ -150,7 +132,7 @@ def diff_versions(a: str | DatasetVersion, b: str | DatasetVersion, iou: float =
 
     Example:
         >>> print(diff_versions("blood@v1", "blood@v2").summary())       # doctest: +SKIP
-        blood@v1 → blood@v2: samples 3 relabelled, 361 equal; objects 1 added, 2 moved
+        blood@v1 → blood@v2: samples 3 changed, 361 equal; objects 1 added, 2 moved
     """
     if not 0 < iou <= 1:
         raise UsageError("'iou' must be above 0 and at most 1", iou)
@@ -180,12 +162,6 @@ def counted_in(objects: Iterable[ChangedObject], counted: Mapping[ObjectChange, 
         counted[found.change][change_name(found)] += 1
 
 
-def change_name(found: ChangedObject) -> str:
-    """The class of a changed object, ``old → new`` where it was relabelled."""
-    names = [label.label for label in (found.before, found.after) if label is not None]
-    return " → ".join(dict.fromkeys(names))
-
-
 def _unequal(old: Manifest, new: Manifest) -> tuple[list[tuple[Row | None, Row | None]], int]:
     """Rows of samples that differ, paired by what the sample is; and how many are equal."""
     left: dict[bytes, list[Row]] = defaultdict(list)
@@ -203,8 +179,7 @@ def _unequal(old: Manifest, new: Manifest) -> tuple[list[tuple[Row | None, Row |
     pairs: list[tuple[Row | None, Row | None]] = []
     for ident in sorted({*left, *right}):
         before, after = left.get(ident, []), right.get(ident, [])
-        for k in range(max(len(before), len(after))):
-            pairs.append((before[k] if k < len(before) else None, after[k] if k < len(after) else None))
+        pairs += itertools.zip_longest(before, after)
     return pairs, common.total()
 
 
@@ -237,15 +212,15 @@ def _sample_changes(before: Entry | None, after: Entry | None) -> tuple[SampleCh
     if before.media != after.media:
         changes.append("replaced")
     if _said(before) != _said(after):
-        changes.append("relabelled")
+        changes.append("changed")
     return tuple(changes)
 
 
 def _said(entry: Entry) -> Any:
     """All that an entry says of labels, comparable."""
-    labels = {name: sorted(map(_text, some)) for name, some in entry.labels.items()}
+    labels = {name: sorted(map(label_text, some)) for name, some in entry.labels.items()}
     frames = {
-        (name, number): sorted(map(_text, some))
+        (name, number): sorted(map(label_text, some))
         for name, numbers in (entry.frames or {}).items()
         for number, some in numbers.items()
         if some
@@ -271,96 +246,3 @@ def _by_place(
                 for number, labels in frames.items():
                     found.setdefault((name, number), ([], []))[side].extend(labels)
     return found
-
-
-def compare_labels(
-    old: Sequence[Label], new: Sequence[Label], iou: float, field: str = "", frame: int | None = None
-) -> Iterator[ChangedObject]:
-    """The objects that differ between two label lists of one image, field and frame."""
-    common = Counter(map(_text, old)) & Counter(map(_text, new))
-    left, right = _beyond(old, common), _beyond(new, common)
-    for same_class, same_place in ((True, True), (False, True), (True, False), (False, False)):
-        for i, j, overlap in _pairs(left, right, iou, same_class, same_place):
-            a, b = left[i], right[j]
-            assert a is not None and b is not None
-            change: ObjectChange = "relabelled" if not same_class else "edited" if same_place else "moved"
-            yield ChangedObject(change, field, a, b, overlap, frame)
-            left[i] = right[j] = None
-    yield from (ChangedObject("removed", field, a, None, None, frame) for a in left if a is not None)
-    yield from (ChangedObject("added", field, None, b, None, frame) for b in right if b is not None)
-
-
-def _text(label: Label) -> str:
-    return json.dumps(plain_label(label), sort_keys=True)
-
-
-def _beyond(labels: Sequence[Label], common: Counter[str]) -> list[Label | None]:
-    """Labels without those that are on both sides."""
-    left = Counter(common)
-    rest: list[Label | None] = []
-    for label in labels:
-        text = _text(label)
-        if left[text]:
-            left[text] -= 1
-        else:
-            rest.append(label)
-    return rest
-
-
-def _pairs(
-    left: Sequence[Label | None], right: Sequence[Label | None], iou: float, same_class: bool, same_place: bool
-) -> list[tuple[int, int, float]]:
-    """Which go together, the largest overlap first."""
-    found = []
-    for i, a in enumerate(left):
-        for j, b in enumerate(right):
-            if a is None or b is None or (a.label == b.label) is not same_class:
-                continue
-            overlap = 1.0 if _place(a) == _place(b) else overlap_of(a, b)
-            if overlap >= iou and (overlap == 1.0 and _place(a) == _place(b)) is same_place:
-                found.append((i, j, overlap))
-    chosen, used = [], (set(), set())  # type: tuple[list[tuple[int, int, float]], tuple[set[int], set[int]]]
-    for i, j, overlap in sorted(found, key=lambda pair: (-pair[2], pair[0], pair[1])):
-        if i not in used[0] and j not in used[1]:
-            used[0].add(i)
-            used[1].add(j)
-            chosen.append((i, j, overlap))
-    return chosen
-
-
-def _place(label: Label) -> Any:
-    """The geometry of a label, comparable."""
-    stated = plain_label(label)
-    keys = ("xywh", "mask", "rings", "closed", "corners", "points", "visible")
-    kind = "class" if isinstance(label, ImageClass) else "object"
-    return kind, json.dumps([stated.get(key) for key in keys])
-
-
-def overlap_of(a: Label, b: Label) -> float:
-    """IoU, 0 to 1, of the boxes around two labels."""
-    boxes = extent(a), extent(b)
-    if boxes[0] is None or boxes[1] is None:
-        return 0.0
-    (ax, ay, aw, ah), (bx, by, bw, bh) = boxes
-    w, h = min(ax + aw, bx + bw) - max(ax, bx), min(ay + ah, by + bh) - max(ay, by)
-    inside = max(w, 0.0) * max(h, 0.0)
-    union = aw * ah + bw * bh - inside
-    return float(np.clip(inside / union, 0.0, 1.0)) if union > 0 else 0.0
-
-
-def extent(label: Label) -> tuple[float, float, float, float] | None:
-    """The relative ``x, y, w, h`` around a label; ``None`` for an image's class."""
-    if isinstance(label, Box) or (isinstance(label, Keypoints) and label.xywh is not None):
-        return label.xywh
-    if isinstance(label, Polygon):
-        points: Iterable[tuple[float, float]] = (point for ring in label.rings for point in ring)
-    elif isinstance(label, OrientedBox):
-        points = label.corners
-    elif isinstance(label, Keypoints):
-        points = label.points
-    else:
-        return None
-    try:
-        return bounds(points)
-    except ValueError:
-        return None

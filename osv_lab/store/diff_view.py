@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from osv_lab.core.progress import Progress
-from osv_lab.store.diff import OBJECT_CHANGES, ChangedSample, VersionDiff, change_name, extent
+from osv_lab.store.diff import ChangedSample, VersionDiff
+from osv_lab.store.diff_objects import OBJECT_CHANGES, change_name, extent
 from osv_lab.store.records import Box, Label
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ CHANGES = "changes"
 
 
 def view_of(diff: VersionDiff, change: str | None, progress: Progress) -> fo.DatasetView:
-    """The view of :meth:`~osv_lab.store.diff.VersionDiff.view`. Its dataset is made anew, and is not kept by FiftyOne."""
+    """The view of :meth:`~osv_lab.store.diff.VersionDiff.view`. Its dataset is made anew each time, and not kept."""
     from osv_lab.store.database import connect
 
     fo = connect()
@@ -26,7 +27,7 @@ def view_of(diff: VersionDiff, change: str | None, progress: Progress) -> fo.Dat
     dataset = fo.Dataset(name)
     _fill(dataset, diff, progress)
     view = dataset.view()
-    # "relabelled" and the like are both what became of objects and of the samples that have them.
+    # "added" and "removed" are said of objects and of samples; all objects of such a sample are added or removed too.
     if change in OBJECT_CHANGES and any(diff.objects[change].values()):
         return view.filter_labels(CHANGES, fo.ViewField("change") == change)
     return view.match_tags(change) if change is not None else view

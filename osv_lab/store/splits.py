@@ -93,7 +93,9 @@ def _place(
     seed: int,
 ) -> dict[Unit, str]:
     """The split of each unit: a sample, or a group, with how many of its samples show each class."""
-    order = {unit: hashlib.sha256(f"{seed} {unit[1]}".encode("utf-8", "surrogateescape")).digest() for unit in units}
+    order = {
+        unit: hashlib.sha256(f"{seed} {unit[1]}".encode("utf-8", "surrogateescape")).digest() for unit in units
+    }
     left: Counter[str] = Counter()
     members: dict[str, list[Unit]] = {}
     for unit in sorted(units, key=lambda unit: (-units[unit][""], order[unit], unit)):

@@ -1,11 +1,12 @@
 """Preprocessing and augmentation for dataset versions, with the names and parameters that Roboflow's users know.
 
 Preprocessing is for every image: ``auto-orient``, ``resize`` (``width``, ``height``, ``format``), ``grayscale``,
-``contrast`` (``type``), ``static-crop`` (``x_min`` ...), ``tile`` (``rows``, ``columns``), ``filter-null`` (``percent`` of
-the images that must have a label), ``remap`` (``{"old": "new"}``, ``""`` to drop). Augmentation is for copies of training
-images: ``flip``, ``ninety``, ``crop``, ``rotate``, ``shear``, ``hue``, ``saturation``, ``brightness``, ``exposure``, ``blur``,
-``noise``, ``cutout``, ``mosaic``, ``rgrayscale``, and inside boxes alone ``bbflip``, ``bbninety``, ``bbcrop``, ``bbrotate``,
-``bbshear``, ``bbbrightness``, ``bbexposure``, ``bbblur``, ``bbnoise``. :data:`KINDS` has their parameters and ranges.
+``contrast`` (``type``), ``static-crop`` (``x_min`` ...), ``tile`` (``rows``, ``columns``), ``filter-null`` (``percent``
+of the images that must have a label), ``remap`` (``{"old": "new"}``, ``""`` to drop). Augmentation is for copies of
+training images: ``flip``, ``ninety``, ``crop``, ``rotate``, ``shear``, ``hue``, ``saturation``, ``brightness``,
+``exposure``, ``blur``, ``noise``, ``cutout``, ``mosaic``, ``rgrayscale``, and inside boxes alone ``bbflip``,
+``bbninety``, ``bbcrop``, ``bbrotate``, ``bbshear``, ``bbbrightness``, ``bbexposure``, ``bbblur``, ``bbnoise``.
+:data:`KINDS` has their parameters and ranges.
 
 Pixels are OpenCV's work. Labels are this package's: of the libraries that know labels, Albumentations' permissive line
 is no longer kept and its successor is AGPL, imgaug has ended, and torchvision's transforms would bring torch into the

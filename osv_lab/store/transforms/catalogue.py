@@ -211,15 +211,17 @@ def _chosen(name: str, given: Any, stage: Stage | None) -> Chosen | None:
         return _remap(params)
     for unknown in set(params) - set(kind.parameters):
         raise UsageError(f"'{name}' has no parameter of this name", repr(unknown), f"give {_usage(name, kind)}")
-    checked = {}
+    checked: dict[str, Any] = {}
     for key, parameter in kind.parameters.items():
         if key not in params and parameter.default is None:
             raise UsageError(f"'{name}' needs '{key}'", repr(dict(params)), f"give {_usage(name, kind)}")
         checked[key] = parameter.check(f"{name}.{key}", params.get(key, parameter.default))
     if kind.any_of and not any(checked[key] for key in kind.any_of):
-        raise UsageError(f"'{name}' would do nothing", str(checked), f"set one of {', '.join(kind.any_of)} to true")
+        raise UsageError(
+            f"'{name}' would do nothing", str(checked), f"set one of {', '.join(kind.any_of)} to true"
+        )
     for low, high in (("min", "max"), ("x_min", "x_max"), ("y_min", "y_max")):
-        if low in checked and not (checked[low] < checked[high] or low == "min" and checked[low] == checked[high]):
+        if low in checked and float(checked[low]) > float(checked[high]) - (low != "min") * 1e-9:
             raise UsageError(f"'{name}' needs {low} below {high}", str(checked))
     return Chosen(name, checked)
 

@@ -13,7 +13,7 @@ _LEAST_PX = 4
 
 
 def inside_boxes(step: Step) -> Step:
-    """A step for the pixels inside each box. The box stays; masks, outlines and keypoints in it move with its pixels."""
+    """A step for the pixels inside each box. The box stays; masks, outlines and keypoints move with its pixels."""
 
     def run(item: Item, context: Context, params: Mapping[str, Any]) -> Item:
         image = item.image.copy()

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from osv_lab.store.records import Label
-from osv_lab.store.transforms.shapes import Frame, Matrix, Shape, for_opencv, matrix, to_label, to_shape, warp
+from osv_lab.store.transforms.clip import Frame
+from osv_lab.store.transforms.shapes import Matrix, Shape, for_opencv, matrix, to_label, to_shape, warp
 
 
 @dataclass
@@ -78,9 +79,7 @@ def mapped(item: Item, image: np.ndarray, m: Matrix, context: Context) -> Item:
     """Other pixels, and the labels under the map that made them."""
     height, width = image.shape[:2]
     frame = 0.0, 0.0, float(width), float(height)
-    return replace(
-        item, image=np.ascontiguousarray(image), shapes=warp(item.shapes, m, frame, context.skeletons)
-    )
+    return replace(item, image=np.ascontiguousarray(image), shapes=warp(item.shapes, m, frame, context.skeletons))
 
 
 def warped(item: Item, m: Matrix, size: tuple[int, int], context: Context, border: str = "black") -> Item:
@@ -133,4 +132,3 @@ def padded(item: Item, size: tuple[int, int], context: Context, border: str) -> 
         value = (255, 255, 255) if border == "white" else (0, 0, 0)
         image = cv2.copyMakeBorder(item.image, *around, cv2.BORDER_CONSTANT, value=value)
     return mapped(item, image, matrix(tx=left, ty=top), context)
-

@@ -72,7 +72,7 @@ def _from_hsv(hsv: np.ndarray) -> np.ndarray:
     import cv2
 
     bgr = cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)
-    return np.clip(np.rint(bgr * 255), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(bgr * 255), 0, 255).astype(np.uint8))
 
 
 def brightness(item: Item, context: Context, params: Params) -> Item:

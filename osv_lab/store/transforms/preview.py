@@ -6,6 +6,7 @@ import base64
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,7 @@ def preview(
         for k in range(1, copies + 1):
             source = items[(k - 1) % len(items)]
             rng = random_of(seed, "preview", k)
-            shown.append(augmented(source, after, rng, lambda source=source: source, skeletons))
+            shown.append(augmented(source, after, rng, partial(_same, source), skeletons))
             titles.append(f"augmented {k}")
     return Preview(
         titles=tuple(titles),
@@ -133,6 +134,10 @@ def preview(
         labels=tuple(item.labels for item in shown),
         drawn=tuple(_drawn(item) for item in shown),
     )
+
+
+def _same(item: Item) -> Item:
+    return item
 
 
 def _labels_of(sample: Any, fields: Sequence[str] | None) -> dict[str, list[Label]]:

@@ -1,8 +1,8 @@
 """Labels in pixels, moved by an affine map and cut off at a frame.
 
 A coordinate is a distance from the image's top-left corner, so that a pixel's centre is at (0.5, 0.5) and an image of w
-pixels ends at w. A map is a 2x3 matrix on such points. Whatever a label is made of is mapped as points: the corners of a
-box, the rings of an outline, keypoints; a mask is warped by nearest neighbour.
+pixels ends at w. A map is a 2x3 matrix on such points. Whatever a label is made of is mapped as points: the corners of
+a box, the rings of an outline, keypoints; a mask is warped by nearest neighbour.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ import numpy as np
 
 from osv_lab.store.geometry import box_ring, mask_rings, paste_mask, pixel_window, ring_area
 from osv_lab.store.records import Box, ImageClass, Keypoints, Label, OrientedBox, Polygon
+from osv_lab.store.transforms.clip import Frame, cut_line, cut_ring
 
 Matrix: TypeAlias = np.ndarray
-Frame: TypeAlias = tuple[float, float, float, float]
-"""Left, top, right, bottom, pixels."""
 
 MIN_VISIBLE = 0.1
 """A label of which a smaller share of its area is left inside the frame is dropped: nobody would draw it."""
@@ -76,7 +75,9 @@ def to_shape(label: Label, size: tuple[int, int], field: str = "") -> Shape:
             shape.mask, shape.at = paste_mask(label.mask, label.xywh, size)[y0:y1, x0:x1], (x0, y0)
         return shape
     if isinstance(label, Polygon):
-        return Shape(label, field, [np.array(ring, dtype=np.float64).reshape(-1, 2) * scale for ring in label.rings])
+        return Shape(
+            label, field, [np.array(ring, dtype=np.float64).reshape(-1, 2) * scale for ring in label.rings]
+        )
     if isinstance(label, OrientedBox):
         return Shape(label, field, [np.array(label.corners) * scale])
     if isinstance(label, Keypoints):
@@ -235,9 +236,9 @@ def _is_axis_aligned(m: Matrix) -> bool:
 
 def _polygon(shape: Shape, label: Polygon, rings: list[np.ndarray], frame: Frame) -> Shape | None:
     if not label.closed:
-        parts = [part for ring in rings for part in _cut_line(ring, frame)]
+        parts = [part for ring in rings for part in cut_line(ring, frame)]
         return dataclasses.replace(shape, outline=parts) if parts else None
-    cut = [ring for ring in (_cut_ring(ring, frame) for ring in rings) if len(ring) >= 3]
+    cut = [ring for ring in (cut_ring(ring, frame) for ring in rings) if len(ring) >= 3]
     before = sum(ring_area(_pairs(ring)) for ring in rings if len(ring) >= 3)
     after_cut = sum(ring_area(_pairs(ring)) for ring in cut)
     if not cut or after_cut <= 0 or after_cut < MIN_VISIBLE * before:
@@ -249,7 +250,7 @@ def _oriented(shape: Shape, corners: np.ndarray, frame: Frame) -> Shape | None:
     """Still a rectangle: shear and unequal scaling make a parallelogram of it, the frame may cut a corner off."""
     import cv2
 
-    cut = _cut_ring(corners, frame)
+    cut = cut_ring(corners, frame)
     area = ring_area(_pairs(corners))
     if len(cut) < 3 or ring_area(_pairs(cut)) < max(MIN_VISIBLE * area, 1e-9):
         return None
@@ -315,55 +316,6 @@ def mirrored(names: Sequence[str]) -> list[int]:
     return [lowered.index(name) if name in lowered else k for k, name in enumerate(swapped)]
 
 
-def _cut_ring(ring: np.ndarray, frame: Frame) -> np.ndarray:
-    """A ring inside a frame (Sutherland and Hodgman, "Reentrant Polygon Clipping", CACM 1974)."""
-    for axis, bound, sign in ((0, frame[0], 1), (0, frame[2], -1), (1, frame[1], 1), (1, frame[3], -1)):
-        if not len(ring):
-            return ring
-        depth = (ring[:, axis] - bound) * sign
-        if (depth >= 0).all():
-            continue
-        kept: list[np.ndarray] = []
-        for k in range(len(ring)):
-            before, here = depth[k - 1], depth[k]
-            if (before >= 0) != (here >= 0):
-                share = before / (before - here)
-                crossing = ring[k - 1] + share * (ring[k] - ring[k - 1])
-                crossing[axis] = bound
-                kept.append(crossing)
-            if here >= 0:
-                kept.append(ring[k])
-        ring = np.array(kept).reshape(-1, 2)
-    return ring
-
-
-def _cut_line(line: np.ndarray, frame: Frame) -> list[np.ndarray]:
-    """The parts of an open line inside a frame (Liang and Barsky, ACM TOG 1984, per segment)."""
-    parts: list[list[np.ndarray]] = []
-    for a, b in zip(line[:-1], line[1:], strict=True):
-        t0, t1, d = 0.0, 1.0, b - a
-        for p, q in (
-            (-d[0], a[0] - frame[0]),
-            (d[0], frame[2] - a[0]),
-            (-d[1], a[1] - frame[1]),
-            (d[1], frame[3] - a[1]),
-        ):
-            if p == 0:
-                t0 = 2.0 if q < 0 else t0
-            elif p < 0:
-                t0 = max(t0, q / p)
-            else:
-                t1 = min(t1, q / p)
-        if t0 >= t1:
-            continue
-        start, end = a + t0 * d, a + t1 * d
-        if parts and t0 == 0.0 and np.array_equal(parts[-1][-1], a):
-            parts[-1].append(end)
-        else:
-            parts.append([start, end])
-    return [np.array(part) for part in parts]
-
-
 def outlines_of(shape: Shape) -> list[np.ndarray]:
     """Rings to draw: the mask's where there is one, else the outline."""
     if shape.mask is None:
@@ -371,4 +323,3 @@ def outlines_of(shape: Shape) -> list[np.ndarray]:
     height, width = shape.mask.shape
     rings = mask_rings(shape.mask, (shape.at[0], shape.at[1], width, height))
     return [np.array(ring) for ring in rings]
-

@@ -26,7 +26,7 @@ from osv_lab.store.versions.create import create_version
 from osv_lab.store.versions.erase import EraseReport, erase
 from osv_lab.store.versions.load import export_version, load_version, rebuild, restore
 from osv_lab.store.versions.model import DatasetVersion, VersionList
-from osv_lab.store.versions.registry import delete, find_version, list_versions
+from osv_lab.store.versions.registry import delete, find_version, is_version, list_versions
 from osv_lab.store.versions.remote import list_remote, pull, push
 from osv_lab.store.versions.verify import verify
 
@@ -39,6 +39,7 @@ __all__ = [
     "erase",
     "export_version",
     "find_version",
+    "is_version",
     "list_remote",
     "list_versions",
     "load_version",

@@ -144,7 +144,9 @@ def read_entry(line: bytes) -> Entry:
             key=found["key"],
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InvalidDataError("not a line of a version's manifest", line[:80], "pull the version again") from error
+        raise InvalidDataError(
+            "not a line of a version's manifest", line[:80], "pull the version again"
+        ) from error
 
 
 def _canonical(value: Any) -> bytes:
@@ -189,9 +191,7 @@ def _points(points: Sequence[Sequence[float]]) -> list[list[float] | None]:
 
 
 def _finite(values: Mapping[str, Any]) -> Plain:
-    return {
-        name: value for name, value in values.items() if not isinstance(value, float) or math.isfinite(value)
-    }
+    return {name: value for name, value in values.items() if not isinstance(value, float) or math.isfinite(value)}
 
 
 def _read(plain: Mapping[str, Any]) -> Label:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import datetime
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from osv_lab.core.digests import file_digest, set_digest
-from osv_lab.core.errors import InvalidDataError, NotFoundError, UsageError, nearest
+from osv_lab.core.digests import file_digest
+from osv_lab.core.errors import InvalidDataError, NotFoundError, UsageError
 from osv_lab.core.progress import Progress, silent, tracked
 from osv_lab.core.settings import SEED, SPLITS
 from osv_lab.store import splits as splitting
 from osv_lab.store.bulk_read import Content, iter_contents
+from osv_lab.store.documents import CONTAINERS
 from osv_lab.store.memory import collecting_only_new
 from osv_lab.store.transforms.catalogue import Chosen, Steps, parse_steps
 from osv_lab.store.transforms.labels import renamed
+from osv_lab.store.versions.assign import assign_splits
 from osv_lab.store.versions.content import Entry, entry_of, write_entry
+from osv_lab.store.versions.generate import Generator
 from osv_lab.store.versions.manifest import open_manifest, write_manifest
 from osv_lab.store.versions.model import DatasetVersion
 from osv_lab.store.versions.objects import Objects
@@ -51,7 +54,8 @@ def create_version(
         name: Such as ``v1``; by default the next of ``v1``, ``v2``, ...
         splits: Ratios (``(0.8, 0.1, 0.1)``, ``{"train": 0.7, "val": 0.3}``) to split anew by, stratified by class;
             by default the samples' split tags.
-        group_by: A sample field, such as a patient: no value of it is in two splits. Without ``splits`` this is checked.
+        group_by: A sample field, such as a patient: no value of it is in two splits. Without ``splits`` this is
+            checked.
         preprocess: Steps for every image, in order, by Roboflow's names and parameters:
             ``{"auto-orient": True, "resize": {"width": 640, "height": 640, "format": "Fit within"}}``. See
             :mod:`osv_lab.store.transforms`.
@@ -73,7 +77,6 @@ def create_version(
     """
     from osv_lab.store.database import connect
     from osv_lab.store.export import _fields
-    from osv_lab.store.versions.generate import Generator
 
     connect()
     dataset = getattr(view, "_root_dataset", None) or view
@@ -87,7 +90,9 @@ def create_version(
             "give augment steps and multiplier=2 for one augmented copy of each training image",
         )
     if view.media_type == "video" and (before or after):
-        raise UsageError("steps are for images", f"'{dataset.name}' holds videos", "leave preprocess and augment out")
+        raise UsageError(
+            "steps are for images", f"'{dataset.name}' holds videos", "leave preprocess and augment out"
+        )
     chosen = _fields(view, fields)
     objects = Objects()
     with objects.changing(), collecting_only_new():
@@ -96,7 +101,7 @@ def create_version(
         if not contents:
             raise InvalidDataError("there is nothing to freeze", "the view is empty", "ingest images first")
         media = _media_digests(contents, progress)
-        found = _splits(contents, media, splits, group_by, seed)
+        found = assign_splits(contents, media, splits, group_by, seed)
         names = _file_names(contents, media)
         sources = [
             (entry_of(content, *of), Path(content.filepath))
@@ -140,17 +145,16 @@ def create_version(
     return version
 
 
-def view_digest(view: fo.SampleCollection, fields: Sequence[str]) -> str:
-    """The digest that a version of a view without steps would have, its splits as tagged."""
+def view_entries(view: fo.SampleCollection, fields: Sequence[str]) -> list[Entry]:
+    """What a version of a view without steps would consist of, its splits as tagged."""
     contents = list(iter_contents(view, fields))
     media = _media_digests(contents, silent)
-    keys = []
+    entries = []
     for content, digest in zip(contents, media, strict=True):
         split = next((split for split in SPLITS if split in content.tags), None)
-        entry = entry_of(content, digest, split, "")
-        write_entry(entry)
-        keys.append(entry.key)
-    return set_digest(keys)
+        entries.append(entry_of(content, digest, split, ""))
+        write_entry(entries[-1])
+    return entries
 
 
 def counts(entries: Iterable[Entry]) -> dict[str, Any]:
@@ -199,71 +203,6 @@ def _known(objects: Objects, dataset: str) -> dict[str, Place]:
     return places
 
 
-def _splits(
-    contents: Sequence[Content],
-    media: Sequence[str],
-    ratios: Mapping[str, float] | Sequence[float] | None,
-    group_by: str | None,
-    seed: int,
-) -> list[str | None]:
-    """The split of each sample."""
-    groups = _groups(contents, group_by) if group_by is not None else None
-    if ratios is None:
-        tagged = [next((split for split in SPLITS if split in content.tags), None) for content in contents]
-        if groups is not None:
-            _check_groups(groups, tagged, group_by)
-        return tagged
-    # By content, so that the same data is split the same way; equal files belong together anyway.
-    classes: dict[str, set[str]] = {}
-    for content, digest in zip(contents, media, strict=True):
-        labels = [*content.labels.values(), *(some for f in (content.frames or {}).values() for some in f.values())]
-        classes.setdefault(digest, set()).update(label.label for some in labels for label in some)
-    of_group = None
-    if groups is not None:
-        of_group = _joined(media, groups)
-    placed = splitting.stratified(classes, ratios, groups=of_group, seed=seed)
-    return [placed[digest] for digest in media]
-
-
-def _groups(contents: Sequence[Content], group_by: str) -> list[str | None]:
-    found = [content.values.get(group_by) for content in contents]
-    if all(value is None for value in found):
-        names = sorted({name for content in contents for name in content.values})
-        fix = nearest(group_by, names) if names else "the samples have no plain field"
-        raise NotFoundError("no sample has a value to group by", repr(group_by), fix)
-    return [None if value is None else str(value) for value in found]
-
-
-def _joined(media: Sequence[str], groups: Sequence[str | None]) -> dict[str, str]:
-    """The group of each content; groups that share a file are one."""
-    parent: dict[str, str] = {}
-
-    def top(name: str) -> str:
-        while parent.setdefault(name, name) != name:
-            name = parent[name]
-        return name
-
-    first: dict[str, str] = {}
-    for digest, group in zip(media, groups, strict=True):
-        if group is not None:
-            a, b = sorted((top(group), top(first.setdefault(digest, group))))
-            parent[b] = a
-    return {digest: top(group) for digest, group in first.items()}
-
-
-def _check_groups(groups: Sequence[str | None], splits: Sequence[str | None], group_by: str | None) -> None:
-    seen: dict[str, set[str]] = {}
-    for group, split in zip(groups, splits, strict=True):
-        if group is not None and split is not None:
-            seen.setdefault(group, set()).add(split)
-    torn = sorted(group for group, found in seen.items() if len(found) > 1)
-    if torn:
-        shown = ", ".join(torn[:5]) + (f" and {len(torn) - 5:,} more" if len(torn) > 5 else "")
-        raise InvalidDataError(
-            f"{len(torn):,} groups of '{group_by}' are in more than one split", shown, "give splits= to split anew"
-        )
-
-
 def _file_names(contents: Sequence[Content], media: Sequence[str]) -> list[str]:
     """A file name for each sample: its own, with part of its digest where two have the same."""
     plain = [safe_name(Path(content.filepath).name) for content in contents]
@@ -295,7 +234,9 @@ def safe_name(name: str) -> str:
 
 
 def _container(view: Any, field: str) -> str:
-    return str(view.get_field(field).document_type.__name__)
+    """The FiftyOne class that the field has in a dataset made of the version: a lone detection becomes a list."""
+    kind = str(view.get_field(field).document_type.__name__)
+    return f"{kind}s" if f"{kind}s" in CONTAINERS and kind != "Classification" else kind
 
 
 def _class_list(dataset: Any, fields: Iterable[str], steps: Sequence[Chosen]) -> tuple[str, ...]:
@@ -309,5 +250,3 @@ def _skeleton(dataset: Any, field: str) -> tuple[str, ...]:
     skeleton = dataset.skeletons.get(field) or dataset.skeletons.get(field.removeprefix("frames."))
     skeleton = skeleton or dataset.default_skeleton
     return tuple(skeleton.labels or ()) if skeleton is not None else ()
-
-

@@ -1,8 +1,8 @@
 """Take media out of every version, here and on the remotes, for good, and prove it.
 
-A version that held one of them stays, without it: its record names a new folder and digest, and says how many samples were
-erased and what its digest was. Each record changes in one step. What there is to do is written down first, so that a
-killed erasure is finished by the next call.
+A version that held one of them stays, without it: its record names a new folder and digest, and says how many samples
+were erased and what its digest was. Each record changes in one step. What there is to do is written down first, so that
+a killed erasure is finished by the next call.
 """
 
 from __future__ import annotations
@@ -53,10 +53,13 @@ class EraseReport(Report):
     copies: int
 
     def rows(self) -> list[Mapping[str, Any]]:
+        rows: list[Mapping[str, Any]]
         rows = [{"what": "samples erased", "where": ref, "count": count} for ref, count in self.versions.items()]
         rows += [{"what": "stored files removed", "where": place, "count": n} for place, n in self.removed.items()]
         rows.append({"what": "unpacked media removed", "where": "here", "count": self.copies})
-        rows.append({"what": "manifests and shards searched, none found", "where": "here", "count": self.looked_at})
+        rows.append(
+            {"what": "manifests and shards searched, none found", "where": "here", "count": self.looked_at}
+        )
         return rows
 
     def summary(self) -> str:
@@ -279,7 +282,9 @@ def _prove(objects: Objects, media: set[str]) -> int:
                 data = objects.path(oid).read_bytes()
                 found = any(digest.encode() in data or bytes.fromhex(digest) in data for digest in media)
             if found:
-                raise CheckFailedError("media is left after an erasure", f"{version.ref}, {path}", "erase it again")
+                raise CheckFailedError(
+                    "media is left after an erasure", f"{version.ref}, {path}", "erase it again"
+                )
     return looked_at
 
 
@@ -292,7 +297,9 @@ def _erase_there(objects: Objects, there: remotes.Remote, journal: _Journal, pro
             if here is None or version.digest not in (here.digest, *here.former):
                 # Another version of this name than the one here: not ours to replace, but it must not hold them.
                 raise InvalidDataError(
-                    "a remote has a version that was never here", f"{version.ref} on {there.url}", "pull and erase it"
+                    "a remote has a version that was never here",
+                    f"{version.ref} on {there.url}",
+                    "pull and erase it",
                 )
             kept |= {here.tree, *objects.tree(here.tree).values()}
             if version.tree != here.tree:
@@ -305,11 +312,12 @@ def _erase_there(objects: Objects, there: remotes.Remote, journal: _Journal, pro
             there.remove(path)
             removed += 1
         if there.size(path) is not None:
-            raise CheckFailedError("a file could not be removed from a remote", f"{path} on {there.url}", "remove it")
+            raise CheckFailedError(
+                "a file could not be removed from a remote", f"{path} on {there.url}", "remove it"
+            )
     return removed
 
 
 def finish(progress: Progress = silent) -> EraseReport | None:
     """Finish an erasure that was interrupted, if there is one."""
     return erase((), progress=progress) if unfinished() else None
-

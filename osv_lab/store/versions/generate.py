@@ -62,7 +62,9 @@ class Generator:
         self._taken = {entry.name.lower() for entry, _ in sources}
         if after and not self._train:
             raise UsageError(
-                "there is no training image to augment", f"{len(sources)} samples", "tag some 'train', or give splits="
+                "there is no training image to augment",
+                f"{len(sources)} samples",
+                "tag some 'train', or give splits=",
             )
         self.total = len(sources) if self._filter is None else None
 
@@ -88,7 +90,7 @@ class Generator:
         for made, (_, j) in zip(self._all([self._sources[k] for k, _ in chosen]), chosen, strict=True):
             yield self._named(made[j])
 
-    def _all(self, sources: Sequence[Source]) -> Iterator[list[Made]]:
+    def _all(self, sources: Sequence[Source]) -> Iterator[Sequence[Made]]:
         if not (self._pixels or self._orient or self._after):
             yield from ([(self._relabelled(entry), path)] for entry, path in sources)
             return
@@ -136,7 +138,9 @@ class Generator:
         data = path.read_bytes()
         if bytes_digest(data) != entry.origin:
             raise InvalidDataError(
-                "a media file is not what it was when it was ingested", path, "bring the old file back, or ingest it"
+                "a media file is not what it was when it was ingested",
+                path,
+                "bring the old file back, or ingest it",
             )
         item = make_item(decode_image(data, name=str(path)), remapped(entry.labels, self._before))
         return preprocessed(item, self._before, self._skeletons)

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from osv_lab.core.digests import file_digest
-from osv_lab.core.errors import CheckFailedError, InvalidDataError, UsageError
+from osv_lab.core.digests import file_digest, set_digest
+from osv_lab.core.errors import CheckFailedError, InvalidDataError, NotFoundError, UsageError
 from osv_lab.core.files import write_atomic
 from osv_lab.core.progress import Progress, silent, tracked
 from osv_lab.core.settings import load_settings
 from osv_lab.store.memory import collecting_only_new
 from osv_lab.store.versions.content import Entry
-from osv_lab.store.versions.create import safe_name, view_digest
+from osv_lab.store.versions.create import safe_name, view_entries
 from osv_lab.store.versions.manifest import SAMPLES, Manifest, Row, open_manifest
 from osv_lab.store.versions.model import DatasetVersion
 from osv_lab.store.versions.objects import Objects, folder_of
@@ -58,15 +58,29 @@ def load_version(
     if not fo.dataset_exists(found.ref):
         return make_dataset(found, found.ref, progress=progress).view()
     copy = fo.load_dataset(found.ref, reload=True)
-    if (copy.info.get(INFO) or {}).get("digest") != found.digest or (
-        view_digest(copy, list(found.fields)) != found.digest
-    ):
+    if version_of(copy) != found:
         raise CheckFailedError(
             "the lab's copy of a version is not what it was",
             f"dataset {found.ref!r}",
             f"keep the changes by renaming that dataset, or delete it; or load_version({found.ref!r}, dataset=NAME)",
         )
     return copy.view()
+
+
+def version_of(view: fo.SampleCollection) -> DatasetVersion | None:
+    """The version that a view shows whole and unchanged, or ``None``. Only the lab's own copies are looked at."""
+    dataset = getattr(view, "_root_dataset", None) or view
+    stated = dataset.info.get(INFO) or {}
+    if stated.get("ref") != dataset.name:
+        return None
+    try:
+        found = find_version(dataset.name)
+    except (NotFoundError, UsageError):
+        return None
+    if stated.get("digest") != found.digest or len(view) != found.samples:
+        return None
+    entries = view_entries(view, list(found.fields))
+    return found if set_digest(entry.key for entry in entries) == found.digest else None
 
 
 def restore(version: str | DatasetVersion, *, overwrite: bool = False, progress: Progress = silent) -> fo.Dataset:
@@ -86,14 +100,21 @@ def restore(version: str | DatasetVersion, *, overwrite: bool = False, progress:
 
 
 def export_version(
-    version: str | DatasetVersion, folder: str | Path, format: str = "yolo", *, progress: Progress = silent, **options: Any
+    version: str | DatasetVersion,
+    folder: str | Path,
+    format: str = "yolo",
+    *,
+    progress: Progress = silent,
+    **options: Any,
 ) -> ExportReport:
     """Write a version as YOLO, COCO, Pascal VOC or CVAT files; options as for :func:`osv_lab.store.export.export`."""
     from osv_lab.store.export import export
 
     found = find_version(version)
     view = load_version(found, progress=progress)
-    options = {"fields": [name for name in found.fields if view.has_field(name) or name.startswith("frames.")]} | options
+    options = {
+        "fields": [name for name in found.fields if view.has_field(name) or name.startswith("frames.")]
+    } | options
     return export(view, folder, format, progress=progress, **options)
 
 
@@ -142,7 +163,9 @@ def written(
     for row, entry in tracked(entries, f"write {version.ref}", progress, len(manifest) if rows is None else None):
         # The manifest may have come from elsewhere: nothing is ever written outside the folder.
         if entry.name != safe_name(entry.name):
-            raise InvalidDataError("a version's media has a name that is no file name", repr(entry.name), "drop it")
+            raise InvalidDataError(
+                "a version's media has a name that is no file name", repr(entry.name), "drop it"
+            )
         path = folder / entry.name
         if not (path.is_file() and path.stat().st_size == row.size and file_digest(path) == entry.media):
             write_atomic(path, read_media(manifest.objects, entry.media, manifest.place(row)))
@@ -179,7 +202,8 @@ def _fill(
 ) -> None:
     import fiftyone as fo
 
-    from osv_lab.store.bulk import Writer, batches, ensure_digest_index
+    from osv_lab.store.bulk import Writer, ensure_digest_index
+    from osv_lab.store.bulk_read import batches
 
     dataset.media_type = version.media
     media = [row.media for row in manifest]
@@ -228,5 +252,3 @@ def new_sample(path: Path, entry: Entry, labels: Mapping[str, Any] | None = None
         labelled=entry.labelled,
         values=entry.values,
     )
-
-

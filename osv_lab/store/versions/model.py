@@ -143,7 +143,7 @@ def from_meta(meta: Any, tree: str, where: str) -> DatasetVersion:
     """
     try:
         stated = dict(meta["osv"])
-        tuples = {key: tuple(stated.pop(key, ())) for key in ("class_list", "former")}
+        tuples: dict[str, Any] = {key: tuple(stated.pop(key, ())) for key in ("class_list", "former")}
         skeletons = {key: tuple(names) for key, names in stated.pop("skeletons", {}).items()}
         version = DatasetVersion(**stated, **tuples, skeletons=skeletons, tree=tree)
         check_name(version.name)

@@ -40,6 +40,15 @@ def find_version(version: str | DatasetVersion) -> DatasetVersion:
     raise NotFoundError("no such dataset version", repr(ref), f"{fix}; osv version pull brings one from a remote")
 
 
+def is_version(ref: str) -> bool:
+    """Whether there is a version of this reference here."""
+    try:
+        dataset, name = parse_ref(ref)
+    except UsageError:
+        return False
+    return Objects().record(dataset, name).is_file()
+
+
 def delete(version: str | DatasetVersion) -> DatasetVersion:
     """Delete a version here. Media that another version needs stay; what remotes and datasets have stays.
 
@@ -62,7 +71,9 @@ def register(objects: Objects, version: DatasetVersion, *, replace: bool = False
     """Make a version exist: write its record, whole or not at all. Its files must be there."""
     record = objects.record(version.dataset, version.name)
     if record.exists() and not replace:
-        raise UsageError("the version exists already", repr(version.ref), "choose another name, or delete it first")
+        raise UsageError(
+            "the version exists already", repr(version.ref), "choose another name, or delete it first"
+        )
     write_atomic(record, record_text(version, objects))
     return version
 
@@ -100,7 +111,9 @@ def parse_record(data: bytes, where: str) -> DatasetVersion:
         document = yaml.load(data, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         return from_meta(document["meta"], str(document["outs"][0]["md5"]), where)
     except (yaml.YAMLError, KeyError, IndexError, TypeError) as error:
-        raise InvalidDataError("not the record of a dataset version", f"{where} ({error})", "pull it again") from error
+        raise InvalidDataError(
+            "not the record of a dataset version", f"{where} ({error})", "pull it again"
+        ) from error
 
 
 def next_name(dataset: str, wanted: str | None) -> str:
@@ -112,7 +125,9 @@ def next_name(dataset: str, wanted: str | None) -> str:
     taken = [version.name for version in list_versions(dataset).versions]
     if wanted is not None:
         if check_name(wanted) in taken:
-            raise UsageError("the version exists already", f"{dataset}@{wanted}", "leave the name out for the next")
+            raise UsageError(
+                "the version exists already", f"{dataset}@{wanted}", "leave the name out for the next"
+            )
         return wanted
     numbers = [int(match[1]) for name in taken if (match := re.fullmatch(r"v(\d+)", name))]
     return f"v{max(numbers, default=0) + 1}"

@@ -100,7 +100,9 @@ class Packer:
         if found.hexdigest() != media or self._file.size != offset + size:
             name = getattr(source, "name", media)
             raise InvalidDataError(
-                "a media file is not what it was when it was ingested", name, "bring the old file back, or ingest it"
+                "a media file is not what it was when it was ingested",
+                name,
+                "bring the old file back, or ingest it",
             )
         self._file.write(b"\0" * (-size % _BLOCK))
         self._pending[media] = offset, size
