@@ -26,6 +26,7 @@ from osv_lab.store.versions.create import counts
 from osv_lab.store.versions.manifest import INDEX, SAMPLES, Manifest, open_manifest, write_manifest
 from osv_lab.store.versions.model import DatasetVersion
 from osv_lab.store.versions.objects import Objects, folder_of
+from osv_lab.store.versions.places import Remote, open_remote
 from osv_lab.store.versions.registry import list_versions, register
 from osv_lab.store.versions.shards import Place, members, without
 
@@ -117,7 +118,7 @@ def erase(media: Iterable[str], *, everywhere: bool = True, progress: Progress =
         removed = {"here": _erase_here(objects, journal, progress)}
         looked_at = _prove(objects, set(journal.media))
     for place in there:
-        with remotes.open_remote(place["remote"], place["options"]) as opened:
+        with open_remote(place["remote"], place["options"]) as opened:
             removed[opened.url] = _erase_there(objects, opened, journal, progress)
     with objects.changing():
         for ref in journal.brought:
@@ -288,7 +289,7 @@ def _prove(objects: Objects, media: set[str]) -> int:
     return looked_at
 
 
-def _erase_there(objects: Objects, there: remotes.Remote, journal: _Journal, progress: Progress) -> int:
+def _erase_there(objects: Objects, there: Remote, journal: _Journal, progress: Progress) -> int:
     """Bring the rewritten versions to a remote, then remove there what they replace."""
     kept: set[str] = set()
     for version in list(there.versions()):
@@ -303,7 +304,7 @@ def _erase_there(objects: Objects, there: remotes.Remote, journal: _Journal, pro
                 )
             kept |= {here.tree, *objects.tree(here.tree).values()}
             if version.tree != here.tree:
-                remotes._send(objects, there, here, progress)
+                remotes.send_files(objects, there, here, progress)
                 there.write(objects.record(here.dataset, here.name), there.record(here.dataset, here.name))
     removed = 0
     for oid in sorted(set(journal.suspects) - kept):

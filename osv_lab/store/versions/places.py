@@ -59,8 +59,12 @@ class Remote:
 
     def write(self, source: Path, path: str) -> None:
         """Put a file there. DVC's file systems do that whole or not at all, where the store can."""
-        self.fs.makedirs(self.fs.parent(path), exist_ok=True)
-        self.fs.put_file(str(source), path)
+        try:
+            self.fs.makedirs(self.fs.parent(path), exist_ok=True)
+            self.fs.put_file(str(source), path)
+        except FileNotFoundError as error:
+            fix = "make the bucket or folder first"
+            raise UnavailableError("the remote takes no file", f"{self.url}: {error}", fix) from error
 
     def remove(self, path: str) -> None:
         """Remove a file, if it is there."""

@@ -1,7 +1,7 @@
 """Versions to and from a DVC remote: a folder, S3, MinIO, or whatever else DVC reaches.
 
-Files go to where ``dvc push`` would put them. Beside them, under ``osv-versions``, is the ``.dvc`` file of each version:
-it is written last, so a version that a remote names is there whole, and a machine that has nothing yet finds it.
+Files go to where ``dvc push`` would put them. Beside them, under ``osv-versions``, is each version's ``.dvc`` file,
+written last: a version that a remote names is there whole, and a machine that has nothing yet finds it.
 """
 
 from __future__ import annotations
@@ -66,12 +66,13 @@ def push(
                     "freeze the data under another name",
                 )
         remember(objects, remote, options)
-        _send(objects, there, found, progress)
+        send_files(objects, there, found, progress)
         there.write(objects.record(found.dataset, found.name), record)
     return found
 
 
-def _send(objects: Objects, there: Remote, version: DatasetVersion, progress: Progress) -> None:
+def send_files(objects: Objects, there: Remote, version: DatasetVersion, progress: Progress) -> None:
+    """Send what a remote does not have of a version's files, its listing last; each checked before it goes."""
     files = objects.tree(version.tree)
 
     def send(path: str, oid: str) -> None:
