@@ -1,7 +1,7 @@
 """Measure versions: ``python -m benchmarks.versions [--samples 1000 3000 10000] [--boxes 10]``.
 
-Per size, each in a process of its own: create a first version (media packed), a second one after a few edits, the diff of
-the two, push and pull through a folder; then the diff of the largest against the number of changed samples.
+Per size, each in a process of its own: create a first version (media packed), a second one after a few edits, the diff
+of the two, push and pull through a folder; then the diff against the number of changed samples.
 """
 
 from __future__ import annotations
@@ -104,7 +104,13 @@ def measure(count: int, boxes: int, folder: Path) -> dict[str, Any]:
         found = timed(f"diff, {share:.0%} changed", lambda other=other: diff_versions(second, other))
         assert found.samples["changed"] == changed - CHANGED
     peak = max(peak, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-    return {"samples": count, "seconds": seconds, "start_mib": before, "peak_mib": peak, "size_bytes": first.size_bytes}
+    return {
+        "samples": count,
+        "seconds": seconds,
+        "start_mib": before,
+        "peak_mib": peak,
+        "size_bytes": first.size_bytes,
+    }
 
 
 def edit(dataset: Any, start: int, stop: int) -> None:

@@ -41,7 +41,8 @@ def labels_of(view: Any) -> dict[str, list[Any]]:
     columns = ["content_digest", "ground_truth.detections.label", "ground_truth.detections.bounding_box", "tags"]
     rows = zip(*view.values(columns), strict=True)
     return {
-        media: [sorted(zip(names or (), boxes or (), strict=True)), sorted(tags)] for media, names, boxes, tags in rows
+        media: [sorted(zip(names or (), boxes or (), strict=True)), sorted(tags)]
+        for media, names, boxes, tags in rows
     }
 
 
@@ -62,7 +63,9 @@ def test_the_digest_is_that_of_the_content(
         link = tmp_path / f"other-{number}{Path(sample.filepath).suffix}"
         link.symlink_to(sample.filepath)
         copy = fo.Sample(str(link), tags=["seen", *sample.tags], labelled=sample.labelled)
-        found = [label.copy() for label in reversed(sample.ground_truth.detections)] if sample.ground_truth else None
+        found = (
+            [label.copy() for label in reversed(sample.ground_truth.detections)] if sample.ground_truth else None
+        )
         copy["ground_truth"] = None if found is None else fo.Detections(detections=found)
         samples.append(copy)
     other.add_samples(samples)
@@ -153,7 +156,9 @@ def test_every_kind_of_label_comes_back(fo: Any, home: Path, source: Path, make:
                 fo.Polyline(label="line", points=[[(0.1, 0.1), (0.9, 0.1)]], closed=False, filled=False),
             ]
         ),
-        points=fo.Keypoints(keypoints=[fo.Keypoint(label="k", points=[(0.5, 0.25), (float("nan"), float("nan"))])]),
+        points=fo.Keypoints(
+            keypoints=[fo.Keypoint(label="k", points=[(0.5, 0.25), (float("nan"), float("nan"))])]
+        ),
         scene=fo.Classification(label="day"),
         empty=fo.Polylines(polylines=[]),
         patient="seven",
@@ -215,7 +220,9 @@ def test_names_and_deletion(small: Any) -> None:
     assert list(Objects().every()) == [] and list_versions(small.name).versions == ()
 
 
-def test_media_that_are_missing_or_changed(fo: Any, make: Callable[..., Any], tmp_path: Path, source: Path) -> None:
+def test_media_that_are_missing_or_changed(
+    fo: Any, make: Callable[..., Any], tmp_path: Path, source: Path
+) -> None:
     from PIL import Image
 
     for number in range(3):

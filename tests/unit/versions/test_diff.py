@@ -98,7 +98,9 @@ def test_the_edits_on_real_data_and_no_others(fo: Any, make: Callable[..., Any])
     whole = diff.view()
     counted = Counter(whole.values("changes.detections.change", unwind=True))
     assert counted == Counter({change: count for change, count in totals.items() if count})
-    assert whole.count("ground_truth_before.detections") - whole.count("ground_truth_after.detections") == boxes_gone
+    assert (
+        whole.count("ground_truth_before.detections") - whole.count("ground_truth_after.detections") == boxes_gone
+    )
 
 
 def test_what_cannot_be_compared(small: Any) -> None:

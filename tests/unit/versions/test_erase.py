@@ -50,9 +50,7 @@ def test_nothing_of_it_is_left(small: Any, home: Path, tmp_path: Path, monkeypat
     places = [home, remote]
     assert files_with(places, photo[-4000:])
     manifest = open_manifest(Objects(), mosaic.tree)
-    of_it = [
-        entry for _, entry in manifest.entries() if victim.content_digest in {entry.origin, *entry.also}
-    ]
+    of_it = [entry for _, entry in manifest.entries() if victim.content_digest in {entry.origin, *entry.also}]
     assert any(victim.content_digest in entry.also for entry in of_it)
 
     report = erase([victim.content_digest])
@@ -74,9 +72,7 @@ def test_nothing_of_it_is_left(small: Any, home: Path, tmp_path: Path, monkeypat
         assert pull(ref, str(remote)) == version and verify(ref).problems == ()
 
 
-def test_what_only_a_remote_has_is_erased_too(
-    small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_only_a_remote_has_is_erased_too(small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from osv_lab.store.versions import delete
 
     remote = tmp_path / "remote"

@@ -15,7 +15,12 @@ from osv_lab.store.versions import create_version, load_version, rebuild
 
 STEPS: dict[str, Any] = {
     "preprocess": {"auto-orient": True, "resize": {"width": 96, "height": 96, "format": "Fit (black edges) in"}},
-    "augment": {"flip": {"horizontal": True}, "rotate": {"degrees": 10}, "mosaic": True, "bbnoise": {"percent": 5}},
+    "augment": {
+        "flip": {"horizontal": True},
+        "rotate": {"degrees": 10},
+        "mosaic": True,
+        "bbnoise": {"percent": 5},
+    },
 }
 
 
@@ -39,7 +44,8 @@ def test_the_seed_decides_the_bytes(small: Any, make: Callable[..., Any], tmp_pa
     assert create_version(small, **STEPS, multiplier=2, seed=7).digest != first.digest
     folders = [rebuild(version, tmp_path / version.name) / "media" for version in (first, again)]
     digests = [
-        {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.iterdir()} for folder in folders
+        {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.iterdir()}
+        for folder in folders
     ]
     assert digests[0] == digests[1] and len(digests[0]) == 18
 

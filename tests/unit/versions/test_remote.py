@@ -72,7 +72,9 @@ def test_a_second_version_sends_only_what_is_new(small: Any, tmp_path: Path) -> 
     assert len(after) - len(before) == 4
 
 
-def test_dvc_reads_what_is_written(small: Any, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dvc_reads_what_is_written(
+    small: Any, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from dvc.repo import Repo
 
     version = create_version(small)
@@ -94,12 +96,16 @@ def test_dvc_reads_what_is_written(small: Any, home: Path, tmp_path: Path, monke
     copy = Objects().record(small.name, "v1")
     copy.parent.mkdir(parents=True)
     copy.write_bytes(record.read_bytes())
-    with Repo(str(other / "versions"), config={"remote": {"r": {"url": remote}}, "core": {"remote": "r"}}) as project:
+    with Repo(
+        str(other / "versions"), config={"remote": {"r": {"url": remote}}, "core": {"remote": "r"}}
+    ) as project:
         project.pull([str(copy)])
     assert verify(version.ref).problems == ()
 
 
-def test_a_damaged_file_on_the_remote_is_named(small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_file_on_the_remote_is_named(
+    small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     version = create_version(small)
     remote = tmp_path / "remote"
     push(version, str(remote))
@@ -189,9 +195,7 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     running.stop()
 
 
-def test_through_s3(
-    s3: str, make: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_through_s3(s3: str, make: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import boto3
 
     dataset = make()

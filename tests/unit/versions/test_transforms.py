@@ -107,7 +107,9 @@ def test_labels_stay_on_their_pixels(kind: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["box", "mask", "polygon", "oriented_box"])
-@pytest.mark.parametrize("step", [*LARGE[:2], LARGE[2], LARGE[3], LARGE[4], *STILL], ids=lambda step: str(step)[:60])
+@pytest.mark.parametrize(
+    "step", [*LARGE[:2], LARGE[2], LARGE[3], LARGE[4], *STILL], ids=lambda step: str(step)[:60]
+)
 def test_preprocessing_keeps_labels_on_their_pixels(kind: str, step: Mapping[str, Any]) -> None:
     for done in preprocessed(scene(kind), parse_steps(step), {}):
         white = done.image[:, :, 0] > 127
@@ -154,18 +156,23 @@ def test_mirrored_keypoints_change_sides() -> None:
     # The left eye is still the one on the subject's left: where the right one was mirrored to.
     assert np.allclose(found.points[:2], [(0.2, 0.3), (0.8, 0.3)]) and found.visible == (1, 2, 0)
     assert math.isnan(found.points[2][0])
-    plain = augmented(item, flip, random_of(next(s for s in range(20) if random_of(s).random() < 0.5)), lambda: item, {})
+    plain = augmented(
+        item, flip, random_of(next(s for s in range(20) if random_of(s).random() < 0.5)), lambda: item, {}
+    )
     assert np.allclose(plain.labels["truth"][0].points[:2], [(0.8, 0.3), (0.2, 0.3)])  # type: ignore[union-attr]
 
 
-@given(st.integers(0, 1000), st.sampled_from(sorted(name for name, kind in KINDS.items() if kind.stage == "augment")))
+@given(
+    st.integers(0, 1000), st.sampled_from(sorted(name for name, kind in KINDS.items() if kind.stage == "augment"))
+)
 @settings(max_examples=120)
 def test_every_step_on_every_kind_of_label(seed: int, name: str) -> None:
     """The same seed gives the same bytes; labels stay inside the image; the input is not written to."""
     params = {"bb": None, **MOVING}.get(name.removeprefix("bb")) or {
-        "hue": {"degrees": 90}, "saturation": {"percent": 50}, "brightness": {"percent": 40}, "exposure": {"percent": 40},
-        "blur": {"pixels": 3}, "noise": {"percent": 5}, "cutout": {"count": 3, "percent": 30}, "mosaic": True,
-        "rgrayscale": {"percent": 50},
+        "hue": {"degrees": 90}, "saturation": {"percent": 50}, "brightness": {"percent": 40},
+        "exposure": {"percent": 40}, "blur": {"pixels": 3},
+        "noise": {"percent": 5}, "cutout": {"count": 3, "percent": 30},
+        "mosaic": True, "rgrayscale": {"percent": 50},
     }[name.removeprefix("bb")]  # fmt: skip
     width, height = SIZE
     image = np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)
