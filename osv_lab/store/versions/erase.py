@@ -306,7 +306,7 @@ def _erase_there(objects: Objects, there: Remote, journal: _Journal, progress: P
             if version.tree != here.tree:
                 remotes.send_files(objects, there, here, progress)
                 there.write(objects.record(here.dataset, here.name), there.record(here.dataset, here.name))
-    removed = 0
+    removed = _sweep(there)
     for oid in sorted(set(journal.suspects) - kept):
         path = there.path(oid)
         if there.size(path) is not None:
@@ -317,6 +317,17 @@ def _erase_there(objects: Objects, there: Remote, journal: _Journal, progress: P
                 "a file could not be removed from a remote", f"{path} on {there.url}", "remove it"
             )
     return removed
+
+
+def _sweep(there: Remote) -> int:
+    """Remove what killed pushes left half written in a folder. (On S3 such parts are invisible; a lifecycle rule of the
+    bucket ends them.)"""
+    if there.fs.protocol != "local" or not there.fs.exists(there.files):
+        return 0
+    left = [path for path in there.fs.find(there.files) if path.endswith(".tmp")]
+    for path in left:
+        there.remove(path)
+    return len(left)
 
 
 def finish(progress: Progress = silent) -> EraseReport | None:

@@ -6,6 +6,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from osv_lab.core.settings import SEED
 from osv_lab.store.diff import diff_versions
 from osv_lab.store.diff_objects import compare_labels, overlap_of
 from osv_lab.store.records import Box, Label
-from osv_lab.store.versions import create_version
+from osv_lab.store.versions import create_version, load_version
 from osv_lab.store.versions.content import plain_label
 
 
@@ -101,6 +102,39 @@ def test_the_edits_on_real_data_and_no_others(fo: Any, make: Callable[..., Any])
     assert (
         whole.count("ground_truth_before.detections") - whole.count("ground_truth_after.detections") == boxes_gone
     )
+
+
+def test_a_video_and_the_labels_of_its_frames(fo: Any, home: Path, tmp_path: Path) -> None:
+    from osv_lab.store.synthetic_video import render_video
+
+    video = render_video(tmp_path / "parts.mp4", 12, size=(96, 64), n_parts=2)
+    dataset = fo.Dataset(f"video-{home.parent.name}")
+    sample = fo.Sample(str(video.path), tags=["train"])
+    for number in (1, 5):
+        box = fo.Detection(label="part", bounding_box=[0.1, 0.2, 0.3, 0.4], index=7)
+        sample.frames[number] = fo.Frame(truth=fo.Detections(detections=[box]))
+    dataset.add_sample(sample)
+    names = [dataset.name]
+    try:
+        first = create_version(dataset, fields=["frames.truth"])
+        assert (first.media, first.labels, first.fields) == ("video", 2, {"frames.truth": "Detections"})
+        copy = load_version(first)
+        names.append(first.ref)
+        boxes = copy.values("frames.truth.detections.bounding_box", unwind=True)
+        assert boxes == [0.1, 0.2, 0.3, 0.4] * 2 and copy.first().frames[5].truth.detections[0].index == 7
+        assert Path(copy.first().filepath).read_bytes() == video.path.read_bytes()
+        sample.frames[5].truth.detections[0].label = "other"
+        sample.save()
+        diff = diff_versions(first, create_version(dataset, fields=["frames.truth"]))
+        (change,) = diff.changed[0].objects
+        assert (change.change, change.frame, diff.objects["relabelled"]) == ("relabelled", 5, {"part → other": 1})
+        assert len(diff.view("relabelled")) == 1
+        names.append(f"{diff.a}..{diff.b}")
+        with pytest.raises(UsageError, match="steps are for images"):
+            create_version(dataset, fields=["frames.truth"], preprocess=["grayscale"])
+    finally:
+        for name in names:
+            fo.delete_dataset(name)
 
 
 def test_what_cannot_be_compared(small: Any) -> None:

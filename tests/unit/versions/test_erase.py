@@ -47,6 +47,8 @@ def test_nothing_of_it_is_left(small: Any, home: Path, tmp_path: Path, monkeypat
     for version in (first, mosaic, without):
         push(version, str(remote))
     load_version(first)
+    # A push that was killed in the middle of a file.
+    (next(iter((remote / "files" / "md5").iterdir())) / ".half.tmp").write_bytes(photo)
     places = [home, remote]
     assert files_with(places, photo[-4000:])
     manifest = open_manifest(Objects(), mosaic.tree)
