@@ -66,6 +66,9 @@ def run(count: int, boxes: int) -> dict[str, Any]:
 
 def measure(count: int, boxes: int, folder: Path) -> dict[str, Any]:
     """Seconds of each step at one size."""
+    from osv_lab.core.privacy import silence
+
+    silence()
     from osv_lab.store.database import connect
     from osv_lab.store.diff import diff_versions
     from osv_lab.store.ingest import ingest
@@ -85,6 +88,7 @@ def measure(count: int, boxes: int, folder: Path) -> dict[str, Any]:
         return done
 
     first = timed("create", lambda: create_version(dataset))
+    seconds["dvc add of the same files"] = dvc_add(folder)
     edit(dataset, 0, CHANGED)
     second = timed(f"create, {CHANGED} changed", lambda: create_version(dataset))
     found = timed(f"diff, {CHANGED} changed", lambda: diff_versions(first, second))
@@ -111,6 +115,17 @@ def measure(count: int, boxes: int, folder: Path) -> dict[str, Any]:
         "peak_mib": peak,
         "size_bytes": first.size_bytes,
     }
+
+
+def dvc_add(folder: Path) -> float:
+    """Seconds of the peer: DVC itself on the folder of images and labels, as its guide has it."""
+    from dvc.repo import Repo
+
+    shutil.copytree(folder / "data", folder / "peer" / "data")
+    with Repo.init(str(folder / "peer"), no_scm=True) as project:
+        start = time.perf_counter()
+        project.add(str(folder / "peer" / "data"))
+        return time.perf_counter() - start
 
 
 def edit(dataset: Any, start: int, stop: int) -> None:
