@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fastapi.responses import Response
+from starlette.responses import Response
 from pydantic_core import to_json
 
 from osv_lab.core.errors import OsvError
@@ -85,7 +85,7 @@ class Answers:
     """
 
     def __init__(self, models: Models, limits: Limits, batcher: Batcher, metrics: Metrics) -> None:
-        self._models = models
+        self.models = models
         self._limits = limits
         self._batcher = batcher
         self._metrics = metrics
@@ -103,7 +103,7 @@ class Answers:
         data, options = self._one_image(sent) if fetched is None else (fetched, self._options(sent))
         if isinstance(data, Fetch):
             return data
-        model = self._models.current(options.model)
+        model = self.models.current(options.model)
         thresholds = options.thresholds(model.defaults)
         timing.lap("read")
         model.check(thresholds)
@@ -144,7 +144,7 @@ class Answers:
             raise RequestError(
                 413, "too many images in one batch", len(images), f"send at most {self._limits.max_batch}"
             )
-        model = self._models.current(options.model)
+        model = self.models.current(options.model)
         thresholds = options.thresholds(model.defaults)
         # A class the model lacks is wrong for all images, so it is said once.
         model.check(thresholds)

@@ -6,7 +6,7 @@ import base64
 import contextlib
 import json
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +37,13 @@ class Thresholds:
     classes: tuple[str | int, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+def thresholds_of(values: Mapping[str, Any]) -> Thresholds:
+    """Thresholds of JSON values, where tuples are lists."""
+    classes = values["classes"]
+    return Thresholds(**{**values, "classes": None if classes is None else tuple(classes)})
+
+
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class ServedModel:
     """A loaded model and all that is said about it; never changed, so that one answer comes from one model.
 
@@ -121,6 +127,7 @@ class ModelSlot:
         ref: What to load: a path, ``models:/name@alias``, or a detector that is loaded already.
         scheduling: How it is run, see :func:`osv_lab.serve.scheduler.load_planned`.
         max_batch: Most images that go through the network together; measured when ``None``.
+        loader: Loads it; :meth:`osv_lab.serve.crew.Crew.load` where worker processes run it.
         options: As for :func:`osv_lab.detect.load_detector`.
 
     Example:
@@ -135,9 +142,11 @@ class ModelSlot:
         *,
         scheduling: Scheduling = "auto",
         max_batch: int | None = None,
+        loader: Callable[..., ServedModel] = load_model,
         **options: Any,
     ) -> None:
         self.ref = ref
+        self._loader = loader
         self._scheduling = scheduling
         self._max_batch = max_batch
         self._options = options
@@ -177,7 +186,7 @@ class ModelSlot:
         """
         with self._lock:
             if self._model is None:
-                self._model = load_model(self.ref, self._options, self._scheduling, self._max_batch)
+                self._model = self._loader(self.ref, self._options, self._scheduling, self._max_batch)
 
     def swap(self, ref: str | Path | None = None) -> ServedModel:
         """Put another model in the place; until it is loaded and warm the old one answers.
@@ -202,10 +211,12 @@ class ModelSlot:
 
     def like(self, ref: str | Path | Detector) -> ModelSlot:
         """An empty place for another model, run as this one is."""
-        plan = None if self._model is None else self._model.plan
-        if plan is None or self._scheduling != "auto":
-            return ModelSlot(ref, scheduling=self._scheduling, max_batch=self._max_batch, **self._options)
-        return ModelSlot(ref, scheduling=plan.mode, max_batch=plan.max_batch, **self._options)
+        scheduling, max_batch = self._scheduling, self._max_batch
+        if self._model is not None and scheduling == "auto":
+            scheduling, max_batch = self._model.plan.mode, self._model.plan.max_batch
+        return ModelSlot(
+            ref, scheduling=scheduling, max_batch=max_batch, loader=self._loader, **self._options
+        )
 
     def check(self, thresholds: Thresholds) -> None:
         """See :meth:`ServedModel.check`."""
