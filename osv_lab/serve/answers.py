@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from starlette.responses import Response
 from pydantic_core import to_json
+from starlette.responses import Response
 
 from osv_lab.core.errors import OsvError
 from osv_lab.serve.errors import RequestError, as_request_error
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import numpy as np
     import supervision as sv
 
+    from osv_lab.detect.detector import Found
     from osv_lab.serve.house import Ticket
     from osv_lab.serve.metrics import Metrics
     from osv_lab.serve.scheduler import Batcher
@@ -181,9 +182,9 @@ class Answers:
 
     def _detect(
         self, model: ServedModel, image: np.ndarray, thresholds: Thresholds, ticket: Ticket
-    ) -> sv.Detections:
+    ) -> sv.Detections | Found:
         if model.plan.mode == "parallel":
-            [found] = model.predict([image], thresholds)
+            [found] = model.find([image], thresholds)
         else:
             found = self._batcher.predict(model, image, thresholds, ticket.check, ticket.left_s)
         self._metrics.count("images")

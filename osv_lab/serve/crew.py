@@ -1,9 +1,9 @@
 """The worker processes of a server: they compute, the front process keeps everything else.
 
-The front keeps HTTP, the queue, deadlines, keys and limits; a worker decodes, runs a session and encodes the answer, one
-job at a time. What brings a worker down (a decoder, a runtime, the kernel's memory killer) fails the jobs it was at and
-nothing else, and another takes its place. A model is loaded by every worker before any job names it, and each job names
-the models it may be answered by, so a swap is one assignment in the front.
+The front keeps HTTP, the queue, deadlines, keys and limits; a worker decodes, runs a session and encodes the answer,
+one job at a time. What brings a worker down (a decoder, a runtime, the kernel's memory killer) fails the jobs it was at
+and nothing else, and another takes its place. A model is loaded by every worker before any job names it, and each job
+names the models it may be answered by, so a swap is one assignment in the front.
 
 Example:
     >>> crew = Crew(processes=2)                                                   # doctest: +SKIP
@@ -55,7 +55,9 @@ class Crew:
         UsageError: fewer than one, or a system where this cannot be.
     """
 
-    def __init__(self, processes: int | None = None, limits: Limits | None = None, lanes: int | None = None) -> None:
+    def __init__(
+        self, processes: int | None = None, limits: Limits | None = None, lanes: int | None = None
+    ) -> None:
         if not POSSIBLE:
             raise UsageError("worker processes need Linux or macOS", "Windows", "use processes=0")
         if processes is not None and processes < 1:
@@ -123,9 +125,11 @@ class Crew:
             OsvError: it cannot be loaded.
         """
         if not isinstance(ref, (str, Path)):
-            raise UsageError("a detector in memory cannot be given to worker processes", ref.ref, "use processes=0")
-        asked = {"ref": str(ref), "options": dict(options or {}), "scheduling": scheduling}
-        asked |= {"max_batch": max_batch, "described": None}
+            raise UsageError(
+                "a detector in memory cannot be given to worker processes", ref.ref, "use processes=0"
+            )
+        asked: dict[str, Any] = {"ref": str(ref), "options": dict(options or {}), "described": None}
+        asked |= {"scheduling": scheduling, "max_batch": max_batch}
         self.warm_up()
         with self._changing:
             members = [one for one in self._members if one.alive]
@@ -288,7 +292,9 @@ class Elsewhere:
         Raises:
             UnavailableError: always.
         """
-        raise UnavailableError("the model is in the worker processes", self.ref, "send a request, or use processes=0")
+        raise UnavailableError(
+            "the model is in the worker processes", self.ref, "send a request, or use processes=0"
+        )
 
 
 def _check_same(said: Mapping[str, Any], recipe: Mapping[str, Any]) -> None:
@@ -299,4 +305,6 @@ def _check_same(said: Mapping[str, Any], recipe: Mapping[str, Any]) -> None:
     """
     if said["digest"] != recipe["described"]["digest"]:
         ref = recipe["described"]["ref"]
-        raise InvalidDataError("the model's file has changed since it was loaded", ref, "swap the model to load it")
+        raise InvalidDataError(
+            "the model's file has changed since it was loaded", ref, "swap the model to load it"
+        )

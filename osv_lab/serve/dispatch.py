@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from osv_lab.serve import pipe
 from osv_lab.serve.errors import RequestError
@@ -170,8 +170,7 @@ class Link(asyncio.Protocol):
         self.transport.write(b"".join(pipe.pack(header, *job.asked.parts)))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's own class is no subclass
         self._dispatch.linked(self)
 
     def data_received(self, data: bytes) -> None:

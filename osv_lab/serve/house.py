@@ -193,7 +193,6 @@ class House:
         finally:
             self._work -= 1
 
-
     def _begin(
         self, ticket: Ticket, work: Callable[..., Result], arguments: tuple[Any, ...]
     ) -> tuple[asyncio.Future[Result], Callable[[], bool]]:

@@ -102,7 +102,12 @@ class Frames:
 
 def error_json(error: OsvError) -> dict[str, Any]:
     """An error as a header can carry it."""
-    said: dict[str, Any] = {"kind": type(error).__name__, "what": error.what, "found": error.found, "fix": error.fix}
+    said: dict[str, Any] = {
+        "kind": type(error).__name__,
+        "what": error.what,
+        "found": error.found,
+        "fix": error.fix,
+    }
     if isinstance(error, RequestError):
         said |= {"status": error.status, "retry_after_s": error.retry_after_s}
     return said

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from osv_lab.core.errors import InvalidDataError, OsvError, UnavailableError, UsageError
+from osv_lab.detect.detector import Found
 from osv_lab.serve.scheduler import Plan, Scheduling, grey_image, load_planned
 
 if TYPE_CHECKING:
@@ -84,14 +85,21 @@ class ServedModel:
         Raises:
             UsageError: a threshold, class name or image that cannot be used.
         """
+        found = self.find(images, thresholds)
+        return [one.to_detections() if isinstance(one, Found) else one for one in found]
+
+    def find(self, images: Sequence[np.ndarray], thresholds: Thresholds) -> list[sv.Detections | Found]:
+        """As :meth:`predict`; :class:`osv_lab.detect.detector.Found` from detectors that can do without supervision."""
+        find = getattr(self.detector, "find", self.detector.predict)
         with contextlib.nullcontext() if self.plan.mode == "parallel" else self._lock:
-            return self.detector.predict(
+            found: list[sv.Detections | Found] = find(
                 images,
                 confidence=thresholds.confidence,
                 iou=thresholds.iou,
                 max_detections=thresholds.max_detections,
                 classes=thresholds.classes,
             )
+        return found
 
 
 def load_model(
@@ -111,7 +119,7 @@ def load_model(
     # The first run of a session allocates its memory, and the first decoded image loads the decoders; no request
     # should wait for either.
     decode_image(_ONE_PIXEL)
-    detector.predict([grey_image(detector)])
+    getattr(detector, "find", detector.predict)([grey_image(detector)])
     sidecar = _sidecar(detector)
     described = _describe(detector)
     defaults = _stored_thresholds(sidecar, described["ref"])
@@ -214,9 +222,7 @@ class ModelSlot:
         scheduling, max_batch = self._scheduling, self._max_batch
         if self._model is not None and scheduling == "auto":
             scheduling, max_batch = self._model.plan.mode, self._model.plan.max_batch
-        return ModelSlot(
-            ref, scheduling=scheduling, max_batch=max_batch, loader=self._loader, **self._options
-        )
+        return ModelSlot(ref, scheduling=scheduling, max_batch=max_batch, loader=self._loader, **self._options)
 
     def check(self, thresholds: Thresholds) -> None:
         """See :meth:`ServedModel.check`."""

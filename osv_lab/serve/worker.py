@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from osv_lab.core.errors import OsvError
 from osv_lab.serve import pipe
 from osv_lab.serve.scheduler import LARGEST_BATCH, Batcher
+
 if TYPE_CHECKING:
     from osv_lab.serve.inputs import Limits
     from osv_lab.serve.slot import ServedModel
@@ -97,7 +98,7 @@ class Worker:
             header, found = remote.OPERATIONS[job["do"]].done(answers, ticket, job, parts)
         except OsvError as error:
             header, found = {"error": pipe.error_json(error)}, []
-        except Exception as error:  # the front answers 500, and this process lives on
+        except Exception as error:  # noqa: BLE001 - the front answers 500; this process lives on
             _log.exception("a request failed")
             header, found = {"failed": type(error).__name__}, []
         return {**header, "id": job["id"], **self._tally.take()}, found
@@ -192,7 +193,7 @@ def _obey(control: socket.socket, worker: Worker) -> None:
                     said = {"loaded": worker.load(order["key"], order)}
             except OsvError as error:
                 said = {"error": pipe.error_json(error)}
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - as above
                 _log.exception("a model could not be loaded")
                 said = {"error": pipe.error_json(OsvError("the model cannot be loaded", type(error).__name__))}
             pipe.send(control, said)
