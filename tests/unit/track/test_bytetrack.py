@@ -377,10 +377,8 @@ def overlaps_of(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64])
     """The weighed overlaps in both forms."""
     from osv_lab.track.association import DenseOverlaps, SparseOverlaps
 
-    dense = DenseOverlaps(first.T, second.T)
-    sparse = SparseOverlaps(first.T, second.T)
-    for form in (dense, sparse):
-        form.weigh_heights(first.T, second.T, 2.0)
+    dense = DenseOverlaps(first.T, second.T, height_power=2.0)
+    sparse = SparseOverlaps(first.T, second.T, height_power=2.0)
     full = np.zeros(dense.iou.shape)
     full[sparse.rows, sparse.columns] = sparse.iou
     return [dense.iou, full]
