@@ -111,11 +111,11 @@ class DenseOverlaps:
     def pairs(
         self, tracks: Rows, detections: Rows, limit: float, weight: Floats | None = None
     ) -> tuple[Ints, Ints]:
-        iou = self.iou[tracks, detections] if isinstance(tracks, slice) else self.iou[tracks][:, detections]
+        iou = _part(self.iou, tracks, detections)
         if weight is not None:
             iou = iou * weight
             if self.alike is not None:
-                np.maximum(iou, self.alike[tracks][:, detections], out=iou)
+                np.maximum(iou, _part(self.alike, tracks, detections), out=iou)
             cost = np.subtract(_ONE, iou, out=iou)
         else:
             cost = _ONE - iou
@@ -204,6 +204,12 @@ def overlaps(tracks: Floats, detections: Floats, height_power: float = 0.0) -> O
     if tracks.shape[1] * detections.shape[1] < SPARSE_PAYS:
         return DenseOverlaps(tracks, detections, height_power)
     return SparseOverlaps(tracks, detections, height_power)
+
+
+def _part(matrix: Floats, rows: Rows, columns: Rows) -> Floats:
+    """Some rows and columns of a matrix; ``take`` costs a fraction of what indexing with an array costs."""
+    matrix = matrix[rows] if isinstance(rows, slice) else matrix.take(rows, axis=0)
+    return matrix[:, columns] if isinstance(columns, slice) else matrix.take(columns, axis=1)
 
 
 def _original(chosen: Rows, local: Ints) -> Ints:
