@@ -202,9 +202,9 @@ def _server_options(args: argparse.Namespace) -> dict[str, Any]:
     options |= {"scheduling": args.scheduling, "max_batch": args.max_batch, "also": args.also}
     options |= {"max_waiting": args.queue, "deadline_s": args.deadline}
     if args.key_file:
-        from osv_lab.serve.keys import Keys
+        from osv_lab.serve.keys import KeyFile
 
-        options["key"] = Keys.from_file(args.key_file)
+        options["key"] = KeyFile(args.key_file)
     return options
 
 

@@ -1,4 +1,4 @@
-"""The HTTP face of a model slot.
+"""The HTTP face of a server's models.
 
 Reading the body is all the event loop does; parsing, decoding and inference of a request run in one worker thread in
 one piece. What does not fit is refused at once, with a reason, before it costs memory.
@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -21,61 +21,30 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
-from pydantic import BaseModel
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
-from starlette.routing import BaseRoute
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from osv_lab.core.errors import OsvError
 from osv_lab.serve import answers
+from osv_lab.serve.bodies import gone_from, read_body, sent_of
 from osv_lab.serve.errors import RequestError, as_request_error, error_body
 from osv_lab.serve.house import House, Ticket
 from osv_lab.serve.inputs import Limits
-from osv_lab.serve.keys import Keys, key_dependency
-from osv_lab.serve.metrics import CONTENT_TYPE, Metrics
-from osv_lab.serve.models import DEFAULT, Models
+from osv_lab.serve.keys import KeySource, key_dependency
+from osv_lab.serve.manage import add_management
+from osv_lab.serve.metrics import CONTENT_TYPE, Metered, Metrics
+from osv_lab.serve.models import Models
+from osv_lab.serve.openapi import ERRORS, many_images_body, one_image_body, option_parameters
 from osv_lab.serve.pages import add_pages
-from osv_lab.serve.schemas import (
-    BatchAnswer,
-    BatchRequest,
-    ChangeAnswer,
-    ErrorAnswer,
-    LoadRequest,
-    Options,
-    PredictAnswer,
-    PredictRequest,
-    SwapRequest,
-    UnloadRequest,
-    parse_json,
-)
+from osv_lab.serve.schemas import BatchAnswer, PredictAnswer
 from osv_lab.serve.slot import ModelSlot
 
 _log = logging.getLogger("osv_lab.serve")
-
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    400: {"model": ErrorAnswer, "description": "The request is malformed."},
-    401: {"model": ErrorAnswer, "description": "The key is missing or wrong."},
-    403: {"model": ErrorAnswer, "description": "The key is meant for something else."},
-    408: {"model": ErrorAnswer, "description": "The body did not arrive in time."},
-    413: {"model": ErrorAnswer, "description": "The body or the image is too large."},
-    415: {"model": ErrorAnswer, "description": "The content type, or what a URL leads to, is no image."},
-    404: {"model": ErrorAnswer, "description": "No model of this name is loaded."},
-    422: {"model": ErrorAnswer, "description": "A value, or the image, cannot be used."},
-    503: {"model": ErrorAnswer, "description": "Too many requests at once, or the model is not ready."},
-}
-_REFUSED = {
-    403: "The server was not started to serve this.",
-    404: "No such model.",
-    409: "The models are in a state in which this cannot be done.",
-}
-_FILE = {"type": "string", "format": "binary"}
 
 
 def create_app(
     slot: ModelSlot,
     *,
-    key: str | Keys | None = None,
+    key: KeySource | None = None,
     limits: Limits | None = None,
     workers: int | None = None,
     max_waiting: int = 16,
@@ -88,7 +57,7 @@ def create_app(
     Args:
         slot: The model that answers where a request names none; loaded at start-up when it is not yet.
         key: When given, everything but ``/health``, ``/ready`` and the pages wants ``Authorization: Bearer <key>``,
-            a key that is for it where it is :class:`~osv_lab.serve.keys.Keys`.
+            a key that is for it where it is a :class:`~osv_lab.serve.keys.KeyFile`.
         limits: Sizes, and which URLs are fetched.
         workers: Threads that decode and compute; by default what the model's scheduling asks.
         max_waiting: Requests in the house at once, those computed included; at least ``workers``. Further ones get
@@ -130,7 +99,7 @@ def create_app(
     )
     app.state.slot = slot
     app.state.house = house
-    app.add_middleware(_Metered, metrics=metrics, routes=app.routes)
+    app.add_middleware(Metered, metrics=metrics, routes=app.routes)
     _add_error_answers(app)
     keyed = key_dependency(key)
     add_pages(app, slot, needs_key=key is not None)
@@ -139,7 +108,7 @@ def create_app(
     async def health() -> dict[str, str]:
         return {"status": "ok"}
 
-    @app.get("/ready", tags=["state"], summary="Can it answer predictions?", responses={503: _ERRORS[503]})
+    @app.get("/ready", tags=["state"], summary="Can it answer predictions?", responses={503: ERRORS[503]})
     async def ready() -> dict[str, str]:
         if house.closing:
             raise RequestError(503, "the server is stopping", "", "ask another one", retry_after_s=1)
@@ -153,7 +122,7 @@ def create_app(
         tags=["state"],
         summary="Counts in Prometheus' text format",
         response_class=PlainTextResponse,
-        responses={401: _ERRORS[401]},
+        responses={401: ERRORS[401]},
     )
     async def metrics_text() -> Response:
         gauges = {
@@ -179,7 +148,7 @@ def create_app(
         dependencies=keyed,
         tags=["models"],
         summary="What is served, and how",
-        responses={401: _ERRORS[401], 403: _ERRORS[403]},
+        responses={401: ERRORS[401], 403: ERRORS[403]},
     )
     async def models() -> dict[str, Any]:
         return {
@@ -193,7 +162,7 @@ def create_app(
 
     managed = key is not None if manage is None else manage
     if managed:
-        _add_management(app, models_, house, keyed, fit)
+        add_management(app, models_, house, keyed, fit)
 
     @app.post(
         "/predict",
@@ -201,14 +170,14 @@ def create_app(
         dependencies=keyed,
         summary="Find objects in one image",
         response_model=PredictAnswer,
-        responses=_ERRORS,
-        openapi_extra={"requestBody": _one_image_body(), "parameters": _option_parameters()},
+        responses=ERRORS,
+        openapi_extra={"requestBody": one_image_body(), "parameters": option_parameters()},
     )
     async def predict(request: Request) -> Response:
         started = time.perf_counter()
         with house:
-            sent = _sent(request, await _read(request, limits.max_body_bytes, limits.body_timeout_s))
-            ticket = house.ticket(started, _gone(request))
+            sent = sent_of(request, await read_body(request, limits.max_body_bytes, limits.body_timeout_s))
+            ticket = house.ticket(started, gone_from(request))
             try:
                 found = await house.run(ticket, answer.predict, sent, ticket)
                 if isinstance(found, answers.Fetch):
@@ -226,14 +195,14 @@ def create_app(
         dependencies=keyed,
         summary="Find objects in several images; a bad one is reported alone",
         response_model=BatchAnswer,
-        responses=_ERRORS,
-        openapi_extra={"requestBody": _many_images_body(), "parameters": _option_parameters()},
+        responses=ERRORS,
+        openapi_extra={"requestBody": many_images_body(), "parameters": option_parameters()},
     )
     async def predict_batch(request: Request) -> Response:
         started = time.perf_counter()
         with house:
-            sent = _sent(request, await _read(request, limits.max_batch_bytes, limits.body_timeout_s))
-            ticket = house.ticket(started, _gone(request))
+            sent = sent_of(request, await read_body(request, limits.max_batch_bytes, limits.body_timeout_s))
+            ticket = house.ticket(started, gone_from(request))
             try:
                 batch = await house.run(ticket, answer.read_batch, sent)
                 results = await _each(house, answer, batch, ticket)
@@ -271,122 +240,6 @@ async def _each(
             task.cancel()
 
 
-def _add_management(app: FastAPI, models: Models, house: House, keyed: list[Any], fit: Callable[[], None]) -> None:
-    """The routes that change which models answer."""
-    errors: dict[int | str, dict[str, Any]] = {
-        status: _ERRORS[status] for status in (400, 401, 413, 415, 422, 503)
-    }
-    errors |= {status: {"model": ErrorAnswer, "description": text} for status, text in _REFUSED.items()}
-
-    def add(path: str, summary: str, kind: type[BaseModel], change: Callable[[Any], dict[str, Any]]) -> None:
-        body = {"required": True, "content": {"application/json": {"schema": kind.model_json_schema()}}}
-
-        async def route(request: Request) -> Response:
-            # A page of another site can send a form to loopback, but not JSON, unless this server allowed it.
-            if answers.Sent(request.headers.get("content-type", ""), {}, b"").kind != "application/json":
-                raise RequestError(415, "changes come as JSON", "", "send Content-Type: application/json")
-            asked = parse_json(kind, await _read(request, 2**16, 10.0))
-            done = await asyncio.to_thread(change, asked)
-            fit()
-            house.metrics.count("swaps", int(path == "/models/swap"))
-            return JSONResponse(done)
-
-        app.add_api_route(
-            path,
-            route,
-            methods=["POST"],
-            summary=summary,
-            tags=["models"],
-            dependencies=keyed,
-            response_model=ChangeAnswer,
-            responses=errors,
-            openapi_extra={"requestBody": body},
-        )
-
-    def load(asked: LoadRequest) -> dict[str, Any]:
-        return {"name": asked.name, "model": models.load(asked.ref, asked.name).name}
-
-    def swap(asked: SwapRequest) -> dict[str, Any]:
-        return {"name": asked.name or DEFAULT, "model": models.swap(asked.ref, asked.name).name}
-
-    def unload(asked: UnloadRequest) -> dict[str, Any]:
-        models.unload(asked.name)
-        return {"name": DEFAULT, "model": models.current().name}
-
-    add("/models/load", "Load a model beside the others", LoadRequest, load)
-    add("/models/swap", "Put another model in the place of one; no request fails", SwapRequest, swap)
-    add("/models/unload", "Forget a model", UnloadRequest, unload)
-
-
-class _Metered:
-    """ASGI middleware that counts and times what is answered."""
-
-    def __init__(self, app: ASGIApp, metrics: Metrics, routes: Sequence[BaseRoute]) -> None:
-        self._app = app
-        self._metrics = metrics
-        self._routes = routes
-        self._paths: set[str] = set()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        started, status = time.perf_counter(), 500
-
-        async def noted(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, noted)
-        finally:
-            if not self._paths:
-                self._paths = {path for one in self._routes if (path := getattr(one, "path", ""))}
-            # What clients make up must not become labels without end.
-            route = scope["path"] if scope["path"] in self._paths else "other"
-            self._metrics.request(route, status, time.perf_counter() - started)
-
-
-def _gone(request: Request) -> Callable[[], Awaitable[None]]:
-    """Waits until the client of a request, whose body was read, has gone."""
-
-    async def gone() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-
-    return gone
-
-
-async def _read(request: Request, max_bytes: int, timeout_s: float) -> bytes:
-    """The body, as long as it stays below the limit and arrives in time."""
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > max_bytes:
-        raise RequestError(413, "the body is too large", f"{declared} bytes", f"send at most {max_bytes:,} bytes")
-    body = bytearray()
-    try:
-        async with asyncio.timeout(timeout_s):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > max_bytes:
-                    raise RequestError(413, "the body is too large", "", f"send at most {max_bytes:,} bytes")
-    except TimeoutError:
-        raise RequestError(
-            408, "the body did not arrive in time", f"{len(body):,} bytes in {timeout_s:g} s", "send it faster"
-        ) from None
-    except ClientDisconnect:
-        raise RequestError(400, "the connection ended in the middle of the body", f"{len(body):,} bytes") from None
-    return bytes(body)
-
-
-def _sent(request: Request, body: bytes) -> answers.Sent:
-    query: dict[str, list[str]] = {}
-    for name, value in request.query_params.multi_items():
-        query.setdefault(name, []).append(value)
-    return answers.Sent(request.headers.get("content-type", ""), query, body)
-
-
 def _add_error_answers(app: FastAPI) -> None:
     @app.exception_handler(OsvError)
     async def on_osv_error(_: Request, error: OsvError) -> Response:
@@ -419,47 +272,6 @@ def _error_answer(error: RequestError) -> Response:
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse(error_body(error), error.status, headers)
-
-
-def _one_image_body() -> dict[str, Any]:
-    form = {"type": "object", "properties": {"file": _FILE, **_option_schemas()}, "required": ["file"]}
-    return {
-        "required": True,
-        "content": {
-            "application/json": {"schema": PredictRequest.model_json_schema()},
-            "multipart/form-data": {"schema": form},
-            "image/*": {"schema": _FILE},
-        },
-    }
-
-
-def _many_images_body() -> dict[str, Any]:
-    files = {"type": "array", "items": _FILE}
-    form = {"type": "object", "properties": {"file": files, **_option_schemas()}, "required": ["file"]}
-    return {
-        "required": True,
-        "content": {
-            "application/json": {"schema": BatchRequest.model_json_schema()},
-            "multipart/form-data": {"schema": form},
-        },
-    }
-
-
-def _option_schemas() -> dict[str, Any]:
-    properties: dict[str, Any] = Options.model_json_schema()["properties"]
-    return properties
-
-
-def _option_parameters() -> list[dict[str, Any]]:
-    """The options as query parameters, for bodies that have no room for them."""
-    described = []
-    for name, schema in _option_schemas().items():
-        schema = dict(schema)
-        text = schema.pop("description", "")
-        if name == "classes":
-            schema = {"type": "array", "items": {"type": "string"}}
-        described.append({"name": name, "in": "query", "required": False, "description": text, "schema": schema})
-    return described
 
 
 def _version() -> str:

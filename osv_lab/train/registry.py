@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from osv_lab.core.digests import file_digest
 from osv_lab.core.errors import CheckFailedError, NotFoundError, UnavailableError, UsageError, nearest
 from osv_lab.core.report import Report
+from osv_lab.core.settings import load_settings
 from osv_lab.train import tracking
 from osv_lab.train.sidecars import read_sidecar, sidecar_path, update_sidecar
 
@@ -237,9 +238,19 @@ def _holding_run(name: str, digest: str) -> str:
 
 
 def _pages(search: Any, *arguments: Any, **options: Any) -> Iterator[Any]:
+    from mlflow.exceptions import MlflowException
+
     token = None
     while True:
-        page = search(*arguments, page_token=token, **options)
+        try:
+            page = search(*arguments, page_token=token, **options)
+        except MlflowException as error:
+            cause = str(error).rpartition(": ")[2].strip('")')
+            raise UnavailableError(
+                "the model registry cannot be read",
+                f"{load_settings().tracking_uri}: {cause[:200]}",
+                "is MLflow up? MLFLOW_TRACKING_URI names it",
+            ) from error
         yield from page
         token = page.token
         if not token:

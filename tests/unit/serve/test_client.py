@@ -9,11 +9,11 @@ import http.server
 import json
 import socket
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, TypeVar
 
 import cv2
@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from tiny_model import write_tiny_model
 
-from osv_lab.core.errors import InvalidDataError, OsvError, UnavailableError, UsageError
+from osv_lab.core.errors import InvalidDataError, NotFoundError, OsvError, UnavailableError, UsageError
 from osv_lab.serve import client as client_module
 from osv_lab.serve.client import AsyncClient, Client, Prediction
 from osv_lab.serve.run import start_server
@@ -106,9 +106,9 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 Ask = Callable[..., Prediction]
 
 
-def ask_sync(url: str, **options: Any) -> Prediction:
+def ask_sync(url: str, *, predict: Mapping[str, Any] = MappingProxyType({}), **options: Any) -> Prediction:
     with Client(url, **options) as client:
-        return client.predict(b"x")
+        return client.predict(b"x", **predict)
 
 
 def run(work: Coroutine[Any, Any, Result]) -> Result:
@@ -117,10 +117,10 @@ def run(work: Coroutine[Any, Any, Result]) -> Result:
         return pool.submit(asyncio.run, work).result()
 
 
-def ask_async(url: str, **options: Any) -> Prediction:
+def ask_async(url: str, *, predict: Mapping[str, Any] = MappingProxyType({}), **options: Any) -> Prediction:
     async def ask() -> Prediction:
         async with AsyncClient(url, **options) as client:
-            return await client.predict(b"x")
+            return await client.predict(b"x", **predict)
 
     return run(ask())
 
@@ -185,6 +185,13 @@ def test_no_retries(moody: Moody, waits: list[float], ask: Ask) -> None:
         ask("http://127.0.0.1:9")
 
 
+@BOTH
+def test_an_option_that_does_not_exist(moody: Moody, ask: Ask) -> None:
+    with pytest.raises(UsageError, match="did you mean 'confidence_threshold'"):
+        ask(moody.url, predict={"confidense_threshold": 0.5})
+    assert not moody.asked, "nothing was sent"
+
+
 def test_the_async_client_on_a_real_server(tmp_path: Path) -> None:
     """Many at once, batches in order, a bad item alone, as the other client answers."""
     levels = [90, 100, 110, 120, 130, 140, 150, 160, 170, 180, 190]
@@ -214,6 +221,9 @@ def test_the_async_client_on_a_real_server(tmp_path: Path) -> None:
                 await client.predict(images[0], classes=["lapm"])
             data = "data:image/png;base64," + base64.b64encode(images[0]).decode()
             assert score(await client.predict(data)) == levels[0]
+
+            with pytest.raises(NotFoundError, match="loaded are: default"):
+                await client.predict(images[0], model="tyni")
 
     with start_server(write_tiny_model(tmp_path / "tiny.onnx")) as server:
         run(work(server.url))

@@ -1,0 +1,65 @@
+"""What the OpenAPI document says of bodies that the routes read themselves, and of errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from osv_lab.serve.schemas import BatchRequest, ErrorAnswer, Options, PredictRequest
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    400: {"model": ErrorAnswer, "description": "The request is malformed."},
+    401: {"model": ErrorAnswer, "description": "The key is missing or wrong."},
+    403: {"model": ErrorAnswer, "description": "The key is meant for something else."},
+    408: {"model": ErrorAnswer, "description": "The body did not arrive in time."},
+    413: {"model": ErrorAnswer, "description": "The body or the image is too large."},
+    415: {"model": ErrorAnswer, "description": "The content type, or what a URL leads to, is no image."},
+    404: {"model": ErrorAnswer, "description": "No model of this name is loaded."},
+    422: {"model": ErrorAnswer, "description": "A value, or the image, cannot be used."},
+    503: {"model": ErrorAnswer, "description": "Too many requests at once, or the model is not ready."},
+}
+"""What can go wrong with a request, by status."""
+
+_FILE = {"type": "string", "format": "binary"}
+
+
+def one_image_body() -> dict[str, Any]:
+    """The body of ``POST /predict``."""
+    form = {"type": "object", "properties": {"file": _FILE, **_option_schemas()}, "required": ["file"]}
+    return {
+        "required": True,
+        "content": {
+            "application/json": {"schema": PredictRequest.model_json_schema()},
+            "multipart/form-data": {"schema": form},
+            "image/*": {"schema": _FILE},
+        },
+    }
+
+
+def many_images_body() -> dict[str, Any]:
+    """The body of ``POST /predict/batch``."""
+    files = {"type": "array", "items": _FILE}
+    form = {"type": "object", "properties": {"file": files, **_option_schemas()}, "required": ["file"]}
+    return {
+        "required": True,
+        "content": {
+            "application/json": {"schema": BatchRequest.model_json_schema()},
+            "multipart/form-data": {"schema": form},
+        },
+    }
+
+
+def _option_schemas() -> dict[str, Any]:
+    properties: dict[str, Any] = Options.model_json_schema()["properties"]
+    return properties
+
+
+def option_parameters() -> list[dict[str, Any]]:
+    """The options as query parameters, for bodies that have no room for them."""
+    described = []
+    for name, schema in _option_schemas().items():
+        schema = dict(schema)
+        text = schema.pop("description", "")
+        if name == "classes":
+            schema = {"type": "array", "items": {"type": "string"}}
+        described.append({"name": name, "in": "query", "required": False, "description": text, "schema": schema})
+    return described
