@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from osv_lab.cli.common import add_verb, add_view_arguments, assignments, progress_of, view_of
+from osv_lab.core.errors import NotFoundError
 
 
 def add_commands(stages: Any) -> None:
@@ -137,7 +138,10 @@ def train(args: argparse.Namespace) -> Any:
 
 def predict(args: argparse.Namespace) -> Any:
     from osv_lab.detect import load_detector
+    from osv_lab.detect.files import IMAGE_SUFFIXES
 
+    if Path(args.dataset).suffix.lower() in IMAGE_SUFFIXES and not Path(args.dataset).exists():
+        raise NotFoundError("no such image file", args.dataset)
     detector = load_detector(args.model)
     options = {"confidence": args.confidence, "iou": args.iou}
     given = {name: value for name, value in options.items() if value is not None}

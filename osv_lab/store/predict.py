@@ -89,6 +89,11 @@ class PredictReport(Report):
         """Detections written now."""
         return sum(self.classes.values())
 
+    @property
+    def exit_code(self) -> int:
+        """Invalid data where no image could be predicted, else 0."""
+        return InvalidDataError.exit_code if self.problems and not self.predicted and not self.kept else 0
+
     def rows(self) -> Sequence[Mapping[str, Any]]:
         """One row per class, then one per image that failed."""
         found = [{"what": name, "detections": count, "why": ""} for name, count in self.classes.items()]

@@ -115,6 +115,7 @@ def register(
     Raises:
         NotFoundError: no such file or run.
         CheckFailedError: the file failed its parity check.
+        InvalidDataError: an ONNX file that cannot be loaded.
         UsageError: a name or alias that MLflow does not allow.
 
     Example:
@@ -125,6 +126,10 @@ def register(
     if not path.is_file():
         raise NotFoundError("no such model file", path)
     checked = _parity(path, parity)
+    if path.suffix.lower() == ".onnx":
+        from osv_lab.detect import load_detector
+
+        load_detector(path)  # what cannot be loaded now could not be served later
     digest = file_digest(path)
     store = tracking.client()
     with _allowed(name, alias):
