@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fastapi.responses import Response
 from pydantic_core import to_json
+from starlette.responses import Response
 
 from osv_lab.core.errors import OsvError
 from osv_lab.serve.errors import RequestError, as_request_error
@@ -23,12 +23,14 @@ from osv_lab.serve.schemas import (
     parse_fields,
     parse_json,
     size_json,
+    with_query,
 )
 
 if TYPE_CHECKING:
     import numpy as np
     import supervision as sv
 
+    from osv_lab.detect.detector import Found
     from osv_lab.serve.house import Ticket
     from osv_lab.serve.metrics import Metrics
     from osv_lab.serve.scheduler import Batcher
@@ -85,7 +87,7 @@ class Answers:
     """
 
     def __init__(self, models: Models, limits: Limits, batcher: Batcher, metrics: Metrics) -> None:
-        self._models = models
+        self.models = models
         self._limits = limits
         self._batcher = batcher
         self._metrics = metrics
@@ -103,7 +105,7 @@ class Answers:
         data, options = self._one_image(sent) if fetched is None else (fetched, self._options(sent))
         if isinstance(data, Fetch):
             return data
-        model = self._models.current(options.model)
+        model = self.models.current(options.model)
         thresholds = options.thresholds(model.defaults)
         timing.lap("read")
         model.check(thresholds)
@@ -133,8 +135,7 @@ class Answers:
             if not files:
                 raise RequestError(422, "the form has no file", ", ".join(fields), "name the parts 'file'")
         elif sent.kind == "application/json":
-            request: BatchRequest = parse_json(BatchRequest, sent.body)
-            _no_query(sent)
+            request = with_query(parse_json(BatchRequest, sent.body), sent.query)
             options, batch_size, images = request, request.batch_size, request.images
         else:
             raise RequestError(
@@ -144,7 +145,7 @@ class Answers:
             raise RequestError(
                 413, "too many images in one batch", len(images), f"send at most {self._limits.max_batch}"
             )
-        model = self._models.current(options.model)
+        model = self.models.current(options.model)
         thresholds = options.thresholds(model.defaults)
         # A class the model lacks is wrong for all images, so it is said once.
         model.check(thresholds)
@@ -181,9 +182,9 @@ class Answers:
 
     def _detect(
         self, model: ServedModel, image: np.ndarray, thresholds: Thresholds, ticket: Ticket
-    ) -> sv.Detections:
+    ) -> sv.Detections | Found:
         if model.plan.mode == "parallel":
-            [found] = model.predict([image], thresholds)
+            [found] = model.find([image], thresholds)
         else:
             found = self._batcher.predict(model, image, thresholds, ticket.check, ticket.left_s)
         self._metrics.count("images")
@@ -191,8 +192,7 @@ class Answers:
 
     def _one_image(self, sent: Sent) -> tuple[bytes | Fetch, Options]:
         if sent.kind == "application/json":
-            request: PredictRequest = parse_json(PredictRequest, sent.body)
-            _no_query(sent)
+            request = with_query(parse_json(PredictRequest, sent.body), sent.query)
             if is_url(request.image_url):
                 return Fetch(request.image_url), request
             return image_bytes(request.image_url, self._limits), request
@@ -213,13 +213,8 @@ class Answers:
 
     def _options(self, sent: Sent) -> Options:
         """The options of a request whose image was fetched: only JSON names an address."""
-        request: PredictRequest = parse_json(PredictRequest, sent.body)
+        request: PredictRequest = with_query(parse_json(PredictRequest, sent.body), sent.query)
         return request
-
-
-def _no_query(sent: Sent) -> None:
-    if sent.query:
-        raise RequestError(422, "options stand both in the body and in the query", "", "put them in the body")
 
 
 def is_url(image: str | bytes) -> bool:

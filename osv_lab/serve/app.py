@@ -26,6 +26,7 @@ from starlette.exceptions import HTTPException
 from osv_lab.core.errors import OsvError
 from osv_lab.serve import answers
 from osv_lab.serve.bodies import gone_from, read_body, sent_of
+from osv_lab.serve.crew import Crew
 from osv_lab.serve.errors import RequestError, as_request_error, error_body
 from osv_lab.serve.house import House, Ticket
 from osv_lab.serve.inputs import Limits
@@ -51,6 +52,7 @@ def create_app(
     deadline_s: float = 10.0,
     also: Sequence[str | Path] = (),
     manage: bool | None = None,
+    crew: Crew | None = None,
 ) -> FastAPI:
     """The ASGI application that serves models.
 
@@ -65,16 +67,19 @@ def create_app(
         deadline_s: A request that has waited longer than this for a thread gets 503 and is not computed.
         also: What else ``/models/load`` and ``/models/swap`` may load; see :class:`osv_lab.serve.models.Models`.
         manage: Whether models can be loaded, swapped and unloaded over HTTP; by default where there is a key.
+        crew: Worker processes that compute, instead of threads of this one; ``slot`` must load into it.
     """
     limits = limits or Limits()
     metrics = Metrics()
     models_ = Models(slot, also)
-    house = House(workers or 1, max_waiting, deadline_s, metrics)
+    house = House(workers or 1, max_waiting, deadline_s, metrics, crew)
     answer = answers.Answers(models_, limits, house.batcher, metrics)
 
     def fit() -> None:
         """As many threads, and places for them, as the models ask."""
         lanes = workers or max(model.plan.lanes for _, model in models_.loaded())
+        if crew is not None:
+            lanes = crew.lanes
         house.resize(lanes)
         house.places = max(max_waiting, lanes)
 
@@ -83,10 +88,14 @@ def create_app(
         await asyncio.to_thread(slot.load)
         house.start()
         fit()
+        if crew is not None:
+            await crew.start()
         try:
             yield
         finally:
             house.closing = True
+            if crew is not None:
+                crew.stop()
             await asyncio.to_thread(house.stop)
 
     app = FastAPI(
@@ -114,6 +123,8 @@ def create_app(
             raise RequestError(503, "the server is stopping", "", "ask another one", retry_after_s=1)
         if not models_.ready or not house.open:
             raise RequestError(503, "the model is not ready", "", "try again in a moment", retry_after_s=1)
+        if crew is not None and not crew.alive:
+            raise RequestError(503, "no worker process is up", "", "try again in a moment", retry_after_s=1)
         return {"status": "ready"}
 
     @app.get(
@@ -128,9 +139,11 @@ def create_app(
         gauges = {
             "queue_depth": house.queue_depth,
             "in_flight": house.inside,
-            "ready": float(models_.ready and house.open),
+            "ready": float(models_.ready and house.open and (crew is None or crew.alive > 0)),
             "lanes": house.lanes,
         }
+        if crew is not None:
+            gauges["worker_processes"] = crew.alive
         labels = [
             {
                 "name": name,
@@ -156,6 +169,7 @@ def create_app(
             "available": await asyncio.to_thread(models_.available) if managed else [],
             "limits": answers.limits_json(limits),
             "workers": house.lanes,
+            "processes": None if crew is None else crew.describe(),
             "max_waiting": house.places,
             "deadline_s": deadline_s,
         }

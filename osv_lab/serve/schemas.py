@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -15,6 +15,8 @@ from osv_lab.serve.slot import Thresholds
 if TYPE_CHECKING:
     import numpy as np
     import supervision as sv
+
+    from osv_lab.detect.detector import Found
 
 # One blue pixel, as an image that a reader of the documentation can send.
 _PIXEL = (
@@ -57,6 +59,9 @@ class Options(BaseModel):
             self.max_detections if "max_detections" in given else own.max_detections,
             None if self.classes is None else tuple(self.classes),
         )
+
+
+Asked = TypeVar("Asked", bound=Options)
 
 
 class PredictRequest(Options):
@@ -272,7 +277,20 @@ def parse_fields(fields: Mapping[str, list[str]]) -> Options:
         raise _explained(Options, error) from None
 
 
-def detections_json(detections: sv.Detections) -> list[dict[str, Any]]:
+def with_query(request: Asked, query: Mapping[str, list[str]]) -> Asked:
+    """A JSON request with the options of its query; what stands in both, the body says.
+
+    Raises:
+        RequestError: 422, naming the query parameter.
+    """
+    if not query:
+        return request
+    asked = parse_fields(query)
+    further = asked.model_fields_set - request.model_fields_set
+    return request.model_copy(update={name: getattr(asked, name) for name in further})
+
+
+def detections_json(detections: sv.Detections | Found) -> list[dict[str, Any]]:
     """Detections as the ``predictions`` of an answer: plain values, pixels to a hundredth, scores to four places."""
     names = detections.data.get("class_name")
     keypoints, corners = detections.data.get("keypoints"), detections.data.get("xyxyxyxy")
@@ -298,7 +316,7 @@ def detections_json(detections: sv.Detections) -> list[dict[str, Any]]:
     return found
 
 
-def item_json(index: int, image: np.ndarray | None, outcome: sv.Detections | OsvError) -> dict[str, Any]:
+def item_json(index: int, image: np.ndarray | None, outcome: sv.Detections | Found | OsvError) -> dict[str, Any]:
     """One result of a batch."""
     if isinstance(outcome, OsvError):
         return {"index": index, **error_body(outcome)}
