@@ -186,6 +186,7 @@ class Crew:
             self._members.clear()
 
     def _died(self, process: WorkerProcess) -> None:
+        process.lost = True
         if not self._closing.is_set():
             _log.error("worker process %d died; another takes its place", process.pid)
             self._deaths.append(time.monotonic())
@@ -199,8 +200,12 @@ class Crew:
             if self._closing.wait(self._delay_s()):
                 return
             with self._changing:
+                gone = [one for one in self._members if not one.alive]
                 self._members = [one for one in self._members if one.alive]
                 missing = self.wanted - len(self._members)
+            for one in gone:
+                one.kill()
+                one.end()
             try:
                 if missing > 0:
                     self._fill(missing)
@@ -231,6 +236,7 @@ class Crew:
         except (OsvError, OSError):
             for one in new:
                 one.kill()
+                one.end()
             raise
         assert self._loop is not None
         for one in new:
