@@ -9,7 +9,7 @@ import ipaddress
 import os
 import sys
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from osv_lab.core.errors import OsvError, UsageError
 
@@ -34,6 +34,7 @@ def options(environment: Mapping[str, str]) -> dict[str, Any]:
     given: dict[str, Any] = {"ref": ref, "host": environment.get("OSV_HOST", "127.0.0.1")}
     given["port"] = _read(environment, "OSV_PORT", int, 8000)
     given["workers"] = _read(environment, "OSV_WORKERS", int, None)
+    given["processes"] = _read(environment, "OSV_PROCESSES", _number_or_auto, "auto")
     given["allow_anonymous"] = _read(environment, "OSV_ALLOW_ANONYMOUS", _flag, False)
     given["allow_urls"] = _read(environment, "OSV_ALLOW_URLS", _flag_or_hosts, None)
     given["log_level"] = environment.get("OSV_LOG_LEVEL", "info").lower()
@@ -51,13 +52,15 @@ def create() -> FastAPI:
     from dataclasses import replace
 
     from osv_lab.serve.app import create_app
-    from osv_lab.serve.slot import ModelSlot
+    from osv_lab.serve.run import crew_for, slot_for
 
     given = options(os.environ)
     # Where this listens is not known here, so URLs are off unless they are asked for.
     limits = given["limits"]
     limits = replace(limits, fetch=replace(limits.fetch, allow=given["allow_urls"] or False))
-    return create_app(ModelSlot(given["ref"]), key=given["key"], limits=limits, workers=given["workers"])
+    crew = crew_for(given["processes"], given["ref"], limits, given["workers"])
+    slot = slot_for(given["ref"], crew, {})
+    return create_app(slot, key=given["key"], limits=limits, workers=given["workers"], crew=crew)
 
 
 def main() -> int:
@@ -101,6 +104,15 @@ def _limits(environment: Mapping[str, str]) -> Limits:
     }
     policy = FetchPolicy(**{name: value for name, value in fetch.items() if value is not None})
     return Limits(**{name: value for name, value in given.items() if value is not None}, fetch=policy)
+
+
+def _number_or_auto(text: str) -> int | Literal["auto"]:
+    if text.lower() == "auto":
+        return "auto"
+    number = int(text)
+    if number < 0:
+        raise ValueError(text)
+    return number
 
 
 def _positive(text: str) -> float:

@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from osv_lab.core.cores import usable_cores
 from osv_lab.core.errors import InvalidDataError, OsvError, UnavailableError, UsageError
-from osv_lab.detect.engine import usable_cores
 from osv_lab.serve.dispatch import Dispatch
 from osv_lab.serve.inputs import Limits
 from osv_lab.serve.process import POSSIBLE, WorkerProcess
