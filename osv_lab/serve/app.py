@@ -30,7 +30,7 @@ from osv_lab.serve.crew import Crew
 from osv_lab.serve.errors import RequestError, as_request_error, error_body
 from osv_lab.serve.house import House, Ticket
 from osv_lab.serve.inputs import Limits
-from osv_lab.serve.keys import Keys, key_dependency
+from osv_lab.serve.keys import KeySource, key_dependency
 from osv_lab.serve.manage import add_management
 from osv_lab.serve.metrics import CONTENT_TYPE, Metered, Metrics
 from osv_lab.serve.models import Models
@@ -45,7 +45,7 @@ _log = logging.getLogger("osv_lab.serve")
 def create_app(
     slot: ModelSlot,
     *,
-    key: str | Keys | None = None,
+    key: KeySource | None = None,
     limits: Limits | None = None,
     workers: int | None = None,
     max_waiting: int = 16,
@@ -59,7 +59,7 @@ def create_app(
     Args:
         slot: The model that answers where a request names none; loaded at start-up when it is not yet.
         key: When given, everything but ``/health``, ``/ready`` and the pages wants ``Authorization: Bearer <key>``,
-            a key that is for it where it is :class:`~osv_lab.serve.keys.Keys`.
+            a key that is for it where it is a :class:`~osv_lab.serve.keys.KeyFile`.
         limits: Sizes, and which URLs are fetched.
         workers: Threads that decode and compute; by default what the model's scheduling asks.
         max_waiting: Requests in the house at once, those computed included; at least ``workers``. Further ones get

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from osv_lab.core.errors import OsvError, UnavailableError, UsageError, require_extra
-from osv_lab.serve.keys import Keys
+from osv_lab.serve.keys import Keys, KeySource
 from osv_lab.serve.scheduler import Scheduling
 from osv_lab.serve.slot import ModelSlot
 
@@ -37,7 +37,7 @@ def run_server(
     host: str = "127.0.0.1",
     port: int = 8000,
     *,
-    key: str | Keys | None = None,
+    key: KeySource | None = None,
     allow_urls: bool | Sequence[str] | None = None,
     allow_anonymous: bool = False,
     limits: Limits | None = None,
@@ -58,7 +58,7 @@ def run_server(
         ref: A path, ``models:/name@alias``, an Ultralytics name, or a loaded detector.
         host: Address to listen on. Other machines reach the server only on an address that is not loopback.
         port: TCP port; 0 takes a free one.
-        key: The bearer key clients must send, or a file of them: ``Keys.from_file(path)``.
+        key: The bearer key clients must send, or a file of them: ``KeyFile(path)``.
         allow_urls: Whether ``image_url`` may be an http(s) URL: ``True`` for public addresses, ``False`` for none,
             or a list of hosts. By default ``True`` on loopback, where whoever asks is on this machine, and
             ``False`` elsewhere.
@@ -108,7 +108,7 @@ def start_server(
     host: str = "127.0.0.1",
     port: int = 0,
     *,
-    key: str | Keys | None = None,
+    key: KeySource | None = None,
     allow_urls: bool | Sequence[str] | None = None,
     allow_anonymous: bool = False,
     limits: Limits | None = None,
@@ -200,7 +200,7 @@ def _server(
     listener: socket.socket,
     ref: str | Path | Detector,
     host: str,
-    key: str | Keys | None,
+    key: KeySource | None,
     allow_urls: bool | Sequence[str] | None,
     limits: Limits | None,
     serving: dict[str, Any],
@@ -272,7 +272,7 @@ def slot_for(ref: str | Path | Detector, crew: Crew | None, options: dict[str, A
     return ModelSlot(ref, **options) if crew is None else ModelSlot(ref, loader=crew.load, **options)
 
 
-def _listen(host: str, port: int, key: str | Keys | None, allow_anonymous: bool) -> socket.socket:
+def _listen(host: str, port: int, key: KeySource | None, allow_anonymous: bool) -> socket.socket:
     """A listening socket; taken before the model is loaded, so that a taken port costs no waiting."""
     if isinstance(key, str):
         Keys.single(key)
