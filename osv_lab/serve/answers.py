@@ -45,11 +45,15 @@ class Sent:
         content_type: The header as it came.
         query: Query parameters, each with all its values.
         body: The whole body.
+        accept: The header as it came: which kind of answer is wanted.
+        options: Options that were read already, as JSON-able values; then the body is the image alone.
     """
 
     content_type: str
     query: Mapping[str, list[str]]
     body: bytes
+    accept: str = ""
+    options: Mapping[str, Any] | None = None
 
     @property
     def kind(self) -> str:
@@ -190,6 +194,8 @@ class Answers:
         return found
 
     def _one_image(self, sent: Sent) -> tuple[bytes | Fetch, Options]:
+        if sent.options is not None:
+            return sent.body, Options.model_validate(sent.options)
         if sent.kind == "application/json":
             request: PredictRequest = parse_json(PredictRequest, sent.body)
             _no_query(sent)

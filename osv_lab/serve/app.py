@@ -13,20 +13,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import PlainTextResponse
 from starlette.exceptions import HTTPException
 
 from osv_lab.core.errors import OsvError
 from osv_lab.serve import answers
-from osv_lab.serve.bodies import gone_from, read_body, sent_of
-from osv_lab.serve.errors import RequestError, as_request_error, error_body
+from osv_lab.serve.answers import Sent
+from osv_lab.serve.bodies import error_answer, gone_from, read_body, sent_of
+from osv_lab.serve.errors import RequestError, as_request_error
 from osv_lab.serve.house import House, Ticket
 from osv_lab.serve.inputs import Limits
 from osv_lab.serve.keys import Keys, key_dependency
@@ -37,6 +38,7 @@ from osv_lab.serve.openapi import ERRORS, many_images_body, one_image_body, opti
 from osv_lab.serve.pages import add_pages
 from osv_lab.serve.schemas import BatchAnswer, PredictAnswer
 from osv_lab.serve.slot import ModelSlot
+from osv_lab.serve.stream import Streams
 
 _log = logging.getLogger("osv_lab.serve")
 
@@ -130,6 +132,7 @@ def create_app(
             "in_flight": house.inside,
             "ready": float(models_.ready and house.open),
             "lanes": house.lanes,
+            "streams": streams.open,
         }
         labels = [
             {
@@ -160,6 +163,28 @@ def create_app(
             "deadline_s": deadline_s,
         }
 
+    async def looked_at(sent: Sent, started: float, gone: Callable[[], Awaitable[None]]) -> Response:
+        """What is found in one image; a place in the house is taken already."""
+        ticket = house.ticket(started, gone)
+        try:
+            found = await house.run(ticket, answer.predict, sent, ticket)
+            if isinstance(found, answers.Fetch):
+                fetched = await house.fetch(answer.fetch, found.url)
+                ticket.deadline = time.perf_counter() + deadline_s
+                found = await house.run(ticket, answer.predict, sent, ticket, fetched)
+            assert isinstance(found, Response)
+            return found
+        finally:
+            ticket.close()
+
+    async def answered(sent: Sent, gone: Callable[[], Awaitable[None]]) -> Response:
+        """The same for a frame of a stream or source, which takes a place for itself."""
+        with house:
+            return await looked_at(sent, time.perf_counter(), gone)
+
+    streams = Streams(answered, house, Keys.single(key) if isinstance(key, str) else key, limits)
+    app.router.add_websocket_route("/stream", streams.__call__)
+
     managed = key is not None if manage is None else manage
     if managed:
         add_management(app, models_, house, keyed, fit)
@@ -177,17 +202,7 @@ def create_app(
         started = time.perf_counter()
         with house:
             sent = sent_of(request, await read_body(request, limits.max_body_bytes, limits.body_timeout_s))
-            ticket = house.ticket(started, gone_from(request))
-            try:
-                found = await house.run(ticket, answer.predict, sent, ticket)
-                if isinstance(found, answers.Fetch):
-                    fetched = await house.fetch(answer.fetch, found.url)
-                    ticket.deadline = time.perf_counter() + deadline_s
-                    found = await house.run(ticket, answer.predict, sent, ticket, fetched)
-                assert isinstance(found, Response)
-                return found
-            finally:
-                ticket.close()
+            return await looked_at(sent, started, gone_from(request))
 
     @app.post(
         "/predict/batch",
@@ -246,32 +261,23 @@ def _add_error_answers(app: FastAPI) -> None:
         answer = as_request_error(error)
         if answer.status == 500:
             _log.error("%s", error)
-        return _error_answer(answer)
+        return error_answer(answer)
 
     @app.exception_handler(HTTPException)
     async def on_http_error(request: Request, error: HTTPException) -> Response:
         path = f"{request.method} {request.url.path}"
-        answer = _error_answer(RequestError(error.status_code, str(error.detail).lower(), path, "see /docs"))
+        answer = error_answer(RequestError(error.status_code, str(error.detail).lower(), path, "see /docs"))
         answer.headers.update(error.headers or {})  # Allow, of a 405
         return answer
 
     @app.exception_handler(RequestValidationError)
     async def on_invalid(_: Request, error: RequestValidationError) -> Response:
-        return _error_answer(RequestError(422, "the request cannot be used", str(error.errors()[:1])))
+        return error_answer(RequestError(422, "the request cannot be used", str(error.errors()[:1])))
 
     @app.exception_handler(Exception)
     async def on_other(_: Request, error: Exception) -> Response:
         _log.error("a request failed", exc_info=error)
-        return _error_answer(RequestError(500, "the server failed", type(error).__name__, "see the server's log"))
-
-
-def _error_answer(error: RequestError) -> Response:
-    headers = {}
-    if error.retry_after_s is not None:
-        headers["Retry-After"] = str(error.retry_after_s)
-    if error.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    return JSONResponse(error_body(error), error.status, headers)
+        return error_answer(RequestError(500, "the server failed", type(error).__name__, "see the server's log"))
 
 
 def _version() -> str:

@@ -51,7 +51,8 @@ class Metrics:
             self._batches.add(size)
 
     def count(self, name: str, by: int = 1) -> None:
-        """One of ``images``, ``rejected``, ``expired``, ``abandoned`` or ``swaps`` happened."""
+        """One of ``images``, ``rejected``, ``expired``, ``abandoned``, ``swaps``, ``stream_frames`` or ``stream_dropped``
+        happened."""
         with self._lock:
             self._counts[name] += by
 
@@ -87,12 +88,15 @@ _COUNTS = {
     "expired": "Requests that waited longer than the deadline and were not computed.",
     "abandoned": "Pieces of work not computed because their client had gone.",
     "swaps": "Models exchanged.",
+    "stream_frames": "Frames of streams and sources that were looked at.",
+    "stream_dropped": "Frames of streams and sources that came too fast to be looked at.",
 }
 _GAUGES = {
     "queue_depth": "Pieces of work that wait for a thread.",
     "in_flight": "Requests in the house: being received, waiting or computed.",
     "ready": "1 when predictions are answered.",
     "lanes": "Threads that compute.",
+    "streams": "Open streams.",
 }
 
 

@@ -13,6 +13,9 @@ from typing import Any
 from osv_lab.serve.errors import RequestError, error_body
 
 
+_LAST_WORDS_S = 15.0
+
+
 def patient_protocol(head_timeout_s: float) -> type[asyncio.Protocol]:
     """Uvicorn's HTTP protocol, with a limit on the time until a request's head is complete.
 
@@ -25,6 +28,26 @@ def patient_protocol(head_timeout_s: float) -> type[asyncio.Protocol]:
     from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
     return type("PatientProtocol", (_Patient, AutoHTTPProtocol), {"head_timeout_s": head_timeout_s})
+
+
+def patient_sockets() -> type[asyncio.Protocol] | None:
+    """Uvicorn's WebSocket protocol, that lets go of a client which does not take what it was sent.
+
+    Returns:
+        ``None`` where the ``websockets`` package is not installed.
+    """
+    try:
+        from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+    except ModuleNotFoundError:
+        return None
+
+    class PatientSockets(WebSocketsSansIOProtocol):
+        def on_task_complete(self, task: asyncio.Task[None]) -> None:
+            super().on_task_complete(task)
+            # A transport that is closed waits for ever for the other side to read.
+            self.loop.call_later(_LAST_WORDS_S, self.transport.abort)
+
+    return PatientSockets
 
 
 class _Patient(asyncio.Protocol):
@@ -55,7 +78,9 @@ class _Patient(asyncio.Protocol):
         self.transport.close()
 
     def _wait_for_a_head(self) -> None:
-        if self.transport.is_closing() or not (self.cycle is None or self.cycle.response_complete):
+        if self.transport.get_protocol() is not self:  # it has become a WebSocket
+            self._stop_waiting()
+        elif self.transport.is_closing() or not (self.cycle is None or self.cycle.response_complete):
             self._stop_waiting()
         elif self._waiting is None:
             loop = asyncio.get_running_loop()

@@ -206,7 +206,7 @@ def _server(
         from osv_lab.serve.app import create_app
         from osv_lab.serve.drain import DrainingServer
         from osv_lab.serve.inputs import Limits
-        from osv_lab.serve.patience import patient_protocol
+        from osv_lab.serve.patience import patient_protocol, patient_sockets
     except ModuleNotFoundError as error:
         raise require_extra(str(error.name), "server") from None
     from dataclasses import replace
@@ -230,7 +230,10 @@ def _server(
         server_header=False,
         timeout_graceful_shutdown=STOP_TIMEOUT_S,
         h11_max_incomplete_event_size=64 * 1024,
-        ws="none",
+        ws=patient_sockets() or "none",
+        ws_max_size=limits.max_image_bytes,
+        # Images are compressed already, and what is not sent cannot be a bomb.
+        ws_per_message_deflate=False,
         http=patient_protocol(limits.body_timeout_s),
     )
     _log.info("serving %s on http://%s:%d", slot.describe()["ref"], _shown_host(host), listener.getsockname()[1])
