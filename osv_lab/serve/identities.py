@@ -16,7 +16,7 @@ TRACKERS = ("bytetrack", "botsort")
 """Trackers that need nothing but boxes; DeepSORT looks at the objects themselves."""
 
 CONFIDENCE = 0.1
-"""Detections above this reach a tracker where nothing else is asked: it has a use for weak ones, as in ``osv track``."""
+"""Detections above this reach a tracker where nothing else is asked: it has a use for weak ones; as ``osv track``."""
 
 MOST_DETECTIONS = 300
 """Most detections in a frame that is tracked: association compares each with every track."""
@@ -26,6 +26,7 @@ LONGEST_LOST_S = 30.0
 
 # No real scene has as many within a second; a client that makes them up must not fill the memory.
 _MOST_TRACKS = 5_000
+_NAMES = ("algorithm", "preset", "boxes")
 
 
 Track = bool | str | Mapping[str, bool | int | float | str | None]
@@ -74,7 +75,9 @@ class Identities:
         except OsvError as error:
             raise as_request_error(error) from None
         except (TypeError, ValueError, OverflowError) as error:
-            raise RequestError(422, "the tracker's settings cannot be used", error, "numbers are numbers") from None
+            raise RequestError(
+                422, "the tracker's settings cannot be used", error, "numbers are numbers"
+            ) from None
 
     def update(self, predictions: Sequence[Mapping[str, Any]], timestamp_s: float) -> list[dict[str, Any]]:
         """The objects of the next frame that have an identity, with ``track_id``; their class is the track's.
@@ -123,10 +126,13 @@ def _tracker(track: Track, frame_rate: float) -> ObjectTracker:
     if algorithm not in TRACKERS:
         raise UsageError("no such tracker here", repr(algorithm), nearest(str(algorithm), TRACKERS))
     # What names files or wants pixels is no client's to choose.
-    allowed = {"algorithm", "preset", "boxes", *(field.name for field in fields(ALGORITHMS[algorithm][1]))}
+    allowed = {*_NAMES, *(field.name for field in fields(ALGORITHMS[algorithm][1]))}
     for name in given:
         if name not in allowed:
             raise UsageError(f"{algorithm} has no option", repr(name), nearest(name, allowed))
-    if not 0 <= (given.get("lost_s") or 0) <= LONGEST_LOST_S:
-        raise UsageError(f"lost_s must lie between 0 and {LONGEST_LOST_S:g}", given["lost_s"])
+        if isinstance(given[name], str) and name not in _NAMES:
+            raise UsageError(f"{name} must be a number", repr(given[name]))
+    lost_s = given.get("lost_s")
+    if isinstance(lost_s, (int, float)) and not 0 <= lost_s <= LONGEST_LOST_S:
+        raise UsageError(f"lost_s must lie between 0 and {LONGEST_LOST_S:g}", lost_s)
     return ObjectTracker(given, frame_rate=frame_rate, camera_motion="boxes", compiled=False)

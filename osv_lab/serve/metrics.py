@@ -51,8 +51,7 @@ class Metrics:
             self._batches.add(size)
 
     def count(self, name: str, by: int = 1) -> None:
-        """One of ``images``, ``rejected``, ``expired``, ``abandoned``, ``swaps``, ``stream_frames`` or ``stream_dropped``
-        happened."""
+        """One of the things that are counted happened, such as ``images``, ``rejected`` or ``swaps``."""
         with self._lock:
             self._counts[name] += by
 

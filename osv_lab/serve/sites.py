@@ -1,7 +1,7 @@
 """Pages of other sites, which a browser lets open connections to this machine: not here.
 
-A WebSocket is under no same-origin rule, and a page whose name is made to lead to loopback ("DNS rebinding") looks as if
-it came from here. Nobody but a browser sends the headers looked at; other clients are not concerned.
+A WebSocket is under no same-origin rule, and a page whose name is made to lead to loopback ("DNS rebinding") looks as
+if it came from here. Nobody but a browser sends the headers looked at; other clients are not concerned.
 
 Sources: https://www.rfc-editor.org/rfc/rfc6455#section-10.2, https://www.w3.org/TR/fetch-metadata/
 """

@@ -8,7 +8,8 @@ options, :class:`StreamOptions`. Each answer is one JSON text message:
     {"frame": 8, "dropped": [], "error": {"what": ..., "found": ..., "fix": ...}}
 
 Of the frames that came while one was looked at only the newest is answered; ``dropped`` names the others, so that every
-frame is accounted for. A frame that cannot be used has an ``error``, and the stream goes on.
+frame is accounted for. With ``every_frame`` the stream is read no faster than it is answered instead. A frame that
+cannot be used has an ``error``, and the stream goes on.
 """
 
 from __future__ import annotations
@@ -70,6 +71,10 @@ class StreamOptions(Options):
         description="The tracker: true or 'bytetrack', 'botsort', an object with 'algorithm' and its settings, or "
         "false for detections alone.",
     )
+    every_frame: bool = Field(
+        default=False,
+        description="Answer every frame: further ones are read when there is room, and none is dropped.",
+    )
     frame_rate: float | None = Field(
         default=None,
         gt=0,
@@ -79,7 +84,7 @@ class StreamOptions(Options):
 
     def asked(self) -> dict[str, Any]:
         """What is asked of ``POST /predict`` for each frame."""
-        given = self.model_dump(exclude_unset=True, exclude={"track", "frame_rate"})
+        given = self.model_dump(exclude_unset=True, exclude={"track", "frame_rate", "every_frame"})
         return checked_options(given, self.track)
 
 
@@ -106,7 +111,8 @@ class Newest:
 
     def __init__(self) -> None:
         self.count = 0
-        self.changed = asyncio.Event()
+        self.changed, self.room = asyncio.Event(), asyncio.Event()
+        self.room.set()
         self._frame: Arrived | None = None
         self._dropped: list[int] = []
 
@@ -117,6 +123,7 @@ class Newest:
         self.count += 1
         self._frame = Arrived(self.count, time.monotonic(), data)
         self.changed.set()
+        self.room.clear()
 
     def take(self) -> tuple[Arrived, list[int]] | None:
         """The newest frame, and the numbers dropped since the last one was taken."""
@@ -125,6 +132,7 @@ class Newest:
             return None
         self._frame, self._dropped = None, []
         self.changed.clear()
+        self.room.set()
         return frame, dropped
 
 
@@ -208,6 +216,7 @@ class _Stream:
         finally:
             for task in tasks:
                 task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _receive(self) -> tuple[int, str]:
         """Take what comes, for as long as something does."""
@@ -222,6 +231,8 @@ class _Stream:
             if (data := message.get("bytes")) is not None:
                 if len(data) > self._limits.max_image_bytes:
                     return TOO_BIG, f"a frame has at most {self._limits.max_image_bytes:,} bytes"
+                if self._options.every_frame:
+                    await self._frames.room.wait()
                 self._frames.put(data)
             elif (refusal := await self._take_options(message["text"])) is not None:
                 return refusal
@@ -262,12 +273,12 @@ class _Stream:
         sent = Sent("application/octet-stream", {}, frame.data, options=self._asked)
         try:
             answer = await self._ask(sent, self._has_gone)
-            content: dict[str, Any] = json.loads(answer.body)
+            content: dict[str, Any] = json.loads(bytes(answer.body))
             tracked = await asyncio.to_thread(self._identities.update, content["predictions"], seconds)
             return {"timestamp_s": round(seconds, 3), **content, "predictions": tracked}
         except OsvError as error:
             return error_body(as_request_error(error))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - said, and the stream goes on
             _log.exception("a frame of a stream failed")
             return error_body(OsvError("the server failed", type(error).__name__, "see the server's log"))
 
