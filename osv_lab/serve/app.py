@@ -34,9 +34,9 @@ from osv_lab.serve.keys import Keys, key_dependency
 from osv_lab.serve.manage import add_management
 from osv_lab.serve.metrics import CONTENT_TYPE, Metered, Metrics
 from osv_lab.serve.models import Models
-from osv_lab.serve.openapi import ERRORS, many_images_body, one_image_body, option_parameters
+from osv_lab.serve.openapi import ERRORS, PICTURES, many_images_body, one_image_body, option_parameters
 from osv_lab.serve.pages import add_pages
-from osv_lab.serve.schemas import BatchAnswer, PredictAnswer
+from osv_lab.serve.schemas import BatchAnswer, OneImageOptions, Options, PredictAnswer
 from osv_lab.serve.slot import ModelSlot
 from osv_lab.serve.stream import Streams
 
@@ -195,8 +195,8 @@ def create_app(
         dependencies=keyed,
         summary="Find objects in one image",
         response_model=PredictAnswer,
-        responses=ERRORS,
-        openapi_extra={"requestBody": one_image_body(), "parameters": option_parameters()},
+        responses={200: {"content": PICTURES}, **ERRORS},
+        openapi_extra={"requestBody": one_image_body(), "parameters": option_parameters(OneImageOptions)},
     )
     async def predict(request: Request) -> Response:
         started = time.perf_counter()
@@ -211,7 +211,7 @@ def create_app(
         summary="Find objects in several images; a bad one is reported alone",
         response_model=BatchAnswer,
         responses=ERRORS,
-        openapi_extra={"requestBody": many_images_body(), "parameters": option_parameters()},
+        openapi_extra={"requestBody": many_images_body(), "parameters": option_parameters(Options)},
     )
     async def predict_batch(request: Request) -> Response:
         started = time.perf_counter()

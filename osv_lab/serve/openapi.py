@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from osv_lab.serve.schemas import BatchRequest, ErrorAnswer, Options, PredictRequest
+from osv_lab.serve.schemas import BatchRequest, ErrorAnswer, OneImageOptions, Options, PredictRequest
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorAnswer, "description": "The request is malformed."},
@@ -19,12 +19,18 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 }
 """What can go wrong with a request, by status."""
 
+PICTURES: dict[str, Any] = {
+    kind: {"schema": {"type": "string", "format": "binary"}} for kind in ("image/jpeg", "image/png")
+}
+"""An answer that is a picture."""
+
 _FILE = {"type": "string", "format": "binary"}
 
 
 def one_image_body() -> dict[str, Any]:
     """The body of ``POST /predict``."""
-    form = {"type": "object", "properties": {"file": _FILE, **_option_schemas()}, "required": ["file"]}
+    options = _option_schemas(OneImageOptions)
+    form = {"type": "object", "properties": {"file": _FILE, **options}, "required": ["file"]}
     return {
         "required": True,
         "content": {
@@ -38,7 +44,7 @@ def one_image_body() -> dict[str, Any]:
 def many_images_body() -> dict[str, Any]:
     """The body of ``POST /predict/batch``."""
     files = {"type": "array", "items": _FILE}
-    form = {"type": "object", "properties": {"file": files, **_option_schemas()}, "required": ["file"]}
+    form = {"type": "object", "properties": {"file": files, **_option_schemas(Options)}, "required": ["file"]}
     return {
         "required": True,
         "content": {
@@ -48,15 +54,15 @@ def many_images_body() -> dict[str, Any]:
     }
 
 
-def _option_schemas() -> dict[str, Any]:
-    properties: dict[str, Any] = Options.model_json_schema()["properties"]
+def _option_schemas(kind: type[Options]) -> dict[str, Any]:
+    properties: dict[str, Any] = kind.model_json_schema()["properties"]
     return properties
 
 
-def option_parameters() -> list[dict[str, Any]]:
+def option_parameters(kind: type[Options]) -> list[dict[str, Any]]:
     """The options as query parameters, for bodies that have no room for them."""
     described = []
-    for name, schema in _option_schemas().items():
+    for name, schema in _option_schemas(kind).items():
         schema = dict(schema)
         text = schema.pop("description", "")
         if name == "classes":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -22,6 +22,7 @@ _PIXEL = (
     "awAAAABJRU5ErkJggg=="
 )
 
+OptionsKind = TypeVar("OptionsKind", bound="Options")
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
@@ -59,7 +60,17 @@ class Options(BaseModel):
         )
 
 
-class PredictRequest(Options):
+class OneImageOptions(Options):
+    """What may be chosen about the predictions of one image, and what they come as."""
+
+    format: Literal["json", "image"] = Field(
+        default="json",
+        description="What the answer is: 'json', or the 'image' with what was found drawn onto it: JPEG, or PNG where "
+        "the Accept header says image/png. Without this field the Accept header decides.",
+    )
+
+
+class PredictRequest(OneImageOptions):
     """One image and how to look at it."""
 
     model_config = ConfigDict(
@@ -256,8 +267,8 @@ def parse_json(kind: type[BaseModel], body: bytes) -> Any:
         raise _explained(kind, error) from None
 
 
-def parse_fields(fields: Mapping[str, list[str]]) -> Options:
-    """Form fields or query parameters as options; ``classes`` may be repeated or separated by commas.
+def parse_fields(fields: Mapping[str, list[str]], kind: type[OptionsKind]) -> OptionsKind:
+    """Form fields or query parameters as options of a kind; ``classes`` may be repeated or separated by commas.
 
     Raises:
         RequestError: 422, naming the field.
@@ -267,9 +278,9 @@ def parse_fields(fields: Mapping[str, list[str]]) -> Options:
         names = [name.strip() for text in fields["classes"] for name in text.split(",") if name.strip()]
         values["classes"] = [int(name) if name.isdecimal() and len(name) < 10 else name for name in names]
     try:
-        return Options.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
-        raise _explained(Options, error) from None
+        raise _explained(kind, error) from None
 
 
 def detections_json(detections: sv.Detections) -> list[dict[str, Any]]:
