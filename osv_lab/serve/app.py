@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from osv_lab.serve.answers import Sent
 from osv_lab.serve.bodies import error_answer, gone_from, read_body, sent_of
 from osv_lab.serve.errors import RequestError, as_request_error
 from osv_lab.serve.house import House, Ticket
+from osv_lab.serve.identities import Track
 from osv_lab.serve.inputs import Limits
 from osv_lab.serve.keys import Keys, key_dependency
 from osv_lab.serve.manage import add_management
@@ -36,8 +37,10 @@ from osv_lab.serve.metrics import CONTENT_TYPE, Metered, Metrics
 from osv_lab.serve.models import Models
 from osv_lab.serve.openapi import ERRORS, PICTURES, many_images_body, one_image_body, option_parameters
 from osv_lab.serve.pages import add_pages
+from osv_lab.serve.places import Places
 from osv_lab.serve.schemas import BatchAnswer, OneImageOptions, Options, PredictAnswer
 from osv_lab.serve.slot import ModelSlot
+from osv_lab.serve.sources import Sources, add_sources
 from osv_lab.serve.stream import Streams
 
 _log = logging.getLogger("osv_lab.serve")
@@ -53,6 +56,8 @@ def create_app(
     deadline_s: float = 10.0,
     also: Sequence[str | Path] = (),
     manage: bool | None = None,
+    sources: Mapping[str, str | int | Path] | None = None,
+    track: Track = True,
 ) -> FastAPI:
     """The ASGI application that serves models.
 
@@ -67,11 +72,15 @@ def create_app(
         deadline_s: A request that has waited longer than this for a thread gets 503 and is not computed.
         also: What else ``/models/load`` and ``/models/swap`` may load; see :class:`osv_lab.serve.models.Models`.
         manage: Whether models can be loaded, swapped and unloaded over HTTP; by default where there is a key.
+        sources: What the server may watch, by name; see :class:`osv_lab.serve.places.Places`. Cameras and streams are
+            watched from the start.
+        track: Which tracker streams and sources have where nothing else is asked; ``False`` for none.
     """
     limits = limits or Limits()
     metrics = Metrics()
     models_ = Models(slot, also)
     house = House(workers or 1, max_waiting, deadline_s, metrics)
+    places = Places(sources)
     answer = answers.Answers(models_, limits, house.batcher, metrics)
 
     def fit() -> None:
@@ -85,10 +94,12 @@ def create_app(
         await asyncio.to_thread(slot.load)
         house.start()
         fit()
+        watched.start_live()
         try:
             yield
         finally:
             house.closing = True
+            await watched.close()
             await asyncio.to_thread(house.stop)
 
     app = FastAPI(
@@ -182,8 +193,10 @@ def create_app(
         with house:
             return await looked_at(sent, time.perf_counter(), gone)
 
-    streams = Streams(answered, house, Keys.single(key) if isinstance(key, str) else key, limits)
+    streams = Streams(answered, house, Keys.single(key) if isinstance(key, str) else key, limits, track)
     app.router.add_websocket_route("/stream", streams.__call__)
+    watched = Sources(places, answered, house, track)
+    add_sources(app, watched, house, keyed, limits, key is not None)
 
     managed = key is not None if manage is None else manage
     if managed:

@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import uvicorn
 
     from osv_lab.detect.detector import Detector
+    from osv_lab.serve.identities import Track
     from osv_lab.serve.inputs import Limits
 
 _log = logging.getLogger("osv_lab.serve")
@@ -47,6 +48,8 @@ def run_server(
     deadline_s: float = 10.0,
     also: Sequence[str | Path] = (),
     manage: bool | None = None,
+    sources: Mapping[str, str | int | Path] | None = None,
+    track: Track = True,
     log_level: str = "info",
     **model_options: Any,
 ) -> None:
@@ -72,6 +75,11 @@ def run_server(
             all its versions.
         manage: Whether models are loaded, swapped and unloaded over HTTP; by default on loopback or where there is a
             key.
+        sources: What the server may watch by itself, by name: an address (``rtsp://…``), a camera's index, a video
+            file, a folder of videos. Requests start and follow them by these names and can name nothing else; cameras
+            and streams are watched from the start.
+        track: Which tracker streams and sources have where a request does not say: ``True`` or ``"bytetrack"``,
+            ``"botsort"``, a mapping with settings, or ``False``.
         log_level: Uvicorn's log level; ``info`` has a line per request.
         model_options: As for :func:`osv_lab.detect.load_detector`.
 
@@ -89,6 +97,8 @@ def run_server(
         "deadline_s": deadline_s,
         "also": also,
         "manage": manage,
+        "sources": sources,
+        "track": track,
     }
     model_options |= {"scheduling": scheduling, "max_batch": max_batch}
     with contextlib.closing(_listen(host, port, key, allow_anonymous)) as listener:
@@ -113,6 +123,8 @@ def start_server(
     deadline_s: float = 10.0,
     also: Sequence[str | Path] = (),
     manage: bool | None = None,
+    sources: Mapping[str, str | int | Path] | None = None,
+    track: Track = True,
     log_level: str = "warning",
     **model_options: Any,
 ) -> ServerHandle:
@@ -131,6 +143,8 @@ def start_server(
         "deadline_s": deadline_s,
         "also": also,
         "manage": manage,
+        "sources": sources,
+        "track": track,
     }
     model_options |= {"scheduling": scheduling, "max_batch": max_batch}
     listener = _listen(host, port, key, allow_anonymous)

@@ -1,7 +1,7 @@
 """``WS /stream``: frames in, detections and track ids out.
 
 Each binary message is an encoded image; frames are numbered from 1 as they come. A first text message may hold the
-options, :class:`StreamOptions`. Each answer is one JSON text message:
+options, :class:`~osv_lab.serve.schemas.StreamOptions`. Each answer is one JSON text message:
 
     {"frame": 7, "dropped": [5, 6], "timestamp_s": 0.24, "model": {...}, "image": {...}, "predictions": [...],
      "timing_ms": {...}}
@@ -25,7 +25,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Response
-from pydantic import ConfigDict, Field
 from pydantic_core import to_json
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -34,10 +33,10 @@ from osv_lab.serve.answers import Sent
 from osv_lab.serve.bodies import error_answer
 from osv_lab.serve.errors import RequestError, as_request_error, error_body
 from osv_lab.serve.house import House
-from osv_lab.serve.identities import Identities, checked_options
+from osv_lab.serve.identities import Identities, Track, checked_options
 from osv_lab.serve.inputs import Limits
 from osv_lab.serve.keys import Keys
-from osv_lab.serve.schemas import Options, parse_json
+from osv_lab.serve.schemas import StreamOptions, parse_json
 from osv_lab.serve.sites import check_site
 
 _log = logging.getLogger("osv_lab.serve")
@@ -56,36 +55,6 @@ _BUSY_S = 0.02
 
 Ask = Callable[[Sent, Callable[[], Awaitable[None]]], Awaitable[Response]]
 """Answers what was sent, as ``POST /predict`` would; the second argument waits until nobody wants it any more."""
-
-
-class StreamOptions(Options):
-    """How the frames of a stream are looked at; the first message, as JSON text."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={"examples": [{"confidence_threshold": 0.3, "classes": ["person"], "frame_rate": 25}]},
-    )
-
-    track: bool | str | dict[str, bool | int | float | str | None] = Field(
-        default=True,
-        description="The tracker: true or 'bytetrack', 'botsort', an object with 'algorithm' and its settings, or "
-        "false for detections alone.",
-    )
-    every_frame: bool = Field(
-        default=False,
-        description="Answer every frame: further ones are read when there is room, and none is dropped.",
-    )
-    frame_rate: float | None = Field(
-        default=None,
-        gt=0,
-        le=1000,
-        description="Frames per second of what is sent; when absent, frames are timed as they arrive.",
-    )
-
-    def asked(self) -> dict[str, Any]:
-        """What is asked of ``POST /predict`` for each frame."""
-        given = self.model_dump(exclude_unset=True, exclude={"track", "frame_rate", "every_frame"})
-        return checked_options(given, self.track)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +113,12 @@ class Streams:
         house: Who is let in; told of what was done.
         keys: Those that open the way, or ``None``.
         limits: Sizes of frames, how many streams, how long they may idle.
+        track: Which tracker where nothing else is asked.
     """
 
-    def __init__(self, ask: Ask, house: House, keys: Keys | None, limits: Limits) -> None:
+    def __init__(self, ask: Ask, house: House, keys: Keys | None, limits: Limits, track: Track = True) -> None:
         self._ask = ask
+        self._track = track
         self._house = house
         self._keys = keys
         self._limits = limits
@@ -164,7 +135,7 @@ class Streams:
         self._house.guests += 1
         try:
             await socket.accept(PROTOCOL if PROTOCOL in socket.scope["subprotocols"] else None)
-            code, reason = await _Stream(socket, self._ask, self._house, self._limits).run()
+            code, reason = await _Stream(socket, self._ask, self._house, self._limits, self._track).run()
             async with asyncio.timeout(_SEND_S):
                 await socket.close(code, reason)
         except (WebSocketDisconnect, RuntimeError, TimeoutError):
@@ -189,12 +160,10 @@ class Streams:
 class _Stream:
     """One connection that was let in."""
 
-    def __init__(self, socket: WebSocket, ask: Ask, house: House, limits: Limits) -> None:
-        self._socket, self._ask, self._house, self._limits = socket, ask, house, limits
+    def __init__(self, socket: WebSocket, ask: Ask, house: House, limits: Limits, track: Track) -> None:
+        self._socket, self._ask, self._house, self._limits, self._track = socket, ask, house, limits, track
         self._frames = Newest()
-        self._options = StreamOptions()
-        self._asked = self._options.asked()
-        self._identities = Identities()
+        self._use(StreamOptions())
         self._began = time.monotonic()
         self._gone = asyncio.Event()
         self._looking = False
@@ -243,13 +212,18 @@ class _Stream:
                 raise RequestError(422, "options come before the first frame", "", "open another stream")
             if len(text) > _MAX_TEXT:
                 raise RequestError(413, "the options are too long", f"{len(text):,} characters")
-            self._options = parse_json(StreamOptions, text.encode("utf-8", "surrogatepass"))
-            self._asked = self._options.asked()
-            self._identities = Identities(self._options.track, self._options.frame_rate or 30.0)
+            self._use(parse_json(StreamOptions, text.encode("utf-8", "surrogatepass")))
         except RequestError as error:
             await self._send(error_body(error))
             return POLICY, "the options cannot be used"
         return None
+
+    def _use(self, options: StreamOptions) -> None:
+        track = self._track if options.track is None else options.track
+        given = options.model_dump(exclude_unset=True, exclude={"track", "frame_rate", "every_frame"})
+        self._asked = checked_options(given, track)
+        self._identities = Identities(track, options.frame_rate or 30.0)
+        self._options = options
 
     async def _answer(self) -> tuple[int, str]:
         """Look at the newest frame, again and again."""
