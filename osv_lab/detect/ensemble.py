@@ -5,7 +5,7 @@
       - {model: large.onnx, weight: 2, rename: {pedestrian: person}}
       - {model: best.onnx, flip: true}        # the same on the mirrored image
     fuse: wbf                                 # or nms
-    iou: 0.55
+    iou: 0.6                                  # overlap of what is one object; as asked for (0.7) when absent
 
 Example:
     >>> detector = load_detector("ensemble.yaml")                                # doctest: +SKIP
@@ -41,7 +41,7 @@ class EnsembleDetector:
     """Detectors that answer as one; see :class:`osv_lab.detect.detector.Detector`.
 
     Classes are the members' by name, in the order of the members. Each member suppresses its own duplicates at the
-    ``iou`` that is asked for; across members boxes are fused at the ensemble's own.
+    ``iou`` that is asked for; across members boxes are fused at the ensemble's own, or at that one.
 
     Args:
         spec: What to fuse, and how.
@@ -110,15 +110,17 @@ class EnsembleDetector:
             seen = member.predict(mirrored if said.flip else images, confidence=least, iou=iou, classes=own)
             widths = [image.shape[1] if said.flip else None for image in images]
             found.append([_arrays(one, ids, width) for one, width in zip(seen, widths, strict=True)])
-        return [self._fused([one[k] for one in found], confidence, max_detections) for k in range(len(images))]
+        return [
+            self._fused([one[k] for one in found], confidence, iou, max_detections) for k in range(len(images))
+        ]
 
-    def _fused(self, found: Sequence[_Found], confidence: float, max_detections: int) -> sv.Detections:
+    def _fused(self, found: Sequence[_Found], confidence: float, iou: float, max_detections: int) -> sv.Detections:
         boxes, scores, class_id = fuse(
             [one[0] for one in found],
             [one[1] for one in found],
             [one[2] for one in found],
             how=self.spec.fuse,
-            iou=self.spec.iou,
+            iou=iou if self.spec.iou is None else self.spec.iou,
             weights=[member.weight for member in self.spec.members],
             known=[ids.tolist() for ids in self._ids],
         )

@@ -47,13 +47,14 @@ class EnsembleSpec:
     Attributes:
         members: The detectors.
         fuse: One of :data:`osv_lab.detect.fusion.FUSIONS`.
-        iou: Overlap above which boxes of different members are one object.
+        iou: Overlap above which boxes of different members are one object; that of each prediction when ``None``,
+            which leaves apart what each member leaves apart.
         least_score: What a member finds below this is not fused.
     """
 
     members: tuple[Member, ...]
     fuse: str = "wbf"
-    iou: float = 0.55
+    iou: float | None = None
     least_score: float = LEAST_SCORE
 
     @classmethod
@@ -92,12 +93,12 @@ class EnsembleSpec:
             share = checked_weights(weights, len(members)).tolist()
             members = [Member(**{**vars(one), "weight": w}) for one, w in zip(members, share, strict=True)]
         checked_weights([one.weight for one in members], len(members))
-        how, iou = content.get("fuse", "wbf"), float(content.get("iou", 0.55))
+        how, iou = content.get("fuse", "wbf"), None if content.get("iou") is None else float(content["iou"])
         least = float(content.get("least_score", LEAST_SCORE))
         if how not in FUSIONS:
             raise UsageError("no such way to fuse", repr(how), nearest(str(how), FUSIONS))
         for name, value in (("iou", iou), ("least_score", least)):
-            if not 0 <= value <= 1:
+            if value is not None and not 0 <= value <= 1:
                 raise UsageError(f"{name} must lie between 0 and 1", value)
         return cls(tuple(members), how, iou, least)
 

@@ -52,6 +52,7 @@ GOING_AWAY, POLICY, TOO_BIG, DONE = 1001, 1008, 1009, 1000
 _MAX_TEXT = 64 * 1024
 _SEND_S = 20.0
 _BUSY_S = 0.02
+_BETWEEN_S = 0.001
 
 Ask = Callable[[Sent, Callable[[], Awaitable[None]]], Awaitable[Response]]
 """Answers what was sent, as ``POST /predict`` would; the second argument waits until nobody wants it any more."""
@@ -203,6 +204,8 @@ class _Stream:
                 if self._options.every_frame:
                     await self._frames.room.wait()
                 self._frames.put(data)
+                # A flood is slowed down where it comes from, and leaves the others some of the processor.
+                await asyncio.sleep(_BETWEEN_S)
             elif (refusal := await self._take_options(message["text"])) is not None:
                 return refusal
 
