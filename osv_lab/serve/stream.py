@@ -218,7 +218,7 @@ class _Stream:
             self._use(parse_json(StreamOptions, text.encode("utf-8", "surrogatepass")))
         except RequestError as error:
             await self._send(error_body(error))
-            return POLICY, "the options cannot be used"
+            return POLICY, error.what[:100]
         return None
 
     def _use(self, options: StreamOptions) -> None:

@@ -134,6 +134,7 @@ def stream(
     first = first_message(options, live)
     source, progress, stopped = iter(frames), Progress(), threading.Event()
     with explained(asking):
+        from websockets.exceptions import ConnectionClosed
         from websockets.sync.client import connect
 
         connection = connect(**_address(asking, key, timeout_s))
@@ -143,7 +144,12 @@ def stream(
         if frame is None:
             progress.ended = True
             return
-        connection.send(encoded(frame))
+        data = encoded(frame)
+        try:
+            connection.send(data)
+        except ConnectionClosed:
+            progress.ended = True  # what was said before it closed is still to be read
+            return
         if not progress.under_way:
             progress.heard = time.monotonic()
         progress.sent += 1
@@ -159,8 +165,8 @@ def stream(
         try:
             with explained(asking):
                 connection.send(first)
-                if live:
-                    threading.Thread(target=send_all, name="osv-stream", daemon=True).start()
+            if live:
+                threading.Thread(target=send_all, name="osv-stream", daemon=True).start()
             while True:
                 with explained(asking):
                     while not live and not progress.ended and progress.under_way < _AHEAD:
@@ -191,6 +197,7 @@ async def astream(
     source, progress = _each(frames), Progress()
     with explained(asking):
         from websockets.asyncio.client import connect
+        from websockets.exceptions import ConnectionClosed
 
         connection = await connect(**_address(asking, key, timeout_s))
 
@@ -199,7 +206,12 @@ async def astream(
         if frame is None:
             progress.ended = True
             return
-        await connection.send(await asyncio.to_thread(encoded, frame))
+        data = await asyncio.to_thread(encoded, frame)
+        try:
+            await connection.send(data)
+        except ConnectionClosed:
+            progress.ended = True
+            return
         if not progress.under_way:
             progress.heard = time.monotonic()
         progress.sent += 1
