@@ -27,11 +27,12 @@ from osv_lab.core.errors import OsvError
 from osv_lab.serve import answers
 from osv_lab.serve.answers import Sent
 from osv_lab.serve.bodies import error_answer, gone_from, read_body, sent_of
+from osv_lab.serve.crew import Crew
 from osv_lab.serve.errors import RequestError, as_request_error
 from osv_lab.serve.house import House, Ticket
 from osv_lab.serve.identities import Track
 from osv_lab.serve.inputs import Limits
-from osv_lab.serve.keys import Keys, key_dependency
+from osv_lab.serve.keys import KeySource, key_dependency
 from osv_lab.serve.manage import add_management
 from osv_lab.serve.metrics import CONTENT_TYPE, Metered, Metrics
 from osv_lab.serve.models import Models
@@ -49,7 +50,7 @@ _log = logging.getLogger("osv_lab.serve")
 def create_app(
     slot: ModelSlot,
     *,
-    key: str | Keys | None = None,
+    key: KeySource | None = None,
     limits: Limits | None = None,
     workers: int | None = None,
     max_waiting: int = 16,
@@ -58,13 +59,14 @@ def create_app(
     manage: bool | None = None,
     sources: Mapping[str, str | int | Path] | None = None,
     track: Track = True,
+    crew: Crew | None = None,
 ) -> FastAPI:
     """The ASGI application that serves models.
 
     Args:
         slot: The model that answers where a request names none; loaded at start-up when it is not yet.
         key: When given, everything but ``/health``, ``/ready`` and the pages wants ``Authorization: Bearer <key>``,
-            a key that is for it where it is :class:`~osv_lab.serve.keys.Keys`.
+            a key that is for it where it is a :class:`~osv_lab.serve.keys.KeyFile`.
         limits: Sizes, and which URLs are fetched.
         workers: Threads that decode and compute; by default what the model's scheduling asks.
         max_waiting: Requests in the house at once, those computed included; at least ``workers``. Further ones get
@@ -75,17 +77,20 @@ def create_app(
         sources: What the server may watch, by name; see :class:`osv_lab.serve.places.Places`. Cameras and streams are
             watched from the start.
         track: Which tracker streams and sources have where nothing else is asked; ``False`` for none.
+        crew: Worker processes that compute, instead of threads of this one; ``slot`` must load into it.
     """
     limits = limits or Limits()
     metrics = Metrics()
     models_ = Models(slot, also)
-    house = House(workers or 1, max_waiting, deadline_s, metrics)
+    house = House(workers or 1, max_waiting, deadline_s, metrics, crew)
     places = Places(sources)
     answer = answers.Answers(models_, limits, house.batcher, metrics)
 
     def fit() -> None:
         """As many threads, and places for them, as the models ask."""
         lanes = workers or max(model.plan.lanes for _, model in models_.loaded())
+        if crew is not None:
+            lanes = crew.lanes
         house.resize(lanes)
         house.places = max(max_waiting, lanes)
 
@@ -94,12 +99,16 @@ def create_app(
         await asyncio.to_thread(slot.load)
         house.start()
         fit()
+        if crew is not None:
+            await crew.start()
         watched.start_live()
         try:
             yield
         finally:
             house.closing = True
             await watched.close()
+            if crew is not None:
+                crew.stop()
             await asyncio.to_thread(house.stop)
 
     app = FastAPI(
@@ -127,6 +136,8 @@ def create_app(
             raise RequestError(503, "the server is stopping", "", "ask another one", retry_after_s=1)
         if not models_.ready or not house.open:
             raise RequestError(503, "the model is not ready", "", "try again in a moment", retry_after_s=1)
+        if crew is not None and not crew.alive:
+            raise RequestError(503, "no worker process is up", "", "try again in a moment", retry_after_s=1)
         return {"status": "ready"}
 
     @app.get(
@@ -141,10 +152,12 @@ def create_app(
         gauges = {
             "queue_depth": house.queue_depth,
             "in_flight": house.inside,
-            "ready": float(models_.ready and house.open),
+            "ready": float(models_.ready and house.open and (crew is None or crew.alive > 0)),
             "lanes": house.lanes,
             "streams": streams.open,
         }
+        if crew is not None:
+            gauges["worker_processes"] = crew.alive
         labels = [
             {
                 "name": name,
@@ -170,6 +183,7 @@ def create_app(
             "available": await asyncio.to_thread(models_.available) if managed else [],
             "limits": answers.limits_json(limits),
             "workers": house.lanes,
+            "processes": None if crew is None else crew.describe(),
             "max_waiting": house.places,
             "deadline_s": deadline_s,
         }
@@ -193,7 +207,7 @@ def create_app(
         with house:
             return await looked_at(sent, time.perf_counter(), gone)
 
-    streams = Streams(answered, house, Keys.single(key) if isinstance(key, str) else key, limits, track)
+    streams = Streams(answered, house, key, limits, track)
     app.router.add_websocket_route("/stream", streams.__call__)
     watched = Sources(places, answered, house, track)
     add_sources(app, watched, house, keyed, limits, key is not None)

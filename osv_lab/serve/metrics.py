@@ -89,12 +89,14 @@ _COUNTS = {
     "swaps": "Models exchanged.",
     "stream_frames": "Frames of streams and sources that were looked at.",
     "stream_dropped": "Frames of streams and sources that came too fast to be looked at.",
+    "worker_restarts": "Worker processes that took the place of one that died.",
 }
 _GAUGES = {
     "queue_depth": "Pieces of work that wait for a thread.",
     "in_flight": "Requests in the house: being received, waiting or computed.",
     "ready": "1 when predictions are answered.",
-    "lanes": "Threads that compute.",
+    "lanes": "Images that are computed side by side.",
+    "worker_processes": "Worker processes that get work.",
     "streams": "Open streams.",
 }
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
     import supervision as sv
 
+    from osv_lab.detect.detector import Found
     from osv_lab.serve.schemas import OneImageOptions
 
 _ENCODINGS = {"image/jpeg": ".jpg", "image/png": ".png"}
@@ -38,7 +39,7 @@ def picture_kind(options: OneImageOptions, accept: str) -> str | None:
     return wanted[0] if wanted[0] in _ENCODINGS else None
 
 
-def draw(image: np.ndarray, detections: sv.Detections, kind: str = "image/jpeg") -> bytes:
+def draw(image: np.ndarray, detections: sv.Detections | Found, kind: str = "image/jpeg") -> bytes:
     """An encoded picture of what was found.
 
     Raises:
@@ -46,8 +47,11 @@ def draw(image: np.ndarray, detections: sv.Detections, kind: str = "image/jpeg")
     """
     import cv2
 
+    from osv_lab.detect.detector import Found
     from osv_lab.detect.draw import draw_detections
 
+    if isinstance(detections, Found):
+        detections = detections.to_detections()
     if max(image.shape[:2]) > _LONGEST_SIDE and kind == "image/jpeg":
         raise RequestError(
             422, "the image is too long for a JPEG", f"{image.shape[1]} x {image.shape[0]}", "Accept: image/png"

@@ -35,7 +35,7 @@ from osv_lab.serve.errors import RequestError, as_request_error, error_body
 from osv_lab.serve.house import House
 from osv_lab.serve.identities import Identities, Track, checked_options
 from osv_lab.serve.inputs import Limits
-from osv_lab.serve.keys import Keys
+from osv_lab.serve.keys import Keys, KeySource
 from osv_lab.serve.schemas import StreamOptions, parse_json
 from osv_lab.serve.sites import check_site
 
@@ -112,16 +112,16 @@ class Streams:
     Args:
         ask: How a frame is answered.
         house: Who is let in; told of what was done.
-        keys: Those that open the way, or ``None``.
+        key: What opens the way, if anything is asked for.
         limits: Sizes of frames, how many streams, how long they may idle.
         track: Which tracker where nothing else is asked.
     """
 
-    def __init__(self, ask: Ask, house: House, keys: Keys | None, limits: Limits, track: Track = True) -> None:
+    def __init__(self, ask: Ask, house: House, key: KeySource | None, limits: Limits, track: Track = True) -> None:
         self._ask = ask
         self._track = track
         self._house = house
-        self._keys = keys
+        self._keys = Keys.single(key) if isinstance(key, str) else key
         self._limits = limits
         self.open = 0
 
