@@ -34,6 +34,15 @@ Track = bool | str | Mapping[str, bool | int | float | str | None]
 numbers in :mod:`osv_lab.track.settings`."""
 
 
+def prepare() -> None:
+    """Import what tracking needs; called in a thread, so that the event loop does not wait for it."""
+    import supervision
+
+    from osv_lab.track import tracker
+
+    assert supervision and tracker
+
+
 def checked_options(options: Mapping[str, Any], track: Track) -> dict[str, Any]:
     """Options of predictions as a stream that is tracked has them.
 

@@ -19,7 +19,7 @@ from osv_lab.serve.bodies import read_body
 from osv_lab.serve.errors import RequestError
 from osv_lab.serve.events import EventStream
 from osv_lab.serve.house import House
-from osv_lab.serve.identities import Track, checked_options
+from osv_lab.serve.identities import Track, checked_options, prepare
 from osv_lab.serve.inputs import Limits
 from osv_lab.serve.openapi import ERRORS, PICTURES
 from osv_lab.serve.pictures import draw, picture_kind
@@ -202,6 +202,7 @@ def add_sources(
         if Sent(request.headers.get("content-type", ""), {}, b"").kind != "application/json":
             raise RequestError(415, "sources are started by JSON", "", "send Content-Type: application/json")
         asked = parse_json(SourceRequest, await read_body(request, 2**16, 10.0))
+        await asyncio.to_thread(prepare)
         return JSONResponse(sources.begin(asked).status())
 
     known: dict[int | str, dict[str, Any]] = {status: errors[status] for status in (401, 403, 404, 409, 422, 503)}

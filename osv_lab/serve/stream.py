@@ -33,7 +33,7 @@ from osv_lab.serve.answers import Sent
 from osv_lab.serve.bodies import error_answer
 from osv_lab.serve.errors import RequestError, as_request_error, error_body
 from osv_lab.serve.house import House
-from osv_lab.serve.identities import Identities, Track, checked_options
+from osv_lab.serve.identities import Identities, Track, checked_options, prepare
 from osv_lab.serve.inputs import Limits
 from osv_lab.serve.keys import Keys, KeySource
 from osv_lab.serve.schemas import StreamOptions, parse_json
@@ -135,6 +135,7 @@ class Streams:
         self.open += 1
         self._house.guests += 1
         try:
+            await asyncio.to_thread(prepare)
             await socket.accept(PROTOCOL if PROTOCOL in socket.scope["subprotocols"] else None)
             code, reason = await _Stream(socket, self._ask, self._house, self._limits, self._track).run()
             async with asyncio.timeout(_SEND_S):
