@@ -41,8 +41,9 @@ from osv_lab.serve.pages import add_pages
 from osv_lab.serve.places import Places
 from osv_lab.serve.schemas import BatchAnswer, OneImageOptions, Options, PredictAnswer
 from osv_lab.serve.slot import ModelSlot
-from osv_lab.serve.sources import Sources, add_sources
+from osv_lab.serve.sources import Sources
 from osv_lab.serve.stream import Streams
+from osv_lab.serve.watching import add_sources
 
 _log = logging.getLogger("osv_lab.serve")
 

@@ -1,7 +1,7 @@
 """``WS /stream``: frames in, detections and track ids out.
 
 Each binary message is an encoded image; frames are numbered from 1 as they come. A first text message may hold the
-options, :class:`~osv_lab.serve.schemas.StreamOptions`. Each answer is one JSON text message:
+options, :class:`~osv_lab.serve.frames.StreamOptions`. Each answer is one JSON text message:
 
     {"frame": 7, "dropped": [5, 6], "timestamp_s": 0.24, "model": {...}, "image": {...}, "predictions": [...],
      "timing_ms": {...}}
@@ -32,11 +32,12 @@ from osv_lab.core.errors import OsvError
 from osv_lab.serve.answers import Sent
 from osv_lab.serve.bodies import error_answer
 from osv_lab.serve.errors import RequestError, as_request_error, error_body
+from osv_lab.serve.frames import StreamOptions
 from osv_lab.serve.house import House
 from osv_lab.serve.identities import Identities, Track, checked_options, prepare
 from osv_lab.serve.inputs import Limits
 from osv_lab.serve.keys import Keys, KeySource
-from osv_lab.serve.schemas import StreamOptions, parse_json
+from osv_lab.serve.schemas import parse_json
 from osv_lab.serve.sites import check_site
 
 _log = logging.getLogger("osv_lab.serve")
