@@ -234,7 +234,7 @@ def _sources(given: list[str]) -> dict[str, str]:
         name, equals, place = one.partition("=")
         if not equals or not place or name in named:
             what = "two sources have the same name" if name in named else "--source takes NAME=PLACE"
-            raise UsageError(what, repr(one), "for example --source gate=rtsp://10.0.0.7/live")
+            raise UsageError(what, repr(name), "for example --source gate=rtsp://10.0.0.7/live")
         named[name] = place
     return named
 
