@@ -147,6 +147,7 @@ def add_sources(
     @app.get(
         "/sources/{name}/events",
         summary="Follow one: each newest answer as a server-sent event",
+        status_code=200,
         response_class=EventStream,
         responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}, **known},
         **shared,
