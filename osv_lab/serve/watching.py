@@ -148,7 +148,7 @@ def add_sources(
         "/sources/{name}/events",
         summary="Follow one: each newest answer as a server-sent event",
         status_code=200,
-        response_class=EventStream,
+        response_class=Response,
         responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}, **known},
         **shared,
     )
