@@ -25,6 +25,7 @@ from osv_lab.serve.schemas import (
     parse_fields,
     parse_json,
     size_json,
+    with_query,
 )
 
 if TYPE_CHECKING:
@@ -145,8 +146,7 @@ class Answers:
             if not files:
                 raise RequestError(422, "the form has no file", ", ".join(fields), "name the parts 'file'")
         elif sent.kind == "application/json":
-            request: BatchRequest = parse_json(BatchRequest, sent.body)
-            _no_query(sent)
+            request = with_query(parse_json(BatchRequest, sent.body), sent.query, Options)
             options, batch_size, images = request, request.batch_size, request.images
         else:
             raise RequestError(
@@ -205,8 +205,7 @@ class Answers:
         if sent.options is not None:
             return sent.body, OneImageOptions.model_validate(sent.options)
         if sent.kind == "application/json":
-            request: PredictRequest = parse_json(PredictRequest, sent.body)
-            _no_query(sent)
+            request = with_query(parse_json(PredictRequest, sent.body), sent.query, OneImageOptions)
             if is_url(request.image_url):
                 return Fetch(request.image_url), request
             return image_bytes(request.image_url, self._limits), request
@@ -227,13 +226,8 @@ class Answers:
 
     def _options(self, sent: Sent) -> OneImageOptions:
         """The options of a request whose image was fetched: only JSON names an address."""
-        request: PredictRequest = parse_json(PredictRequest, sent.body)
+        request: PredictRequest = with_query(parse_json(PredictRequest, sent.body), sent.query, OneImageOptions)
         return request
-
-
-def _no_query(sent: Sent) -> None:
-    if sent.query:
-        raise RequestError(422, "options stand both in the body and in the query", "", "put them in the body")
 
 
 def is_url(image: str | bytes) -> bool:

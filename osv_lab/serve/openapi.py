@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from osv_lab.serve.inputs import MAX_FIELDS, Limits
 from osv_lab.serve.schemas import BatchRequest, ErrorAnswer, OneImageOptions, Options, PredictRequest
 
 ERRORS: dict[int | str, dict[str, Any]] = {
@@ -25,12 +26,12 @@ PICTURES: dict[str, Any] = {
 """An answer that is a picture."""
 
 _FILE = {"type": "string", "format": "binary"}
+_NAMES = {"type": "array", "items": {"type": "string", "minLength": 1}}
 
 
 def one_image_body() -> dict[str, Any]:
     """The body of ``POST /predict``."""
-    options = _option_schemas(OneImageOptions)
-    form = {"type": "object", "properties": {"file": _FILE, **options}, "required": ["file"]}
+    form = _form(_FILE, OneImageOptions)
     return {
         "required": True,
         "content": {
@@ -43,8 +44,7 @@ def one_image_body() -> dict[str, Any]:
 
 def many_images_body() -> dict[str, Any]:
     """The body of ``POST /predict/batch``."""
-    files = {"type": "array", "items": _FILE}
-    form = {"type": "object", "properties": {"file": files, **_option_schemas(Options)}, "required": ["file"]}
+    form = _form({"type": "array", "items": _FILE, "minItems": 1, "maxItems": Limits().max_batch}, Options)
     return {
         "required": True,
         "content": {
@@ -52,6 +52,12 @@ def many_images_body() -> dict[str, Any]:
             "multipart/form-data": {"schema": form},
         },
     }
+
+
+def _form(file: dict[str, Any], kind: type[Options]) -> dict[str, Any]:
+    """A form of files and options; what it holds is text, so that a class's id is, too."""
+    options = {**_option_schemas(kind), "classes": {**_NAMES, "maxItems": MAX_FIELDS // 2}}
+    return {"type": "object", "properties": {"file": file, **options}, "required": ["file"]}
 
 
 def _option_schemas(kind: type[Options]) -> dict[str, Any]:
@@ -66,6 +72,6 @@ def option_parameters(kind: type[Options]) -> list[dict[str, Any]]:
         schema = dict(schema)
         text = schema.pop("description", "")
         if name == "classes":
-            schema = {"type": "array", "items": {"type": "string"}}
+            schema = _NAMES
         described.append({"name": name, "in": "query", "required": False, "description": text, "schema": schema})
     return described

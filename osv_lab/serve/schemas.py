@@ -72,6 +72,9 @@ class OneImageOptions(Options):
     )
 
 
+Asked = TypeVar("Asked", bound=Options)
+
+
 class PredictRequest(OneImageOptions):
     """One image and how to look at it."""
 
@@ -283,6 +286,19 @@ def parse_fields(fields: Mapping[str, list[str]], kind: type[OptionsKind]) -> Op
         return kind.model_validate(values)
     except ValidationError as error:
         raise _explained(kind, error) from None
+
+
+def with_query(request: Asked, query: Mapping[str, list[str]], kind: type[Options]) -> Asked:
+    """A JSON request with the options of its query, which are of a kind; what stands in both, the body says.
+
+    Raises:
+        RequestError: 422, naming the query parameter.
+    """
+    if not query:
+        return request
+    asked = parse_fields(query, kind)
+    further = asked.model_fields_set - request.model_fields_set
+    return request.model_copy(update={name: getattr(asked, name) for name in further})
 
 
 def detections_json(detections: sv.Detections | Found) -> list[dict[str, Any]]:
