@@ -39,6 +39,8 @@ def options(environment: Mapping[str, str]) -> dict[str, Any]:
     given["deadline_s"] = _read(environment, "OSV_DEADLINE_S", _positive, 10.0)
     given["also"] = [one.strip() for one in environment.get("OSV_ALSO", "").split(",") if one.strip()]
     given["manage"] = _read(environment, "OSV_MANAGE", _flag, None)
+    given["sources"] = _read(environment, "OSV_SOURCES", _named, {})
+    given["track"] = _read(environment, "OSV_TRACK", _tracker, "bytetrack")
     given["allow_anonymous"] = _read(environment, "OSV_ALLOW_ANONYMOUS", _flag, False)
     given["allow_urls"] = _read(environment, "OSV_ALLOW_URLS", _flag_or_hosts, None)
     given["log_level"] = environment.get("OSV_LOG_LEVEL", "info").lower()
@@ -66,7 +68,9 @@ def _read(environment: Mapping[str, str], name: str, kind: Callable[[str], Value
     try:
         return kind(text)
     except ValueError:
-        raise UsageError(f"{name} cannot be used", repr(text), "see server/README.md") from None
+        # Addresses may hold passwords.
+        found = "" if name == "OSV_SOURCES" else repr(text)
+        raise UsageError(f"{name} cannot be used", found, "see server/README.md") from None
 
 
 def _limits(environment: Mapping[str, str]) -> Limits:
@@ -79,6 +83,8 @@ def _limits(environment: Mapping[str, str]) -> Limits:
         "max_batch": _positive_int,
         "max_batch_bytes": _positive_int,
         "body_timeout_s": _positive,
+        "max_streams": _positive_int,
+        "stream_idle_s": _positive,
     }
     given = {name: _read(environment, f"OSV_{name.upper()}", kind, None) for name, kind in kinds.items()}
     fetch = {
@@ -118,6 +124,22 @@ def _networks(text: str) -> tuple[str, ...]:
     for one in networks:
         ipaddress.ip_network(one)
     return networks
+
+
+def _named(text: str) -> dict[str, str]:
+    named: dict[str, str] = {}
+    for one in text.split():
+        name, _, place = one.partition("=")
+        if not name or not place or name in named:
+            raise ValueError(text)
+        named[name] = place
+    return named
+
+
+def _tracker(text: str) -> str | bool:
+    if text not in ("bytetrack", "botsort", "none"):
+        raise ValueError(text)
+    return False if text == "none" else text
 
 
 def _flag(text: str) -> bool:

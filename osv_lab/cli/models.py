@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from osv_lab.cli.common import add_verb, add_view_arguments, assignments, progress_of, view_of
-from osv_lab.core.errors import NotFoundError
+from osv_lab.core.errors import NotFoundError, UsageError
 
 
 def add_commands(stages: Any) -> None:
@@ -107,6 +107,21 @@ def add_serving(stages: Any) -> None:
         help="what else may be loaded over HTTP: a file, a folder of .onnx files, models:/name (repeatable)",
     )
 
+    verb.add_argument(
+        "--source",
+        action="append",
+        default=[],
+        metavar="NAME=PLACE",
+        help="what the server may watch by itself: an address (rtsp://...), a camera's index, a video file, a folder "
+        "of videos (repeatable); cameras and streams are watched from the start",
+    )
+    verb.add_argument(
+        "--track",
+        choices=("bytetrack", "botsort", "none"),
+        default="bytetrack",
+        help="the tracker of streams and sources that do not ask for another",
+    )
+
     key = stages.add_parser("key", help="make and remove the keys that a server asks for")
     verbs = key.add_subparsers(title="what", metavar="WHAT", required=True)
     verb = add_verb(verbs, "add", key_add, "make a key: print it, once, and write its digest to a key file")
@@ -115,7 +130,7 @@ def add_serving(stages: Any) -> None:
     verb.add_argument(
         "--scope",
         action="append",
-        choices=("predict", "models", "metrics"),
+        choices=("predict", "models", "metrics", "sources"),
         help="what it is for (predict); repeatable",
     )
     verb = add_verb(verbs, "remove", key_remove, "take a key out of a key file")
@@ -218,11 +233,23 @@ def _server_options(args: argparse.Namespace) -> dict[str, Any]:
     options: dict[str, Any] = {} if args.urls == "auto" else {"allow_urls": args.urls == "on"}
     options |= {"scheduling": args.scheduling, "max_batch": args.max_batch, "also": args.also}
     options |= {"processes": args.processes, "max_waiting": args.queue, "deadline_s": args.deadline}
+    options |= {"sources": _sources(args.source), "track": args.track != "none" and args.track}
     if args.key_file:
         from osv_lab.serve.keys import KeyFile
 
         options["key"] = KeyFile(args.key_file)
     return options
+
+
+def _sources(given: list[str]) -> dict[str, str]:
+    named: dict[str, str] = {}
+    for one in given:
+        name, equals, place = one.partition("=")
+        if not equals or not place or name in named:
+            what = "two sources have the same name" if name in named else "--source takes NAME=PLACE"
+            raise UsageError(what, repr(name), "for example --source gate=rtsp://10.0.0.7/live")
+        named[name] = place
+    return named
 
 
 def key_add(args: argparse.Namespace) -> Any:

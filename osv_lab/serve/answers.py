@@ -14,8 +14,10 @@ from osv_lab.core.errors import OsvError
 from osv_lab.serve.errors import RequestError, as_request_error
 from osv_lab.serve.inputs import Limits, decode, form_parts, image_bytes
 from osv_lab.serve.models import Models, model_headers
+from osv_lab.serve.pictures import draw, picture_kind
 from osv_lab.serve.schemas import (
     BatchRequest,
+    OneImageOptions,
     Options,
     PredictRequest,
     detections_json,
@@ -47,11 +49,15 @@ class Sent:
         content_type: The header as it came.
         query: Query parameters, each with all its values.
         body: The whole body.
+        accept: The header as it came: which kind of answer is wanted.
+        options: Options that were read already, as JSON-able values; then the body is the image alone.
     """
 
     content_type: str
     query: Mapping[str, list[str]]
     body: bytes
+    accept: str = ""
+    options: Mapping[str, Any] | None = None
 
     @property
     def kind(self) -> str:
@@ -113,6 +119,11 @@ class Answers:
         timing.lap("decode")
         detections = self._detect(model, image, thresholds, ticket)
         timing.lap("predict")
+        kind = picture_kind(options, sent.accept)
+        if kind is not None:
+            picture = draw(image, detections, kind)
+            timing.lap("draw")
+            return _answer(picture, model, timing, kind)
         content = {
             "model": model.name,
             "image": size_json(image),
@@ -131,11 +142,11 @@ class Answers:
         images: Sequence[str | bytes]
         if sent.kind == "multipart/form-data":
             files, fields = form_parts(sent.body, sent.content_type, self._limits)
-            options, batch_size, images = parse_fields({**sent.query, **fields}), 8, files
+            options, batch_size, images = parse_fields({**sent.query, **fields}, Options), 8, files
             if not files:
                 raise RequestError(422, "the form has no file", ", ".join(fields), "name the parts 'file'")
         elif sent.kind == "application/json":
-            request = with_query(parse_json(BatchRequest, sent.body), sent.query)
+            request = with_query(parse_json(BatchRequest, sent.body), sent.query, Options)
             options, batch_size, images = request, request.batch_size, request.images
         else:
             raise RequestError(
@@ -190,15 +201,17 @@ class Answers:
         self._metrics.count("images")
         return found
 
-    def _one_image(self, sent: Sent) -> tuple[bytes | Fetch, Options]:
+    def _one_image(self, sent: Sent) -> tuple[bytes | Fetch, OneImageOptions]:
+        if sent.options is not None:
+            return sent.body, OneImageOptions.model_validate(sent.options)
         if sent.kind == "application/json":
-            request = with_query(parse_json(PredictRequest, sent.body), sent.query)
+            request = with_query(parse_json(PredictRequest, sent.body), sent.query, OneImageOptions)
             if is_url(request.image_url):
                 return Fetch(request.image_url), request
             return image_bytes(request.image_url, self._limits), request
         if sent.kind == "multipart/form-data":
             files, fields = form_parts(sent.body, sent.content_type, self._limits)
-            options = parse_fields({**sent.query, **fields})
+            options = parse_fields({**sent.query, **fields}, OneImageOptions)
             if len(files) != 1:
                 raise RequestError(
                     422,
@@ -208,12 +221,12 @@ class Answers:
                 )
             return files[0], options
         if sent.kind.startswith("image/") or sent.kind == "application/octet-stream":
-            return sent.body, parse_fields(sent.query)
+            return sent.body, parse_fields(sent.query, OneImageOptions)
         raise RequestError(415, "the content type is not one of those read", sent.content_type or "none", _KINDS)
 
-    def _options(self, sent: Sent) -> Options:
+    def _options(self, sent: Sent) -> OneImageOptions:
         """The options of a request whose image was fetched: only JSON names an address."""
-        request: PredictRequest = with_query(parse_json(PredictRequest, sent.body), sent.query)
+        request: PredictRequest = with_query(parse_json(PredictRequest, sent.body), sent.query, OneImageOptions)
         return request
 
 
@@ -238,10 +251,12 @@ def limits_json(limits: Limits) -> dict[str, Any]:
     }
 
 
-def _answer(content: Mapping[str, Any], model: ServedModel, timing: _Timing) -> Response:
+def _answer(
+    content: Mapping[str, Any] | bytes, model: ServedModel, timing: _Timing, kind: str = "application/json"
+) -> Response:
     headers = {**model_headers(model), "Server-Timing": timing.header()}
     # The same bytes as json's, in a tenth of the time; non-finite numbers were taken out before.
-    return Response(to_json(content), 200, headers, "application/json")
+    return Response(content if isinstance(content, bytes) else to_json(content), 200, headers, kind)
 
 
 class _Timing:

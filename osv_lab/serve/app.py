@@ -13,31 +13,37 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import PlainTextResponse
 from starlette.exceptions import HTTPException
 
 from osv_lab.core.errors import OsvError
 from osv_lab.serve import answers
-from osv_lab.serve.bodies import gone_from, read_body, sent_of
+from osv_lab.serve.answers import Sent
+from osv_lab.serve.bodies import error_answer, gone_from, read_body, sent_of
 from osv_lab.serve.crew import Crew
-from osv_lab.serve.errors import RequestError, as_request_error, error_body
+from osv_lab.serve.errors import RequestError, as_request_error
 from osv_lab.serve.house import House, Ticket
+from osv_lab.serve.identities import Track
 from osv_lab.serve.inputs import Limits
 from osv_lab.serve.keys import KeySource, key_dependency
 from osv_lab.serve.manage import add_management
 from osv_lab.serve.metrics import CONTENT_TYPE, Metered, Metrics
 from osv_lab.serve.models import Models
-from osv_lab.serve.openapi import ERRORS, many_images_body, one_image_body, option_parameters
+from osv_lab.serve.openapi import ERRORS, PICTURES, many_images_body, one_image_body, option_parameters
 from osv_lab.serve.pages import add_pages
-from osv_lab.serve.schemas import BatchAnswer, PredictAnswer
+from osv_lab.serve.places import Places
+from osv_lab.serve.schemas import BatchAnswer, OneImageOptions, Options, PredictAnswer
 from osv_lab.serve.slot import ModelSlot
+from osv_lab.serve.sources import Sources
+from osv_lab.serve.stream import Streams
+from osv_lab.serve.watching import add_sources
 
 _log = logging.getLogger("osv_lab.serve")
 
@@ -52,6 +58,8 @@ def create_app(
     deadline_s: float = 10.0,
     also: Sequence[str | Path] = (),
     manage: bool | None = None,
+    sources: Mapping[str, str | int | Path] | None = None,
+    track: Track = True,
     crew: Crew | None = None,
 ) -> FastAPI:
     """The ASGI application that serves models.
@@ -67,12 +75,16 @@ def create_app(
         deadline_s: A request that has waited longer than this for a thread gets 503 and is not computed.
         also: What else ``/models/load`` and ``/models/swap`` may load; see :class:`osv_lab.serve.models.Models`.
         manage: Whether models can be loaded, swapped and unloaded over HTTP; by default where there is a key.
+        sources: What the server may watch, by name; see :class:`osv_lab.serve.places.Places`. Cameras and streams are
+            watched from the start.
+        track: Which tracker streams and sources have where nothing else is asked; ``False`` for none.
         crew: Worker processes that compute, instead of threads of this one; ``slot`` must load into it.
     """
     limits = limits or Limits()
     metrics = Metrics()
     models_ = Models(slot, also)
     house = House(workers or 1, max_waiting, deadline_s, metrics, crew)
+    places = Places(sources)
     answer = answers.Answers(models_, limits, house.batcher, metrics)
 
     def fit() -> None:
@@ -90,10 +102,12 @@ def create_app(
         fit()
         if crew is not None:
             await crew.start()
+        watched.start_live()
         try:
             yield
         finally:
             house.closing = True
+            await watched.close()
             if crew is not None:
                 crew.stop()
             await asyncio.to_thread(house.stop)
@@ -141,6 +155,7 @@ def create_app(
             "in_flight": house.inside,
             "ready": float(models_.ready and house.open and (crew is None or crew.alive > 0)),
             "lanes": house.lanes,
+            "streams": streams.open,
         }
         if crew is not None:
             gauges["worker_processes"] = crew.alive
@@ -174,6 +189,30 @@ def create_app(
             "deadline_s": deadline_s,
         }
 
+    async def looked_at(sent: Sent, started: float, gone: Callable[[], Awaitable[None]]) -> Response:
+        """What is found in one image; a place in the house is taken already."""
+        ticket = house.ticket(started, gone)
+        try:
+            found = await house.run(ticket, answer.predict, sent, ticket)
+            if isinstance(found, answers.Fetch):
+                fetched = await house.fetch(answer.fetch, found.url)
+                ticket.deadline = time.perf_counter() + deadline_s
+                found = await house.run(ticket, answer.predict, sent, ticket, fetched)
+            assert isinstance(found, Response)
+            return found
+        finally:
+            ticket.close()
+
+    async def answered(sent: Sent, gone: Callable[[], Awaitable[None]]) -> Response:
+        """The same for a frame of a stream or source, which takes a place for itself."""
+        with house:
+            return await looked_at(sent, time.perf_counter(), gone)
+
+    streams = Streams(answered, house, key, limits, track)
+    app.router.add_websocket_route("/stream", streams.__call__)
+    watched = Sources(places, answered, house, track)
+    add_sources(app, watched, house, keyed, limits, key is not None)
+
     managed = key is not None if manage is None else manage
     if managed:
         add_management(app, models_, house, keyed, fit)
@@ -184,24 +223,14 @@ def create_app(
         dependencies=keyed,
         summary="Find objects in one image",
         response_model=PredictAnswer,
-        responses=ERRORS,
-        openapi_extra={"requestBody": one_image_body(), "parameters": option_parameters()},
+        responses={200: {"content": PICTURES}, **ERRORS},
+        openapi_extra={"requestBody": one_image_body(), "parameters": option_parameters(OneImageOptions)},
     )
     async def predict(request: Request) -> Response:
         started = time.perf_counter()
         with house:
             sent = sent_of(request, await read_body(request, limits.max_body_bytes, limits.body_timeout_s))
-            ticket = house.ticket(started, gone_from(request))
-            try:
-                found = await house.run(ticket, answer.predict, sent, ticket)
-                if isinstance(found, answers.Fetch):
-                    fetched = await house.fetch(answer.fetch, found.url)
-                    ticket.deadline = time.perf_counter() + deadline_s
-                    found = await house.run(ticket, answer.predict, sent, ticket, fetched)
-                assert isinstance(found, Response)
-                return found
-            finally:
-                ticket.close()
+            return await looked_at(sent, started, gone_from(request))
 
     @app.post(
         "/predict/batch",
@@ -210,7 +239,7 @@ def create_app(
         summary="Find objects in several images; a bad one is reported alone",
         response_model=BatchAnswer,
         responses=ERRORS,
-        openapi_extra={"requestBody": many_images_body(), "parameters": option_parameters()},
+        openapi_extra={"requestBody": many_images_body(), "parameters": option_parameters(Options)},
     )
     async def predict_batch(request: Request) -> Response:
         started = time.perf_counter()
@@ -260,32 +289,23 @@ def _add_error_answers(app: FastAPI) -> None:
         answer = as_request_error(error)
         if answer.status == 500:
             _log.error("%s", error)
-        return _error_answer(answer)
+        return error_answer(answer)
 
     @app.exception_handler(HTTPException)
     async def on_http_error(request: Request, error: HTTPException) -> Response:
         path = f"{request.method} {request.url.path}"
-        answer = _error_answer(RequestError(error.status_code, str(error.detail).lower(), path, "see /docs"))
+        answer = error_answer(RequestError(error.status_code, str(error.detail).lower(), path, "see /docs"))
         answer.headers.update(error.headers or {})  # Allow, of a 405
         return answer
 
     @app.exception_handler(RequestValidationError)
     async def on_invalid(_: Request, error: RequestValidationError) -> Response:
-        return _error_answer(RequestError(422, "the request cannot be used", str(error.errors()[:1])))
+        return error_answer(RequestError(422, "the request cannot be used", str(error.errors()[:1])))
 
     @app.exception_handler(Exception)
     async def on_other(_: Request, error: Exception) -> Response:
         _log.error("a request failed", exc_info=error)
-        return _error_answer(RequestError(500, "the server failed", type(error).__name__, "see the server's log"))
-
-
-def _error_answer(error: RequestError) -> Response:
-    headers = {}
-    if error.retry_after_s is not None:
-        headers["Retry-After"] = str(error.retry_after_s)
-    if error.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    return JSONResponse(error_body(error), error.status, headers)
+        return error_answer(RequestError(500, "the server failed", type(error).__name__, "see the server's log"))
 
 
 def _version() -> str:

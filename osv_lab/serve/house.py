@@ -84,6 +84,12 @@ class House:
         deadline_s: How long a request may wait for a thread.
         metrics: Told of what was not done.
         crew: Worker processes that do what can be done in one, instead of the threads.
+
+    Attributes:
+        closing: Nothing new is taken.
+        leaving: Set when those that stay, streams and the like, should say goodbye; on the event loop only.
+        guests: How many of these there are.
+        inside: Requests that have a place.
     """
 
     def __init__(
@@ -98,7 +104,9 @@ class House:
         self.places = places
         self.deadline_s = deadline_s
         self.closing = False
+        self.leaving = asyncio.Event()
         self.inside = 0
+        self.guests = 0
         self._work = 0
         self._pool: ThreadPoolExecutor | None = None
         self._fetchers: ThreadPoolExecutor | None = None
@@ -107,6 +115,11 @@ class House:
     def open(self) -> bool:
         """Whether requests are taken."""
         return self._pool is not None and not self.closing
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a request would be let in."""
+        return not self.closing and self.inside < self.places
 
     @property
     def queue_depth(self) -> int:

@@ -37,6 +37,8 @@ class Limits:
         max_batch: Most images in one batch request.
         max_batch_bytes: Largest body of a batch request.
         body_timeout_s: Longest time for a body to arrive, so that a slow client does not keep its place for ever.
+        max_streams: Most open streams, and most who follow sources.
+        stream_idle_s: A stream without a frame for so long is closed.
         fetch: Which URLs are fetched.
     """
 
@@ -45,6 +47,8 @@ class Limits:
     max_batch: int = 64
     max_batch_bytes: int = 128 * 2**20
     body_timeout_s: float = 30.0
+    max_streams: int = 16
+    stream_idle_s: float = 60.0
     fetch: FetchPolicy = field(default_factory=FetchPolicy)
 
     @property

@@ -51,7 +51,7 @@ class Metrics:
             self._batches.add(size)
 
     def count(self, name: str, by: int = 1) -> None:
-        """One of ``images``, ``rejected``, ``expired``, ``abandoned`` or ``swaps`` happened."""
+        """One of the things that are counted happened, such as ``images``, ``rejected`` or ``swaps``."""
         with self._lock:
             self._counts[name] += by
 
@@ -87,6 +87,8 @@ _COUNTS = {
     "expired": "Requests that waited longer than the deadline and were not computed.",
     "abandoned": "Pieces of work not computed because their client had gone.",
     "swaps": "Models exchanged.",
+    "stream_frames": "Frames of streams and sources that were looked at.",
+    "stream_dropped": "Frames of streams and sources that came too fast to be looked at.",
     "worker_restarts": "Worker processes that took the place of one that died.",
 }
 _GAUGES = {
@@ -95,6 +97,7 @@ _GAUGES = {
     "ready": "1 when predictions are answered.",
     "lanes": "Images that are computed side by side.",
     "worker_processes": "Worker processes that get work.",
+    "streams": "Open streams.",
 }
 
 

@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from osv_lab.detect.detector import Detector
     from osv_lab.serve.crew import Crew
+    from osv_lab.serve.identities import Track
     from osv_lab.serve.inputs import Limits
 
 _log = logging.getLogger("osv_lab.serve")
@@ -49,6 +50,8 @@ def run_server(
     deadline_s: float = 10.0,
     also: Sequence[str | Path] = (),
     manage: bool | None = None,
+    sources: Mapping[str, str | int | Path] | None = None,
+    track: Track = True,
     log_level: str = "info",
     **model_options: Any,
 ) -> None:
@@ -77,6 +80,11 @@ def run_server(
             all its versions.
         manage: Whether models are loaded, swapped and unloaded over HTTP; by default on loopback or where there is a
             key.
+        sources: What the server may watch by itself, by name: an address (``rtsp://…``), a camera's index, a video
+            file, a folder of videos. Requests start and follow them by these names and can name nothing else; cameras
+            and streams are watched from the start.
+        track: Which tracker streams and sources have where a request does not say: ``True`` or ``"bytetrack"``,
+            ``"botsort"``, a mapping with settings, or ``False``.
         log_level: Uvicorn's log level; ``info`` has a line per request.
         model_options: As for :func:`osv_lab.detect.load_detector`.
 
@@ -95,6 +103,8 @@ def run_server(
         "deadline_s": deadline_s,
         "also": also,
         "manage": manage,
+        "sources": sources,
+        "track": track,
     }
     model_options |= {"scheduling": scheduling, "max_batch": max_batch}
     with contextlib.closing(_listen(host, port, key, allow_anonymous)) as listener:
@@ -120,6 +130,8 @@ def start_server(
     deadline_s: float = 10.0,
     also: Sequence[str | Path] = (),
     manage: bool | None = None,
+    sources: Mapping[str, str | int | Path] | None = None,
+    track: Track = True,
     log_level: str = "warning",
     **model_options: Any,
 ) -> ServerHandle:
@@ -139,6 +151,8 @@ def start_server(
         "deadline_s": deadline_s,
         "also": also,
         "manage": manage,
+        "sources": sources,
+        "track": track,
     }
     model_options |= {"scheduling": scheduling, "max_batch": max_batch}
     listener = _listen(host, port, key, allow_anonymous)
@@ -211,6 +225,7 @@ def _server(
     from dataclasses import replace
 
     from osv_lab.serve.inputs import Limits
+    from osv_lab.serve.places import Places
 
     limits = limits or Limits()
     if allow_urls is None and not _is_loopback(host):
@@ -221,6 +236,7 @@ def _server(
         limits = replace(limits, fetch=replace(limits.fetch, allow=allow_urls))
     if serving["manage"] is None:
         serving["manage"] = key is not None or _is_loopback(host)
+    Places(serving["sources"])
     crew = _crew_for(serving.pop("processes"), ref, limits, serving["workers"])
     try:
         # The first worker imports and loads while this process does its own.
@@ -231,7 +247,7 @@ def _server(
 
             from osv_lab.serve.app import create_app
             from osv_lab.serve.drain import DrainingServer
-            from osv_lab.serve.patience import patient_protocol
+            from osv_lab.serve.patience import patient_protocol, patient_sockets
         except ModuleNotFoundError as error:
             raise require_extra(str(error.name), "server") from None
         slot = ref if isinstance(ref, ModelSlot) else _slot_for(ref, crew, model_options)
@@ -248,7 +264,10 @@ def _server(
         server_header=False,
         timeout_graceful_shutdown=STOP_TIMEOUT_S,
         h11_max_incomplete_event_size=64 * 1024,
-        ws="none",
+        ws=patient_sockets() or "none",
+        ws_max_size=limits.max_image_bytes,
+        # Images are compressed already, and what is not sent cannot be a bomb.
+        ws_per_message_deflate=False,
         http=patient_protocol(limits.body_timeout_s),
     )
     _log.info("serving %s on http://%s:%d", slot.describe()["ref"], _shown_host(host), listener.getsockname()[1])

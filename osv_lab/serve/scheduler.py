@@ -179,8 +179,11 @@ def _find(detector: Detector, images: Sequence[np.ndarray]) -> None:
 
 
 def _is_thread_safe(detector: Detector) -> bool:
+    from osv_lab.detect.ensemble import EnsembleDetector
     from osv_lab.detect.onnx import OnnxDetector
 
+    if isinstance(detector, EnsembleDetector):
+        return all(map(_is_thread_safe, detector.members))
     return isinstance(detector, OnnxDetector)
 
 

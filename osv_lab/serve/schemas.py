@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -24,6 +24,7 @@ _PIXEL = (
     "awAAAABJRU5ErkJggg=="
 )
 
+OptionsKind = TypeVar("OptionsKind", bound="Options")
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
@@ -61,10 +62,20 @@ class Options(BaseModel):
         )
 
 
+class OneImageOptions(Options):
+    """What may be chosen about the predictions of one image, and what they come as."""
+
+    format: Literal["json", "image"] = Field(
+        default="json",
+        description="What the answer is: 'json', or the 'image' with what was found drawn onto it: JPEG, or PNG where "
+        "the Accept header says image/png. Without this field the Accept header decides.",
+    )
+
+
 Asked = TypeVar("Asked", bound=Options)
 
 
-class PredictRequest(Options):
+class PredictRequest(OneImageOptions):
     """One image and how to look at it."""
 
     model_config = ConfigDict(
@@ -261,8 +272,8 @@ def parse_json(kind: type[BaseModel], body: bytes) -> Any:
         raise _explained(kind, error) from None
 
 
-def parse_fields(fields: Mapping[str, list[str]]) -> Options:
-    """Form fields or query parameters as options; ``classes`` may be repeated or separated by commas.
+def parse_fields(fields: Mapping[str, list[str]], kind: type[OptionsKind]) -> OptionsKind:
+    """Form fields or query parameters as options of a kind; ``classes`` may be repeated or separated by commas.
 
     Raises:
         RequestError: 422, naming the field.
@@ -272,20 +283,20 @@ def parse_fields(fields: Mapping[str, list[str]]) -> Options:
         names = [name.strip() for text in fields["classes"] for name in text.split(",") if name.strip()]
         values["classes"] = [int(name) if name.isdecimal() and len(name) < 10 else name for name in names]
     try:
-        return Options.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
-        raise _explained(Options, error) from None
+        raise _explained(kind, error) from None
 
 
-def with_query(request: Asked, query: Mapping[str, list[str]]) -> Asked:
-    """A JSON request with the options of its query; what stands in both, the body says.
+def with_query(request: Asked, query: Mapping[str, list[str]], kind: type[Options]) -> Asked:
+    """A JSON request with the options of its query, which are of a kind; what stands in both, the body says.
 
     Raises:
         RequestError: 422, naming the query parameter.
     """
     if not query:
         return request
-    asked = parse_fields(query)
+    asked = parse_fields(query, kind)
     further = asked.model_fields_set - request.model_fields_set
     return request.model_copy(update={name: getattr(asked, name) for name in further})
 
