@@ -39,6 +39,8 @@ def options(environment: Mapping[str, str]) -> dict[str, Any]:
     given["log_level"] = environment.get("OSV_LOG_LEVEL", "info").lower()
     given["key"] = _key(environment)
     given["limits"] = _limits(environment)
+    given["capture"] = environment.get("OSV_CAPTURE", "").strip() or None
+    given["capture_to"] = environment.get("OSV_CAPTURE_TO", "").strip() or None
     return given
 
 
@@ -51,13 +53,17 @@ def create() -> FastAPI:
     from dataclasses import replace
 
     from osv_lab.serve.app import create_app
+    from osv_lab.serve.run import capture_of
     from osv_lab.serve.slot import ModelSlot
 
     given = options(os.environ)
     # Where this listens is not known here, so URLs are off unless they are asked for.
     limits = given["limits"]
     limits = replace(limits, fetch=replace(limits.fetch, allow=given["allow_urls"] or False))
-    return create_app(ModelSlot(given["ref"]), key=given["key"], limits=limits, workers=given["workers"])
+    capture = capture_of(given["capture"], given["capture_to"])
+    return create_app(
+        ModelSlot(given["ref"]), key=given["key"], limits=limits, workers=given["workers"], capture=capture
+    )
 
 
 def main() -> int:

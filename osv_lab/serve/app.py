@@ -11,21 +11,25 @@ Example:
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
+from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 
 from osv_lab.core.errors import OsvError
 from osv_lab.serve import answers
 from osv_lab.serve.bodies import gone_from, read_body, sent_of
+from osv_lab.serve.capture import Capture
+from osv_lab.serve.drift import Drift, Reference
 from osv_lab.serve.errors import RequestError, as_request_error, error_body
 from osv_lab.serve.house import House, Ticket
 from osv_lab.serve.inputs import Limits
@@ -33,9 +37,10 @@ from osv_lab.serve.keys import Keys, key_dependency
 from osv_lab.serve.manage import add_management
 from osv_lab.serve.metrics import CONTENT_TYPE, Metered, Metrics
 from osv_lab.serve.models import Models
+from osv_lab.serve.observe import Observation, Observers
 from osv_lab.serve.openapi import ERRORS, many_images_body, one_image_body, option_parameters
 from osv_lab.serve.pages import add_pages
-from osv_lab.serve.schemas import BatchAnswer, PredictAnswer
+from osv_lab.serve.schemas import BatchAnswer, DriftAnswer, PredictAnswer
 from osv_lab.serve.slot import ModelSlot
 
 _log = logging.getLogger("osv_lab.serve")
@@ -51,6 +56,8 @@ def create_app(
     deadline_s: float = 10.0,
     also: Sequence[str | Path] = (),
     manage: bool | None = None,
+    capture: Capture | None = None,
+    drift: bool | Reference = True,
 ) -> FastAPI:
     """The ASGI application that serves models.
 
@@ -65,12 +72,17 @@ def create_app(
         deadline_s: A request that has waited longer than this for a thread gets 503 and is not computed.
         also: What else ``/models/load`` and ``/models/swap`` may load; see :class:`osv_lab.serve.models.Models`.
         manage: Whether models can be loaded, swapped and unloaded over HTTP; by default where there is a key.
+        capture: Keeps answers worth a second look; nothing is kept without one.
+        drift: Whether answers are compared with the reference in a model's sidecar, where it has one; or a reference
+            for the model that it was made with.
     """
     limits = limits or Limits()
     metrics = Metrics()
     models_ = Models(slot, also)
     house = House(workers or 1, max_waiting, deadline_s, metrics)
-    answer = answers.Answers(models_, limits, house.batcher, metrics)
+    drifting = Drift(functools.partial(_reference_of, models_, drift)) if drift else None
+    observers = Observers([one for one in (capture, drifting) if one is not None])
+    answer = answers.Answers(models_, limits, house.batcher, metrics, observing=observers.watching)
 
     def fit() -> None:
         """As many threads, and places for them, as the models ask."""
@@ -88,6 +100,7 @@ def create_app(
         finally:
             house.closing = True
             await asyncio.to_thread(house.stop)
+            await asyncio.to_thread(observers.close)
 
     app = FastAPI(
         title="OpenSupervision Lab",
@@ -99,6 +112,7 @@ def create_app(
     )
     app.state.slot = slot
     app.state.house = house
+    app.state.observers = observers
     app.add_middleware(Metered, metrics=metrics, routes=app.routes)
     _add_error_answers(app)
     keyed = key_dependency(key)
@@ -141,7 +155,19 @@ def create_app(
             }
             for name, model in models_.loaded()
         ]
-        return Response(metrics.text(gauges, labels), 200, {"Content-Type": CONTENT_TYPE})
+        text = metrics.text(gauges, labels) + await asyncio.to_thread(observers.text)
+        return Response(text, 200, {"Content-Type": CONTENT_TYPE})
+
+    @app.get(
+        "/drift",
+        dependencies=keyed,
+        tags=["state"],
+        summary="How far what the models see has moved from what they were trained for",
+        response_model=DriftAnswer,
+        responses={401: ERRORS[401], 403: ERRORS[403]},
+    )
+    async def drift_states() -> dict[str, Any]:
+        return {"models": await asyncio.to_thread(drifting.states) if drifting else []}
 
     @app.get(
         "/models",
@@ -158,6 +184,7 @@ def create_app(
             "workers": house.lanes,
             "max_waiting": house.places,
             "deadline_s": deadline_s,
+            "capture": [rule.name for rule in capture.rules] if capture else [],
         }
 
     managed = key is not None if manage is None else manage
@@ -179,12 +206,18 @@ def create_app(
             sent = sent_of(request, await read_body(request, limits.max_body_bytes, limits.body_timeout_s))
             ticket = house.ticket(started, gone_from(request))
             try:
-                found = await house.run(ticket, answer.predict, sent, ticket)
+                found, fetched = await house.run(ticket, answer.predict, sent, ticket), None
                 if isinstance(found, answers.Fetch):
                     fetched = await house.fetch(answer.fetch, found.url)
                     ticket.deadline = time.perf_counter() + deadline_s
                     found = await house.run(ticket, answer.predict, sent, ticket, fetched)
-                assert isinstance(found, Response)
+                assert isinstance(found, answers.Answer)
+                image = (
+                    functools.partial(answer.image_of, sent)
+                    if fetched is None
+                    else functools.partial(bytes, fetched)
+                )
+                found.background = _shown(observers, [_Seen(found.observation, image, len(fetched or sent.body))])
                 return found
             finally:
                 ticket.close()
@@ -205,22 +238,53 @@ def create_app(
             ticket = house.ticket(started, gone_from(request))
             try:
                 batch = await house.run(ticket, answer.read_batch, sent)
-                results = await _each(house, answer, batch, ticket)
-                return await house.run(ticket, answer.finish_batch, batch, results, started)
+                each = await _each(house, answer, batch, ticket)
+                results = [result for result, _ in each]
+                whole = await house.run(ticket, answer.finish_batch, batch, results, started)
+                whole.background = _shown(observers, [seen for _, seen in each])
+                return whole
             finally:
                 ticket.close()
 
     return app
 
 
+class _Seen(NamedTuple):
+    """One image that was answered: what was found, how to get it, and what keeping it costs."""
+
+    observation: Observation | None
+    image: Callable[[], bytes]
+    size_bytes: int
+
+
+def _shown(observers: Observers, seen: Sequence[_Seen]) -> BackgroundTask | None:
+    """Shows answers to the observers once they were sent."""
+    if not observers.watching:
+        return None
+
+    async def show() -> None:
+        for one in seen:
+            observers.offer(*one)
+
+    return BackgroundTask(show)
+
+
+def _reference_of(models: Models, drift: bool | Reference, digest: str) -> Reference | None:
+    """The drift reference of a loaded model, by the digest of its file."""
+    if isinstance(drift, Reference) and drift.digest == digest:
+        return drift
+    loaded = (model for _, model in models.loaded() if model.described.get("digest") == digest)
+    return next((model.reference for model in loaded), None)
+
+
 async def _each(
     house: House, answer: answers.Answers, batch: answers.Batch, ticket: Ticket
-) -> list[dict[str, Any]]:
+) -> list[tuple[dict[str, Any], _Seen]]:
     """The results of a batch's images, in order. No more of them are under way than there are threads, which bounds
     the memory and lets other requests in between."""
     room = asyncio.Semaphore(min(batch.batch_size, house.lanes))
 
-    async def one(index: int, image: str | bytes) -> dict[str, Any]:
+    async def one(index: int, image: str | bytes) -> tuple[dict[str, Any], _Seen]:
         source: str | bytes | OsvError = image
         async with room:
             if isinstance(image, str) and answers.is_url(image):
@@ -230,7 +294,9 @@ async def _each(
                     source = error
             # Waiting for its own batch is not waiting for the server.
             ticket.deadline = time.perf_counter() + house.deadline_s
-            return await house.run(ticket, answer.one_of_batch, batch, index, source, ticket)
+            result, observation = await house.run(ticket, answer.one_of_batch, batch, index, source, ticket)
+            kept = image if isinstance(source, OsvError) else source
+            return result, _Seen(observation, functools.partial(answer.image_of_item, kept), len(kept))
 
     tasks = [asyncio.ensure_future(one(index, image)) for index, image in enumerate(batch.images)]
     try:

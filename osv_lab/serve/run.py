@@ -9,12 +9,15 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from osv_lab.core.errors import OsvError, UnavailableError, UsageError, require_extra
+from osv_lab.core.settings import load_settings
+from osv_lab.serve.capture import Capture
+from osv_lab.serve.drift import Reference
 from osv_lab.serve.keys import Keys
 from osv_lab.serve.scheduler import Scheduling
 from osv_lab.serve.slot import ModelSlot
@@ -47,6 +50,9 @@ def run_server(
     deadline_s: float = 10.0,
     also: Sequence[str | Path] = (),
     manage: bool | None = None,
+    capture: str | Path | Mapping[str, Any] | None = None,
+    capture_to: str | Path | None = None,
+    drift: bool | str | Path = True,
     log_level: str = "info",
     **model_options: Any,
 ) -> None:
@@ -72,6 +78,10 @@ def run_server(
             all its versions.
         manage: Whether models are loaded, swapped and unloaded over HTTP; by default on loopback or where there is a
             key.
+        capture: Rules of what is kept, see :mod:`osv_lab.serve.rules`: ``"random=0.01,near=0.1"``, or a file. Nothing
+            is kept without.
+        capture_to: The folder it is kept in; ``captures`` in the lab's folder by default.
+        drift: Whether answers are compared with the reference in the model's sidecar; or a file with one.
         log_level: Uvicorn's log level; ``info`` has a line per request.
         model_options: As for :func:`osv_lab.detect.load_detector`.
 
@@ -89,6 +99,8 @@ def run_server(
         "deadline_s": deadline_s,
         "also": also,
         "manage": manage,
+        "capture": capture_of(capture, capture_to),
+        "drift": drift if isinstance(drift, bool) else Reference.read(drift),
     }
     model_options |= {"scheduling": scheduling, "max_batch": max_batch}
     with contextlib.closing(_listen(host, port, key, allow_anonymous)) as listener:
@@ -113,6 +125,9 @@ def start_server(
     deadline_s: float = 10.0,
     also: Sequence[str | Path] = (),
     manage: bool | None = None,
+    capture: str | Path | Mapping[str, Any] | None = None,
+    capture_to: str | Path | None = None,
+    drift: bool | str | Path = True,
     log_level: str = "warning",
     **model_options: Any,
 ) -> ServerHandle:
@@ -131,6 +146,8 @@ def start_server(
         "deadline_s": deadline_s,
         "also": also,
         "manage": manage,
+        "capture": capture_of(capture, capture_to),
+        "drift": drift if isinstance(drift, bool) else Reference.read(drift),
     }
     model_options |= {"scheduling": scheduling, "max_batch": max_batch}
     listener = _listen(host, port, key, allow_anonymous)
@@ -186,6 +203,21 @@ class ServerHandle:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def capture_of(rules: str | Path | Mapping[str, Any] | None, folder: str | Path | None) -> Capture | None:
+    """What captures by these rules; ``None`` where there are none.
+
+    Raises:
+        UsageError: rules or a folder that cannot be used.
+    """
+    if rules is None:
+        if folder is not None:
+            raise UsageError(
+                "a folder for captured images, and no rules", folder, "say what is captured: random=0.01"
+            )
+        return None
+    return Capture(rules, folder or load_settings().captures_dir)
 
 
 def _server(
