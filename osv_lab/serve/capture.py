@@ -98,7 +98,7 @@ class Capture:
         self._keep(item)
         for name in left:
             self._hour[name].append(now)
-        self._captured.update(left)
+        self._captured.update(list(left))
 
     def metrics(self) -> list[str]:
         """Images captured and dropped, by rule."""
