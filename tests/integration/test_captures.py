@@ -9,8 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,65 +17,21 @@ import cv2
 import httpx
 import numpy as np
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
+from serving import NEAR, NOTHING, SURE, ask, measured, observed, png, score, until
 from support import ROOT, shared_data
 from tiny_model import write_tiny_model
 
 from osv_lab.cli import main
 from osv_lab.core.errors import UsageError
-from osv_lab.serve.keys import Keys, add_key
-from osv_lab.serve.run import ServerHandle, start_server
+from osv_lab.serve.run import start_server
 from osv_lab.serve.spool import Spool
 from osv_lab.store.captures import import_captures, list_captures
-from osv_lab.store.drift import drift, make_reference
 from osv_lab.store.ingest import ingest
-
-# The tiny model is as sure as an image is bright, its grey bars included; the threshold is 0.25.
-NEAR, SURE, NOTHING = 60, 204, 20
-
-
-def score(level: int) -> float:
-    """Of 64 rows that the network sees of an image of 96 by 64 pixels, 43 are the image, the others grey 114."""
-    return (43 * level + 21 * 114) / 64 / 255
-
-
-def png(level: int, number: int = 0) -> bytes:
-    """A plain image of 96 by 64 pixels; its number is in one corner, where it changes nothing else."""
-    pixels = np.full((64, 96, 3), level, np.uint8)
-    pixels[0, 0] = number % 256, number // 256, 0
-    return cv2.imencode(".png", pixels)[1].tobytes()
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_model(tmp_path_factory.mktemp("captured") / "tiny.onnx")
-
-
-def ask(server: ServerHandle, image: bytes, **query: Any) -> httpx.Response:
-    headers = {"Content-Type": "image/png"}
-    answer = httpx.post(f"{server.url}/predict", content=image, headers=headers, params=query, trust_env=False)
-    assert answer.status_code == 200, answer.text
-    return answer
-
-
-def until(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def measured(server: ServerHandle, **headers: str) -> dict[str, float]:
-    answer = httpx.get(f"{server.url}/metrics", trust_env=False, headers=headers)
-    return {
-        sample.name + "".join(f"|{value}" for _, value in sorted(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(answer.text)
-        for sample in family.samples
-    }
-
-
-def observed(server: ServerHandle) -> float:
-    return measured(server)["osv_observations_total|observed"]
 
 
 # -- into the spool -------------------------------------------------------------------------------------------
@@ -181,7 +136,7 @@ def test_a_capture_becomes_a_sample_once(fo: Any, model: Path, spool: Path, data
     height, width = cv2.imread(sample.filepath).shape[:2]
     x, y, w, h = np.array(found.bounding_box) * [width, height, width, height]
     assert (w, h) == pytest.approx((30, 30), abs=0.5)
-    assert (x + w / 2, y + h / 2) == pytest.approx((48, 32), abs=0.5)
+    assert (x + w / 2, y + h / 2) == pytest.approx((48, 32), abs=1)
     capture = sample.capture
     assert capture.model == "tiny.onnx" and capture.threshold == 0.25
     assert capture.score == pytest.approx(score(NEAR), abs=2e-3)
@@ -264,8 +219,9 @@ for step in map(int, steps):
 
 def test_an_import_that_is_killed_is_finished_by_the_next(fo: Any, spool: Path, dataset_name: str) -> None:
     everything = set(Spool(spool).names())
-    # Of a batch of four, writes 1 to 4 are files, 5 the samples, 6 labels, 7 captures; 8 to 11 empty the spool.
-    command = [sys.executable, "-c", IMPORT, str(spool), dataset_name, "3", "5", "6", "3", "6", "8"]
+    # The broken item is in the first batch of four: of its writes 1 to 3 are files (where they are not there yet), then
+    # come samples, labels, captures, and three that empty the spool.
+    command = [sys.executable, "-c", IMPORT, str(spool), dataset_name, "3", "4", "5", "3", "5", "8"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     killed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     lines = killed.stdout.splitlines()
@@ -291,81 +247,6 @@ def test_the_commands(spool: Path, dataset_name: str, capsys: pytest.CaptureFixt
     assert len(osv("captures", "list", str(spool))["items"]) == 12
     assert osv("captures", "import", str(spool), dataset_name, "--tag", "x")["added"] == 12
     assert main(["captures", "list", str(spool / "none"), "--json"]) == 3
-
-
-# -- drift ----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def referenced(model: Path, fo: Any, dataset_name: str, tmp_path: Path) -> Path:
-    """The tiny model with a reference of eighty bright images."""
-    folder = tmp_path / "bright"
-    folder.mkdir()
-    for number in range(80):
-        (folder / f"{number}.png").write_bytes(png(SURE - number % 20, number))
-    ingest(folder, dataset_name)
-    copy = tmp_path / "model" / "tiny.onnx"
-    copy.parent.mkdir()
-    shutil.copyfile(model, copy)
-    Path(f"{copy}.osv.json").write_text('{"thresholds": {"confidence": 0.2}, "dataset_version": "lamps@v1"}')
-    report = make_reference(copy, fo.load_dataset(dataset_name), split="val")
-    assert report.reference.profile.images["scores"] == 80
-    assert "80 images of 'lamps@v1' (val)" in report.summary()
-    assert json.loads(Path(f"{copy}.osv.json").read_text())["thresholds"] == {"confidence": 0.2}
-    return copy
-
-
-def test_drift_is_measured_shown_and_found_again_in_the_dataset(
-    fo: Any, referenced: Path, dataset_name: str, tmp_path: Path
-) -> None:
-    keys = tmp_path / "keys.txt"
-    key = {"Authorization": f"Bearer {add_key(keys, 'me', ['predict'])}"}
-    scraper = {"Authorization": f"Bearer {add_key(keys, 'prometheus', ['metrics'])}"}
-    rules = {"rules": [{"random": 1, "per_hour": 1000}]}
-    options = {"capture": rules, "capture_to": tmp_path / "spool", "key": Keys.from_file(keys)}
-    with start_server(referenced, **options) as server, httpx.Client(trust_env=False) as http:
-        headers = {**key, "Content-Type": "image/png"}
-
-        def show(levels: list[int]) -> None:
-            before = measured(server, **scraper)["osv_observations_total|observed"]
-            for number, level in enumerate(levels):
-                image = png(level, 1000 + number)
-                assert http.post(f"{server.url}/predict", content=image, headers=headers).status_code == 200
-            until(lambda: measured(server, **scraper)["osv_observations_total|observed"] == before + len(levels))
-
-        assert http.get(f"{server.url}/drift").status_code == 401
-        assert http.get(f"{server.url}/drift", headers=key).status_code == 403
-        show([SURE - number % 20 for number in range(60)])
-        [state] = http.get(f"{server.url}/drift", headers=scraper).json()["models"]
-        assert state["drifted"] == [] and state["images"] == 60 and state["dataset"] == "lamps@v1"
-        assert {one["state"] for one in state["features"]} == {"stable"}
-        show([NEAR + number % 20 for number in range(60)])
-        [state] = http.get(f"{server.url}/drift", headers=scraper).json()["models"]
-        assert state["drifted"] == ["scores", "brightness"]
-        counts = measured(server, **scraper)
-        psi = {name.split("|")[2]: value for name, value in counts.items() if name.startswith("osv_drift_psi")}
-        assert psi["scores"] > 0.25 and psi["classes"] < 0.1
-        assert {n.split("|")[2] for n, v in counts.items() if n.startswith("osv_drifted|") and v} == {
-            "scores",
-            "brightness",
-        }
-
-    import_captures(tmp_path / "spool", dataset_name)
-    dataset = fo.load_dataset(dataset_name)
-    assert len(dataset) == 80 + 120
-    report = drift(dataset, referenced)
-    assert report.drifted == ("scores", "brightness") and not report.biased
-    assert report.samples == 120 and report.others == 0
-    drifted = report.view()
-    assert len(drifted) == 60
-    assert max(drifted.values("capture.brightness")) < 0.5
-    assert len(dataset.load_saved_view("drifted")) == 60
-    assert "2 features" not in report.summary() and "scores, brightness drifted" in report.summary()
-    assert "scores" in report._repr_html_() and len(report.to_frame()) == 5
-    assert json.loads(json.dumps(report.to_dict()))["drifted"] == ["scores", "brightness"]
-    dataset.match_tags("captured").set_values("capture.rules", [["near"]] * 120)
-    chosen = drift(dataset, referenced)
-    assert chosen.biased and "differences are expected" in chosen.summary()
 
 
 @pytest.mark.skipif(shared_data() is None, reason="needs the shared blood cell images and model")
