@@ -125,7 +125,7 @@ def observe(image: np.ndarray, detections: sv.Detections, *, model: str, **about
     """
     brightness, looks = appearance(image)
     names, scores, ids = detections.data.get("class_name"), detections.confidence, detections.class_id
-    count = len(detections)
+    count, tracks = len(detections), getattr(detections, "tracker_id", None)
     boxes = np.nan_to_num(detections.xyxy.astype(float)).round(2).tolist()
     return Observation(
         model=model,
@@ -137,7 +137,7 @@ def observe(image: np.ndarray, detections: sv.Detections, *, model: str, **about
         class_name=tuple(str(name) for name in (names if names is not None else [""] * count)),
         class_id=tuple(map(int, ids)) if ids is not None else (),
         hash=looks,
-        tracker_id=None if detections.tracker_id is None else tuple(map(int, detections.tracker_id)),
+        tracker_id=None if tracks is None else tuple(map(int, tracks)),
         **about,
     )
 
