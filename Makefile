@@ -34,8 +34,8 @@ format: $(STAMP) ## let ruff rewrite what it can
 bench: $(STAMP) ## the benchmarks, as ratios against a peer in one run
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-up: $(STAMP) ## the FiftyOne App on the lab's data sets
-	@$(BIN)/osv app $(ARGS)
+up: $(STAMP) ## the server, MLflow, the FiftyOne App and JupyterLab, until Ctrl-C
+	@$(BIN)/osv up $(ARGS)
 
 lock: ## pin again what pyproject.toml asks for
 	@uv pip compile pyproject.toml --extra all --group dev --universal --python-version 3.11 --upgrade \

@@ -44,7 +44,7 @@ def print_rows(rows: list[Any], title: str | None = None, max_rows: int = MAX_RO
         numeric = all(isinstance(row.get(column), (int, float, type(None))) for row in rows)
         table.add_column(str(column), justify="right" if numeric else "left", overflow="fold")
     for row in rows[:max_rows]:
-        table.add_row(*(_printable(cell(row.get(column))) for column in columns))
+        table.add_row(*(_markup(cell(row.get(column))) for column in columns))
     # A pipe has no width: wrapping there would break what scripts read.
     width = None if sys.stdout.isatty() else 200
     console = Console(width=width, highlight=False)
@@ -64,7 +64,12 @@ def show_error(error: OsvError, as_json: bool = False, stream: TextIO | None = N
 
 def _printable(text: str) -> str:
     """Names that are not UTF-8 carry surrogates, which a terminal cannot take."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace").replace("[", "\\[")
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _markup(text: str) -> str:
+    """Text for rich, to which brackets mean colours."""
+    return _printable(text).replace("[", "\\[")
 
 
 def log_to_terminal() -> None:

@@ -1,6 +1,6 @@
 """The server as a process of its own, configured by environment variables; see README.md beside this file.
 
-Run ``python server/main.py``, or hand the factory to any ASGI server: ``uvicorn --factory server.main:create``.
+Run ``python server/main.py``.
 """
 
 from __future__ import annotations
@@ -14,10 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from osv_lab.core.errors import OsvError, UsageError
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
-
     from osv_lab.serve.inputs import Limits
-    from osv_lab.serve.keys import Keys
+    from osv_lab.serve.keys import KeyFile
 
 Value = TypeVar("Value")
 
@@ -34,6 +32,12 @@ def options(environment: Mapping[str, str]) -> dict[str, Any]:
     given: dict[str, Any] = {"ref": ref, "host": environment.get("OSV_HOST", "127.0.0.1")}
     given["port"] = _read(environment, "OSV_PORT", int, 8000)
     given["workers"] = _read(environment, "OSV_WORKERS", int, None)
+    given["scheduling"] = environment.get("OSV_SCHEDULING") or "auto"
+    given["max_batch"] = _read(environment, "OSV_BATCH", _positive_int, None)
+    given["max_waiting"] = _read(environment, "OSV_QUEUE", _positive_int, 16)
+    given["deadline_s"] = _read(environment, "OSV_DEADLINE_S", _positive, 10.0)
+    given["also"] = [one.strip() for one in environment.get("OSV_ALSO", "").split(",") if one.strip()]
+    given["manage"] = _read(environment, "OSV_MANAGE", _flag, None)
     given["allow_anonymous"] = _read(environment, "OSV_ALLOW_ANONYMOUS", _flag, False)
     given["allow_urls"] = _read(environment, "OSV_ALLOW_URLS", _flag_or_hosts, None)
     given["log_level"] = environment.get("OSV_LOG_LEVEL", "info").lower()
@@ -42,28 +46,6 @@ def options(environment: Mapping[str, str]) -> dict[str, Any]:
     given["capture"] = environment.get("OSV_CAPTURE", "").strip() or None
     given["capture_to"] = environment.get("OSV_CAPTURE_TO", "").strip() or None
     return given
-
-
-def create() -> FastAPI:
-    """The ASGI application, for a server that brings its own sockets and signals.
-
-    Raises:
-        OsvError: a variable or the model cannot be used.
-    """
-    from dataclasses import replace
-
-    from osv_lab.serve.app import create_app
-    from osv_lab.serve.run import capture_of
-    from osv_lab.serve.slot import ModelSlot
-
-    given = options(os.environ)
-    # Where this listens is not known here, so URLs are off unless they are asked for.
-    limits = given["limits"]
-    limits = replace(limits, fetch=replace(limits.fetch, allow=given["allow_urls"] or False))
-    capture = capture_of(given["capture"], given["capture_to"])
-    return create_app(
-        ModelSlot(given["ref"]), key=given["key"], limits=limits, workers=given["workers"], capture=capture
-    )
 
 
 def main() -> int:
@@ -144,14 +126,14 @@ def _flag_or_hosts(text: str) -> bool | list[str]:
         return [host.strip() for host in text.split(",") if host.strip()]
 
 
-def _key(environment: Mapping[str, str]) -> str | Keys | None:
+def _key(environment: Mapping[str, str]) -> str | KeyFile | None:
     file = environment.get("OSV_KEY_FILE")
     if not file:
         return environment.get("OSV_KEY") or None
-    from osv_lab.serve.keys import Keys
+    from osv_lab.serve.keys import KeyFile
 
     try:
-        return Keys.from_file(file)
+        return KeyFile(file)
     except OsvError as error:
         raise UsageError(f"OSV_KEY_FILE: {error.what}", error.found, error.fix) from None
 

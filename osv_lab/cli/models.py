@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from osv_lab.cli.common import add_verb, add_view_arguments, assignments, progress_of, view_of
+from osv_lab.core.errors import NotFoundError
 
 
 def add_commands(stages: Any) -> None:
@@ -154,7 +155,10 @@ def train(args: argparse.Namespace) -> Any:
 
 def predict(args: argparse.Namespace) -> Any:
     from osv_lab.detect import load_detector
+    from osv_lab.detect.files import IMAGE_SUFFIXES
 
+    if Path(args.dataset).suffix.lower() in IMAGE_SUFFIXES and not Path(args.dataset).exists():
+        raise NotFoundError("no such image file", args.dataset)
     detector = load_detector(args.model)
     options = {"confidence": args.confidence, "iou": args.iou}
     given = {name: value for name, value in options.items() if value is not None}
@@ -222,9 +226,9 @@ def _server_options(args: argparse.Namespace) -> dict[str, Any]:
     if args.drift:
         options["drift"] = args.drift
     if args.key_file:
-        from osv_lab.serve.keys import Keys
+        from osv_lab.serve.keys import KeyFile
 
-        options["key"] = Keys.from_file(args.key_file)
+        options["key"] = KeyFile(args.key_file)
     return options
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from osv_lab.detect import detector as contract
 from osv_lab.detect.families import Family, Metadata
-from osv_lab.detect.postprocess import detections_of
+from osv_lab.detect.postprocess import found_of
 from osv_lab.detect.preprocess import InputSpec, Placement, pack
 
 if TYPE_CHECKING:
@@ -52,16 +52,29 @@ class Engine(ABC):
         classes: Sequence[str | int] | None = None,
     ) -> list[sv.Detections]:
         """See :meth:`osv_lab.detect.detector.Detector.predict`."""
+        found = self.find(images, confidence=confidence, iou=iou, max_detections=max_detections, classes=classes)
+        return [one.to_detections() for one in found]
+
+    def find(
+        self,
+        images: Sequence[np.ndarray],
+        *,
+        confidence: float = contract.CONFIDENCE,
+        iou: float = contract.IOU,
+        max_detections: int = contract.MAX_DETECTIONS,
+        classes: Sequence[str | int] | None = None,
+    ) -> list[contract.Found]:
+        """As :meth:`predict`, without supervision, whose import takes longer than that of all else here."""
         contract.check_images(images)
         contract.check_thresholds(confidence, iou, max_detections)
         wanted = contract.class_ids(classes, self.class_names)
         placements = [self._place((image.shape[1], image.shape[0])) for image in images]
 
-        def look(chunk: list[int], network: Any) -> list[sv.Detections]:
+        def look(chunk: list[int], network: Any) -> list[contract.Found]:
             tensor = pack([images[i] for i in chunk], [placements[i] for i in chunk], self._spec)
             outputs = self._run(tensor, network)
             return [
-                detections_of(
+                found_of(
                     outputs,
                     row,
                     placements[index],

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from osv_lab.core.errors import OsvError, UsageError
+from osv_lab.core.errors import InvalidDataError, OsvError, UsageError
 from osv_lab.core.progress import Progress, silent
 from osv_lab.core.report import Report
 from osv_lab.detect.detector import CONFIDENCE, IOU, MAX_DETECTIONS, Detector
@@ -57,7 +57,8 @@ class FilesReport(Report):
         rows: list[Mapping[str, Any]] = []
         for file in self.files:
             if file.error or not file.detections:
-                rows.append({"file": str(file.path), "class": file.error or "(nothing found)"})
+                problem = {"problem": file.error} if file.error else {"class": "(nothing found)"}
+                rows.append({"file": str(file.path), **problem})
             for found in file.detections:
                 x1, y1, x2, y2 = found["xyxy"]
                 rows.append(
@@ -72,6 +73,11 @@ class FilesReport(Report):
                     }
                 )
         return rows
+
+    @property
+    def exit_code(self) -> int:
+        """Invalid data where no file could be read, else 0."""
+        return InvalidDataError.exit_code if self.files and all(file.error for file in self.files) else 0
 
     def summary(self) -> str:
         """Counts of detections, files and unreadable files."""

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fastapi.responses import Response
 from pydantic_core import to_json
+from starlette.responses import Response
 
 from osv_lab.core.errors import OsvError
 from osv_lab.serve.errors import RequestError, as_request_error
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import numpy as np
     import supervision as sv
 
+    from osv_lab.detect.detector import Found
     from osv_lab.serve.house import Ticket
     from osv_lab.serve.metrics import Metrics
     from osv_lab.serve.scheduler import Batcher
@@ -102,11 +103,11 @@ class Answers:
     def __init__(
         self, models: Models, limits: Limits, batcher: Batcher, metrics: Metrics, *, observing: bool = False
     ) -> None:
-        self._models = models
+        self.models = models
         self._limits = limits
         self._batcher = batcher
         self._metrics = metrics
-        self._observing = observing
+        self.observing = observing
 
     def predict(self, sent: Sent, ticket: Ticket, fetched: bytes | None = None) -> Answer | Fetch:
         """The answer to ``POST /predict``.
@@ -121,7 +122,7 @@ class Answers:
         data, options = self._one_image(sent) if fetched is None else (fetched, self._options(sent))
         if isinstance(data, Fetch):
             return data
-        model = self._models.current(options.model)
+        model = self.models.current(options.model)
         thresholds = options.thresholds(model.defaults)
         timing.lap("read")
         model.check(thresholds)
@@ -174,7 +175,7 @@ class Answers:
             raise RequestError(
                 413, "too many images in one batch", len(images), f"send at most {self._limits.max_batch}"
             )
-        model = self._models.current(options.model)
+        model = self.models.current(options.model)
         thresholds = options.thresholds(model.defaults)
         # A class the model lacks is wrong for all images, so it is said once.
         model.check(thresholds)
@@ -212,18 +213,18 @@ class Answers:
 
     def _detect(
         self, model: ServedModel, image: np.ndarray, thresholds: Thresholds, ticket: Ticket
-    ) -> sv.Detections:
+    ) -> sv.Detections | Found:
         if model.plan.mode == "parallel":
-            [found] = model.predict([image], thresholds)
+            [found] = model.find([image], thresholds)
         else:
             found = self._batcher.predict(model, image, thresholds, ticket.check, ticket.left_s)
         self._metrics.count("images")
         return found
 
     def _observed(
-        self, model: ServedModel, image: np.ndarray, found: sv.Detections, thresholds: Thresholds
+        self, model: ServedModel, image: np.ndarray, found: sv.Detections | Found, thresholds: Thresholds
     ) -> Observation | None:
-        if not self._observing:
+        if not self.observing:
             return None
         try:
             return observe(

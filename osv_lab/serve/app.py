@@ -29,11 +29,12 @@ from osv_lab.core.errors import OsvError
 from osv_lab.serve import answers
 from osv_lab.serve.bodies import gone_from, read_body, sent_of
 from osv_lab.serve.capture import Capture
+from osv_lab.serve.crew import Crew
 from osv_lab.serve.drift import Drift, Reference
 from osv_lab.serve.errors import RequestError, as_request_error, error_body
 from osv_lab.serve.house import House, Ticket
 from osv_lab.serve.inputs import Limits
-from osv_lab.serve.keys import Keys, key_dependency
+from osv_lab.serve.keys import KeySource, key_dependency
 from osv_lab.serve.manage import add_management
 from osv_lab.serve.metrics import CONTENT_TYPE, Metered, Metrics
 from osv_lab.serve.models import Models
@@ -49,13 +50,14 @@ _log = logging.getLogger("osv_lab.serve")
 def create_app(
     slot: ModelSlot,
     *,
-    key: str | Keys | None = None,
+    key: KeySource | None = None,
     limits: Limits | None = None,
     workers: int | None = None,
     max_waiting: int = 16,
     deadline_s: float = 10.0,
     also: Sequence[str | Path] = (),
     manage: bool | None = None,
+    crew: Crew | None = None,
     capture: Capture | None = None,
     drift: bool | Reference = True,
 ) -> FastAPI:
@@ -64,7 +66,7 @@ def create_app(
     Args:
         slot: The model that answers where a request names none; loaded at start-up when it is not yet.
         key: When given, everything but ``/health``, ``/ready`` and the pages wants ``Authorization: Bearer <key>``,
-            a key that is for it where it is :class:`~osv_lab.serve.keys.Keys`.
+            a key that is for it where it is a :class:`~osv_lab.serve.keys.KeyFile`.
         limits: Sizes, and which URLs are fetched.
         workers: Threads that decode and compute; by default what the model's scheduling asks.
         max_waiting: Requests in the house at once, those computed included; at least ``workers``. Further ones get
@@ -72,6 +74,7 @@ def create_app(
         deadline_s: A request that has waited longer than this for a thread gets 503 and is not computed.
         also: What else ``/models/load`` and ``/models/swap`` may load; see :class:`osv_lab.serve.models.Models`.
         manage: Whether models can be loaded, swapped and unloaded over HTTP; by default where there is a key.
+        crew: Worker processes that compute, instead of threads of this one; ``slot`` must load into it.
         capture: Keeps answers worth a second look; nothing is kept without one.
         drift: Whether answers are compared with the reference in a model's sidecar, where it has one; or a reference
             for the model that it was made with.
@@ -79,7 +82,7 @@ def create_app(
     limits = limits or Limits()
     metrics = Metrics()
     models_ = Models(slot, also)
-    house = House(workers or 1, max_waiting, deadline_s, metrics)
+    house = House(workers or 1, max_waiting, deadline_s, metrics, crew)
     drifting = Drift(functools.partial(_reference_of, models_, drift)) if drift else None
     observers = Observers([one for one in (capture, drifting) if one is not None])
     answer = answers.Answers(models_, limits, house.batcher, metrics, observing=observers.watching)
@@ -87,6 +90,8 @@ def create_app(
     def fit() -> None:
         """As many threads, and places for them, as the models ask."""
         lanes = workers or max(model.plan.lanes for _, model in models_.loaded())
+        if crew is not None:
+            lanes = crew.lanes
         house.resize(lanes)
         house.places = max(max_waiting, lanes)
 
@@ -95,10 +100,14 @@ def create_app(
         await asyncio.to_thread(slot.load)
         house.start()
         fit()
+        if crew is not None:
+            await crew.start()
         try:
             yield
         finally:
             house.closing = True
+            if crew is not None:
+                crew.stop()
             await asyncio.to_thread(house.stop)
             await asyncio.to_thread(observers.close)
 
@@ -128,6 +137,8 @@ def create_app(
             raise RequestError(503, "the server is stopping", "", "ask another one", retry_after_s=1)
         if not models_.ready or not house.open:
             raise RequestError(503, "the model is not ready", "", "try again in a moment", retry_after_s=1)
+        if crew is not None and not crew.alive:
+            raise RequestError(503, "no worker process is up", "", "try again in a moment", retry_after_s=1)
         return {"status": "ready"}
 
     @app.get(
@@ -142,9 +153,11 @@ def create_app(
         gauges = {
             "queue_depth": house.queue_depth,
             "in_flight": house.inside,
-            "ready": float(models_.ready and house.open),
+            "ready": float(models_.ready and house.open and (crew is None or crew.alive > 0)),
             "lanes": house.lanes,
         }
+        if crew is not None:
+            gauges["worker_processes"] = crew.alive
         labels = [
             {
                 "name": name,
@@ -182,6 +195,7 @@ def create_app(
             "available": await asyncio.to_thread(models_.available) if managed else [],
             "limits": answers.limits_json(limits),
             "workers": house.lanes,
+            "processes": None if crew is None else crew.describe(),
             "max_waiting": house.places,
             "deadline_s": deadline_s,
             "capture": [rule.name for rule in capture.rules] if capture else [],

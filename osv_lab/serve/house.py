@@ -12,8 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, TypeVar
 
+from osv_lab.serve.crew import Crew
+from osv_lab.serve.dispatch import Job
 from osv_lab.serve.errors import RequestError
 from osv_lab.serve.metrics import Metrics
+from osv_lab.serve.remote import asked_of
 from osv_lab.serve.scheduler import Batcher
 
 Result = TypeVar("Result")
@@ -80,10 +83,16 @@ class House:
         places: Requests in the house at once: being received, waiting and computed.
         deadline_s: How long a request may wait for a thread.
         metrics: Told of what was not done.
+        crew: Worker processes that do what can be done in one, instead of the threads.
     """
 
-    def __init__(self, lanes: int, places: int, deadline_s: float, metrics: Metrics) -> None:
+    def __init__(
+        self, lanes: int, places: int, deadline_s: float, metrics: Metrics, crew: Crew | None = None
+    ) -> None:
         self.metrics = metrics
+        self.crew = crew
+        if crew is not None:
+            crew.dispatch.metrics = metrics
         self.batcher = Batcher(metrics.batch)
         self.lanes = lanes
         self.places = places
@@ -122,6 +131,8 @@ class House:
         for one in (pool, fetchers):
             if one is not None:
                 one.shutdown(cancel_futures=True)
+        if self.crew is not None:
+            self.crew.close()
         self.batcher.close()
 
     def __enter__(self) -> House:
@@ -155,17 +166,14 @@ class House:
         return await asyncio.get_running_loop().run_in_executor(self._fetchers, work, *arguments)
 
     async def run(self, ticket: Ticket, work: Callable[..., Result], *arguments: Any) -> Result:
-        """Run a piece of work in a thread when its turn comes.
+        """Run a piece of work in a thread, or a worker process, when its turn comes.
 
         Raises:
             RequestError: 503 when it has waited too long or the house is not open, 499 when the client has gone.
         """
-        if self._pool is None:
-            raise _not_open()
         self._work += 1
         try:
-            begun = self._pool.submit(_checked, ticket, work, arguments)
-            answer: asyncio.Future[Result] = asyncio.wrap_future(begun)
+            answer, cancel = self._begin(ticket, work, arguments)
             if self._work > self.lanes or self.batcher.busy:
                 either: set[asyncio.Future[Any]] = {answer, ticket.watch()}
                 await asyncio.wait(either, timeout=ticket.left_s, return_when=asyncio.FIRST_COMPLETED)
@@ -173,7 +181,7 @@ class House:
                     gone = ticket.watch().done()
                     # A piece that runs already may still be waiting for its batch; it asks its ticket then.
                     ticket.abandoned = ticket.abandoned or gone
-                    if begun.cancel():
+                    if cancel():
                         raise RequestError(CLIENT_GONE, "the client has gone") if gone else _late()
             return await answer
         except RequestError as error:
@@ -184,6 +192,21 @@ class House:
             raise
         finally:
             self._work -= 1
+
+    def _begin(
+        self, ticket: Ticket, work: Callable[..., Result], arguments: tuple[Any, ...]
+    ) -> tuple[asyncio.Future[Result], Callable[[], bool]]:
+        """Its result, and how to have it not done; that tells whether it never will be."""
+        if self._pool is None:
+            raise _not_open()
+        asked = None if self.crew is None else asked_of(work, arguments)
+        if self.crew is None or asked is None:
+            begun = self._pool.submit(_checked, ticket, work, arguments)
+            return asyncio.wrap_future(begun), begun.cancel
+        job = Job(asked, ticket, asyncio.get_running_loop().create_future())
+        dispatch = self.crew.dispatch
+        dispatch.begin(job)
+        return job.answer, lambda: dispatch.cancel(job)
 
 
 _LATE = "the request waited too long"

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from osv_lab.core.errors import NotFoundError, UsageError, nearest
+from osv_lab.core.errors import NotFoundError, OsvError, UsageError, nearest
 from osv_lab.core.files import atomic_path
 from osv_lab.serve.errors import RequestError
 
@@ -90,7 +90,7 @@ class Keys:
             return cls.single(lines[0][1])
         keys = tuple(_parsed(number, line, path) for number, line in lines)
         if not keys:
-            raise UsageError("the key file has no key", path.name, "make one: osv_lab.serve.keys.add_key")
+            raise UsageError("the key file has no key", path.name, "make one: osv key add FILE NAME")
         names = [key.name for key in keys]
         if repeated := [name for name in names if names.count(name) > 1]:
             raise UsageError("two keys have the same name", repeated[0], "rename or remove one")
@@ -117,6 +117,44 @@ class Keys:
         return matching[0].name
 
 
+class KeyFile:
+    """The keys of a file, as the file is now: a key that is taken out is refused from the next request on.
+
+    While the file cannot be used (it is gone, or somebody is in the middle of a line) the keys before stay.
+
+    Raises:
+        NotFoundError, UsageError: the file cannot be used at the start; see :meth:`Keys.from_file`.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = Path(path)
+        self._seen = self._stamp()
+        self.keys = Keys.from_file(path)
+
+    def check(self, header: str | None, scope: str) -> str:
+        """See :meth:`Keys.check`."""
+        if (stamp := self._stamp()) != self._seen:
+            self._seen = stamp
+            try:
+                self.keys = Keys.from_file(self._path)
+            except OsvError as error:
+                _log.warning("the key file changed and cannot be used; the keys before stay: %s", error)
+            else:
+                _log.info("the key file changed: %d keys", len(self.keys.keys))
+        return self.keys.check(header, scope)
+
+    def _stamp(self) -> tuple[int, int, int] | None:
+        try:
+            state = self._path.stat()
+        except OSError:
+            return None
+        return state.st_mtime_ns, state.st_ino, state.st_size
+
+
+KeySource = str | Keys | KeyFile
+"""One key for everything, keys, or a file of keys."""
+
+
 def add_key(path: str | Path, name: str, scopes: Sequence[str] = ("predict",)) -> str:
     """Make a key, write its digest to a key file (made where there is none, for its owner only), and give the key.
 
@@ -136,7 +174,7 @@ def add_key(path: str | Path, name: str, scopes: Sequence[str] = ("predict",)) -
 
 
 def remove_key(path: str | Path, name: str) -> None:
-    """Take a key out of a key file; a server that runs accepts it until it is started again.
+    """Take a key out of a key file; a server that was given the file refuses it from the next request on.
 
     Raises:
         NotFoundError: there is no such file, or no key of this name in it.
@@ -148,7 +186,7 @@ def remove_key(path: str | Path, name: str) -> None:
     _write(Path(path), left)
 
 
-def key_dependency(keys: Keys | str | None) -> list[Any]:
+def key_dependency(keys: KeySource | None) -> list[Any]:
     """What a FastAPI route lists as ``dependencies`` to ask for a key; nothing where there are no keys.
 
     The scope is that of the path: ``/models…`` and ``/metrics…`` have their own, ``/drift`` is ``metrics``, all else is
@@ -190,9 +228,7 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise NotFoundError(
-            "there is no such key file", path.name, "make one: osv_lab.serve.keys.add_key"
-        ) from None
+        raise NotFoundError("there is no such key file", path.name, "make one: osv key add FILE NAME") from None
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise UsageError("the key file cannot be read", f"{path.name} ({reason})", "give a text file") from None
@@ -213,7 +249,7 @@ def _parsed(number: int, line: str, path: Path) -> Key:
         raise UsageError(
             "a line of the key file is no key",
             f"line {number} of {path.name}",
-            "write: name scope,scope sha256:<digest>; or make a new file with osv_lab.serve.keys.add_key",
+            "write: name scope,scope sha256:<digest>; or make a new file: osv key add FILE NAME",
         )
     scopes = words[1].split(",")
     _checked_scopes(scopes)

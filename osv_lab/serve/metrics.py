@@ -87,12 +87,14 @@ _COUNTS = {
     "expired": "Requests that waited longer than the deadline and were not computed.",
     "abandoned": "Pieces of work not computed because their client had gone.",
     "swaps": "Models exchanged.",
+    "worker_restarts": "Worker processes that took the place of one that died.",
 }
 _GAUGES = {
     "queue_depth": "Pieces of work that wait for a thread.",
     "in_flight": "Requests in the house: being received, waiting or computed.",
     "ready": "1 when predictions are answered.",
-    "lanes": "Threads that compute.",
+    "lanes": "Images that are computed side by side.",
+    "worker_processes": "Worker processes that get work.",
 }
 
 

@@ -28,6 +28,8 @@ from osv_lab.serve.metrics import metric_lines
 if TYPE_CHECKING:
     import supervision as sv
 
+    from osv_lab.detect.detector import Found
+
 _log = logging.getLogger("osv_lab.serve")
 
 _LOOKED_AT = 128
@@ -82,7 +84,8 @@ class Observation:
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain values; the hash as 16 hexadecimal characters."""
-        return {**dataclasses.asdict(self), "hash": f"{self.hash:016x}"}
+        values = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+        return {**values, "hash": f"{self.hash:016x}"}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Observation:
@@ -114,7 +117,7 @@ class Observation:
         return observation
 
 
-def observe(image: np.ndarray, detections: sv.Detections, *, model: str, **about: Any) -> Observation:
+def observe(image: np.ndarray, detections: sv.Detections | Found, *, model: str, **about: Any) -> Observation:
     """The observation of one answer.
 
     Args:

@@ -25,7 +25,6 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import NormalDist
 from typing import Any
 
 from osv_lab.core.errors import InvalidDataError
@@ -264,5 +263,7 @@ def _chi_squared(degrees: int, quantile: float = 0.999) -> float:
     """A quantile of the chi-squared distribution (Wilson and Hilferty, 1931: within 3 %)."""
     if degrees < 1:
         return 0.0
+    from statistics import NormalDist
+
     part = 2 / (9 * degrees)
     return float(degrees * (1 - part + NormalDist().inv_cdf(quantile) * math.sqrt(part)) ** 3)

@@ -12,13 +12,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from osv_lab.core.errors import OsvError, UnavailableError, UsageError, require_extra
 from osv_lab.core.settings import load_settings
 from osv_lab.serve.capture import Capture
 from osv_lab.serve.drift import Reference
-from osv_lab.serve.keys import Keys
+from osv_lab.serve.keys import Keys, KeySource
 from osv_lab.serve.scheduler import Scheduling
 from osv_lab.serve.slot import ModelSlot
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import uvicorn
 
     from osv_lab.detect.detector import Detector
+    from osv_lab.serve.crew import Crew
     from osv_lab.serve.inputs import Limits
 
 _log = logging.getLogger("osv_lab.serve")
@@ -39,10 +40,11 @@ def run_server(
     host: str = "127.0.0.1",
     port: int = 8000,
     *,
-    key: str | Keys | None = None,
+    key: KeySource | None = None,
     allow_urls: bool | Sequence[str] | None = None,
     allow_anonymous: bool = False,
     limits: Limits | None = None,
+    processes: int | Literal["auto"] = "auto",
     workers: int | None = None,
     scheduling: Scheduling = "auto",
     max_batch: int | None = None,
@@ -62,13 +64,16 @@ def run_server(
         ref: A path, ``models:/name@alias``, an Ultralytics name, or a loaded detector.
         host: Address to listen on. Other machines reach the server only on an address that is not loopback.
         port: TCP port; 0 takes a free one.
-        key: The bearer key clients must send, or a file of them: ``Keys.from_file(path)``.
+        key: The bearer key clients must send, or a file of them: ``KeyFile(path)``.
         allow_urls: Whether ``image_url`` may be an http(s) URL: ``True`` for public addresses, ``False`` for none,
             or a list of hosts. By default ``True`` on loopback, where whoever asks is on this machine, and
             ``False`` elsewhere.
         allow_anonymous: Listen beyond loopback without a key all the same.
         limits: Sizes of requests; its ``fetch`` is replaced where ``allow_urls`` is given.
-        workers: Threads that decode and compute; by default as many as the scheduling asks.
+        processes: Worker processes that decode and compute, so that none of them can take the server down; 0 for
+            threads of this process. ``"auto"``: one per core, or one alone for a model that runs in batches, and
+            threads where there can be no others: for a detector that is in memory, and on Windows.
+        workers: Threads that decode and compute, of a process; by default as many as the scheduling asks.
         scheduling: ``"parallel"``: single images side by side, one core each; ``"batch"``: what waits goes through the
             network together; ``"auto"`` measures when the model is loaded and takes what is faster.
         max_batch: Most images that go through the network together, 1 to 64; measured when ``None``.
@@ -94,6 +99,7 @@ def run_server(
         >>> run_server("best.onnx", port=8000)                    # doctest: +SKIP
     """
     serving = {
+        "processes": processes,
         "workers": workers,
         "max_waiting": max_waiting,
         "deadline_s": deadline_s,
@@ -114,10 +120,11 @@ def start_server(
     host: str = "127.0.0.1",
     port: int = 0,
     *,
-    key: str | Keys | None = None,
+    key: KeySource | None = None,
     allow_urls: bool | Sequence[str] | None = None,
     allow_anonymous: bool = False,
     limits: Limits | None = None,
+    processes: int | Literal["auto"] = "auto",
     workers: int | None = None,
     scheduling: Scheduling = "auto",
     max_batch: int | None = None,
@@ -141,6 +148,7 @@ def start_server(
         http://127.0.0.1:40123
     """
     serving = {
+        "processes": processes,
         "workers": workers,
         "max_waiting": max_waiting,
         "deadline_s": deadline_s,
@@ -224,7 +232,7 @@ def _server(
     listener: socket.socket,
     ref: str | Path | Detector,
     host: str,
-    key: str | Keys | None,
+    key: KeySource | None,
     allow_urls: bool | Sequence[str] | None,
     limits: Limits | None,
     serving: dict[str, Any],
@@ -232,16 +240,9 @@ def _server(
     model_options: dict[str, Any],
 ) -> uvicorn.Server:
     """A server whose model is loaded: what cannot be loaded fails here, in the caller's thread."""
-    try:
-        import uvicorn
-
-        from osv_lab.serve.app import create_app
-        from osv_lab.serve.drain import DrainingServer
-        from osv_lab.serve.inputs import Limits
-        from osv_lab.serve.patience import patient_protocol
-    except ModuleNotFoundError as error:
-        raise require_extra(str(error.name), "server") from None
     from dataclasses import replace
+
+    from osv_lab.serve.inputs import Limits
 
     limits = limits or Limits()
     if allow_urls is None and not _is_loopback(host):
@@ -250,11 +251,28 @@ def _server(
         allow_urls = [allow_urls]
     if allow_urls is not None:
         limits = replace(limits, fetch=replace(limits.fetch, allow=allow_urls))
-    slot = ref if isinstance(ref, ModelSlot) else ModelSlot(ref, **model_options)
-    slot.load()
     if serving["manage"] is None:
         serving["manage"] = key is not None or _is_loopback(host)
-    app = create_app(slot, key=key, limits=limits, **serving)
+    crew = crew_for(serving.pop("processes"), ref, limits, serving["workers"])
+    try:
+        # The first worker imports and loads while this process does its own.
+        if crew is not None:
+            crew.warm_up()
+        try:
+            import uvicorn
+
+            from osv_lab.serve.app import create_app
+            from osv_lab.serve.drain import DrainingServer
+            from osv_lab.serve.patience import patient_protocol
+        except ModuleNotFoundError as error:
+            raise require_extra(str(error.name), "server") from None
+        slot = ref if isinstance(ref, ModelSlot) else slot_for(ref, crew, model_options)
+        slot.load()
+    except BaseException:
+        if crew is not None:
+            crew.close()
+        raise
+    app = create_app(slot, key=key, limits=limits, crew=crew, **serving)
     config = uvicorn.Config(
         app,
         log_level=log_level,
@@ -269,7 +287,24 @@ def _server(
     return DrainingServer(config, app.state.house)
 
 
-def _listen(host: str, port: int, key: str | Keys | None, allow_anonymous: bool) -> socket.socket:
+def crew_for(
+    processes: int | Literal["auto"], ref: object, limits: Limits, lanes: int | None = None
+) -> Crew | None:
+    """The worker processes of a server, none of them started; ``None`` where threads do the work."""
+    from osv_lab.serve.crew import Crew
+    from osv_lab.serve.process import POSSIBLE
+
+    if processes == 0 or (processes == "auto" and not (POSSIBLE and isinstance(ref, (str, Path)))):
+        return None
+    return Crew(None if processes == "auto" else processes, limits, lanes)
+
+
+def slot_for(ref: str | Path | Detector, crew: Crew | None, options: dict[str, Any]) -> ModelSlot:
+    """A place for a model that is loaded into the worker processes where there are any."""
+    return ModelSlot(ref, **options) if crew is None else ModelSlot(ref, loader=crew.load, **options)
+
+
+def _listen(host: str, port: int, key: KeySource | None, allow_anonymous: bool) -> socket.socket:
     """A listening socket; taken before the model is loaded, so that a taken port costs no waiting."""
     if isinstance(key, str):
         Keys.single(key)

@@ -22,7 +22,7 @@ from osv_lab.core.errors import UsageError
 if TYPE_CHECKING:
     import supervision as sv
 
-    from osv_lab.detect.detector import Detector
+    from osv_lab.detect.detector import Detector, Found
     from osv_lab.serve.slot import ServedModel, Thresholds
 
 Scheduling = Literal["auto", "parallel", "batch"]
@@ -130,7 +130,7 @@ def measure_cpu(alone: Detector, whole: Detector, cores: int) -> tuple[float, fl
         for _ in range(2):
             started, turns = time.perf_counter(), 0
             while turns == 0 or time.perf_counter() - started < _MEASURE_S / 2:
-                list(pool.map(lambda _: alone.predict([image]), range(cores)))
+                list(pool.map(lambda _: _find(alone, [image]), range(cores)))
                 turns += 1
             best[0] = max(best[0], turns * cores / (time.perf_counter() - started))
             best[1] = max(best[1], _rate(whole, image, 8, _MEASURE_S / 2))
@@ -164,12 +164,17 @@ def _batch_plan(detector: Detector, max_batch: int | None) -> Plan:
 
 def _rate(detector: Detector, image: np.ndarray, batch: int, seconds: float) -> float:
     """Images per second in batches of one size; the first batch, which allocates, does not count."""
-    detector.predict([image] * batch)
+    _find(detector, [image] * batch)
     started, turns = time.perf_counter(), 0
     while turns == 0 or time.perf_counter() - started < seconds:
-        detector.predict([image] * batch)
+        _find(detector, [image] * batch)
         turns += 1
     return turns * batch / (time.perf_counter() - started)
+
+
+def _find(detector: Detector, images: Sequence[np.ndarray]) -> None:
+    """What a request would have done, without what only other callers need."""
+    getattr(detector, "find", detector.predict)(images)
 
 
 def _is_thread_safe(detector: Detector) -> bool:
@@ -184,7 +189,7 @@ class _Waiting:
     thresholds: Thresholds
     image: np.ndarray
     still_wanted: Callable[[], None]
-    answer: Future[sv.Detections]
+    answer: Future[sv.Detections | Found]
 
 
 class Batcher:
@@ -217,7 +222,7 @@ class Batcher:
         thresholds: Thresholds,
         still_wanted: Callable[[], None] = lambda: None,
         patience_s: float | None = None,
-    ) -> sv.Detections:
+    ) -> sv.Detections | Found:
         """Detections of one image; blocks until its batch is through.
 
         Args:
@@ -276,7 +281,7 @@ class Batcher:
             return
         self._on_batch(len(batch))
         try:
-            found = batch[0].model.predict([one.image for one in batch], batch[0].thresholds)
+            found = batch[0].model.find([one.image for one in batch], batch[0].thresholds)
             if len(found) != len(batch):
                 raise RuntimeError(f"the detector gave {len(found)} results for {len(batch)} images")
         except Exception as error:  # noqa: BLE001 - handed to those who wait; the thread must live on

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     import supervision as sv
 
+    from osv_lab.detect.detector import Found
+
 # One blue pixel, as an image that a reader of the documentation can send.
 _PIXEL = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9"
@@ -312,7 +314,7 @@ def parse_fields(fields: Mapping[str, list[str]]) -> Options:
         raise _explained(Options, error) from None
 
 
-def detections_json(detections: sv.Detections) -> list[dict[str, Any]]:
+def detections_json(detections: sv.Detections | Found) -> list[dict[str, Any]]:
     """Detections as the ``predictions`` of an answer: plain values, pixels to a hundredth, scores to four places."""
     names = detections.data.get("class_name")
     keypoints, corners = detections.data.get("keypoints"), detections.data.get("xyxyxyxy")
@@ -338,7 +340,7 @@ def detections_json(detections: sv.Detections) -> list[dict[str, Any]]:
     return found
 
 
-def item_json(index: int, image: np.ndarray | None, outcome: sv.Detections | OsvError) -> dict[str, Any]:
+def item_json(index: int, image: np.ndarray | None, outcome: sv.Detections | Found | OsvError) -> dict[str, Any]:
     """One result of a batch."""
     if isinstance(outcome, OsvError):
         return {"index": index, **error_body(outcome)}

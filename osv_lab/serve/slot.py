@@ -7,7 +7,7 @@ import contextlib
 import json
 import logging
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from osv_lab.core.errors import InvalidDataError, OsvError, UnavailableError, UsageError
+from osv_lab.detect.detector import Found
 from osv_lab.serve.drift import SIDECAR_KEY, Reference
 from osv_lab.serve.scheduler import Plan, Scheduling, grey_image, load_planned
 
@@ -40,7 +41,13 @@ class Thresholds:
     classes: tuple[str | int, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+def thresholds_of(values: Mapping[str, Any]) -> Thresholds:
+    """Thresholds of JSON values, where tuples are lists."""
+    classes = values["classes"]
+    return Thresholds(**{**values, "classes": None if classes is None else tuple(classes)})
+
+
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class ServedModel:
     """A loaded model and all that is said about it; never changed, so that one answer comes from one model.
 
@@ -83,14 +90,21 @@ class ServedModel:
         Raises:
             UsageError: a threshold, class name or image that cannot be used.
         """
+        found = self.find(images, thresholds)
+        return [one.to_detections() if isinstance(one, Found) else one for one in found]
+
+    def find(self, images: Sequence[np.ndarray], thresholds: Thresholds) -> list[sv.Detections | Found]:
+        """As :meth:`predict`; :class:`osv_lab.detect.detector.Found` from detectors that can do without supervision."""
+        find = getattr(self.detector, "find", self.detector.predict)
         with contextlib.nullcontext() if self.plan.mode == "parallel" else self._lock:
-            return self.detector.predict(
+            found: list[sv.Detections | Found] = find(
                 images,
                 confidence=thresholds.confidence,
                 iou=thresholds.iou,
                 max_detections=thresholds.max_detections,
                 classes=thresholds.classes,
             )
+        return found
 
 
 def load_model(
@@ -110,7 +124,7 @@ def load_model(
     # The first run of a session allocates its memory, and the first decoded image loads the decoders; no request
     # should wait for either.
     decode_image(_ONE_PIXEL)
-    detector.predict([grey_image(detector)])
+    getattr(detector, "find", detector.predict)([grey_image(detector)])
     sidecar = sidecar_of(detector)
     described = _describe(detector)
     defaults = stored_thresholds(sidecar, described["ref"])
@@ -126,6 +140,7 @@ class ModelSlot:
         ref: What to load: a path, ``models:/name@alias``, or a detector that is loaded already.
         scheduling: How it is run, see :func:`osv_lab.serve.scheduler.load_planned`.
         max_batch: Most images that go through the network together; measured when ``None``.
+        loader: Loads it; :meth:`osv_lab.serve.crew.Crew.load` where worker processes run it.
         options: As for :func:`osv_lab.detect.load_detector`.
 
     Example:
@@ -140,9 +155,11 @@ class ModelSlot:
         *,
         scheduling: Scheduling = "auto",
         max_batch: int | None = None,
+        loader: Callable[..., ServedModel] = load_model,
         **options: Any,
     ) -> None:
         self.ref = ref
+        self._loader = loader
         self._scheduling = scheduling
         self._max_batch = max_batch
         self._options = options
@@ -182,7 +199,7 @@ class ModelSlot:
         """
         with self._lock:
             if self._model is None:
-                self._model = load_model(self.ref, self._options, self._scheduling, self._max_batch)
+                self._model = self._loader(self.ref, self._options, self._scheduling, self._max_batch)
 
     def swap(self, ref: str | Path | None = None) -> ServedModel:
         """Put another model in the place; until it is loaded and warm the old one answers.
@@ -207,10 +224,10 @@ class ModelSlot:
 
     def like(self, ref: str | Path | Detector) -> ModelSlot:
         """An empty place for another model, run as this one is."""
-        plan = None if self._model is None else self._model.plan
-        if plan is None or self._scheduling != "auto":
-            return ModelSlot(ref, scheduling=self._scheduling, max_batch=self._max_batch, **self._options)
-        return ModelSlot(ref, scheduling=plan.mode, max_batch=plan.max_batch, **self._options)
+        scheduling, max_batch = self._scheduling, self._max_batch
+        if self._model is not None and scheduling == "auto":
+            scheduling, max_batch = self._model.plan.mode, self._model.plan.max_batch
+        return ModelSlot(ref, scheduling=scheduling, max_batch=max_batch, loader=self._loader, **self._options)
 
     def check(self, thresholds: Thresholds) -> None:
         """See :meth:`ServedModel.check`."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
+from osv_lab.core.errors import InvalidDataError
 from osv_lab.core.report import Report
 from osv_lab.store.records import Problem
 
@@ -102,6 +103,11 @@ class IngestReport(Report):
     def broken(self) -> int:
         """Files that cannot be used."""
         return self.count("broken")
+
+    @property
+    def exit_code(self) -> int:
+        """Invalid data where no file could be used, else 0."""
+        return InvalidDataError.exit_code if self.files and self.broken == len(self.files) else 0
 
     @property
     def labels(self) -> dict[str, int]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from osv_lab.core.digests import value_digest
-from osv_lab.core.errors import InterruptedJobError, OsvError, UnavailableError, UsageError
+from osv_lab.core.errors import InterruptedJobError, InvalidDataError, OsvError, UnavailableError, UsageError
 from osv_lab.core.progress import Progress, silent
 from osv_lab.core.report import Report, plain
 from osv_lab.store import bulk_read
@@ -87,6 +87,11 @@ class PredictReport(Report):
     def detections(self) -> int:
         """Detections written now."""
         return sum(self.classes.values())
+
+    @property
+    def exit_code(self) -> int:
+        """Invalid data where no image could be predicted, else 0."""
+        return InvalidDataError.exit_code if self.problems and not self.predicted and not self.kept else 0
 
     def rows(self) -> Sequence[Mapping[str, Any]]:
         """One row per class, then one per image that failed."""
@@ -359,8 +364,6 @@ def decoded_images(todo: Iterable[tuple[str, Any]], ahead: int) -> Iterator[Deco
 def decoded_frames(sample_id: str, path: str, done: set[int]) -> Iterator[DecodedImage]:
     """The frames of a video that are not ``done``; reading goes on in a thread, one frame ahead."""
     import cv2
-
-    from osv_lab.core.errors import InvalidDataError
 
     capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG)
     pool = ThreadPoolExecutor(1, "osv-decode")

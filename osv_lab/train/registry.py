@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from osv_lab.core.digests import file_digest
 from osv_lab.core.errors import CheckFailedError, NotFoundError, UnavailableError, UsageError, nearest
 from osv_lab.core.report import Report
+from osv_lab.core.settings import load_settings
 from osv_lab.train import tracking
 from osv_lab.train.sidecars import read_sidecar, sidecar_path, update_sidecar
 
@@ -114,6 +115,7 @@ def register(
     Raises:
         NotFoundError: no such file or run.
         CheckFailedError: the file failed its parity check.
+        InvalidDataError: an ONNX file that cannot be loaded.
         UsageError: a name or alias that MLflow does not allow.
 
     Example:
@@ -124,6 +126,10 @@ def register(
     if not path.is_file():
         raise NotFoundError("no such model file", path)
     checked = _parity(path, parity)
+    if path.suffix.lower() == ".onnx":
+        from osv_lab.detect import load_detector
+
+        load_detector(path)  # what cannot be loaded now could not be served later
     digest = file_digest(path)
     store = tracking.client()
     with _allowed(name, alias):
@@ -237,9 +243,19 @@ def _holding_run(name: str, digest: str) -> str:
 
 
 def _pages(search: Any, *arguments: Any, **options: Any) -> Iterator[Any]:
+    from mlflow.exceptions import MlflowException
+
     token = None
     while True:
-        page = search(*arguments, page_token=token, **options)
+        try:
+            page = search(*arguments, page_token=token, **options)
+        except MlflowException as error:
+            cause = str(error).rpartition(": ")[2].strip('")')
+            raise UnavailableError(
+                "the model registry cannot be read",
+                f"{load_settings().tracking_uri}: {cause[:200]}",
+                "is MLflow up? MLFLOW_TRACKING_URI names it",
+            ) from error
         yield from page
         token = page.token
         if not token:

@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 @pytest.fixture
 def captured(fo: Any, dataset_name: str, tmp_path: Path) -> Any:
     """A dataset of what a real server captured: of blood cells where those are here."""
-    data = shared_data()
+    data, margin = shared_data(), 0.02
     model = tmp_path / "cells.onnx"
     if data is not None:
         shutil.copyfile(data / "models" / "bccd_yolo11n.onnx", model)
@@ -35,8 +35,9 @@ def captured(fo: Any, dataset_name: str, tmp_path: Path) -> Any:
         images = [photo.read_bytes() for photo in photos]
     else:
         write_tiny_model(model)
+        margin = 0.1
         images = [png(NEAR, number) for number in range(24)]
-    rules = {"rules": [{"near": 0.02}, {"many": 20, "per_hour": 6}]}
+    rules = {"rules": [{"near": margin}, {"many": 20, "per_hour": 6}]}
     with start_server(model, capture=rules, capture_to=tmp_path / "spool") as server:
         for image in images:
             headers = {"Content-Type": "application/octet-stream"}

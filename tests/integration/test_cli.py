@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+from tiny_model import write_tiny_model
 
 from osv_lab.cli import build_parser, main
 from osv_lab.store.synthetic import render_dataset
@@ -18,7 +21,20 @@ def run(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
 
 
 def test_every_stage_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
-    for stage in ("ingest", "train", "evaluate", "predict", "export", "serve", "app", "demo", "doctor"):
+    for stage in (
+        "ingest",
+        "train",
+        "evaluate",
+        "predict",
+        "export",
+        "serve",
+        "app",
+        "demo",
+        "doctor",
+        "up",
+        "down",
+        "key",
+    ):
         with pytest.raises(SystemExit) as stopped:
             main([stage, "--help"])
         assert stopped.value.code == 0
@@ -44,6 +60,33 @@ def test_errors_are_one_line_and_have_exit_codes(capsys: pytest.CaptureFixture[s
     assert (code, out) == (3, "") and err.count("\n") == 1 and dataset_name in err
     code, out, err = run(capsys, "evaluate", dataset_name, "--json")
     assert code == 3 and json.loads(out)["error"] == "NotFoundError" and err == ""
+
+
+def test_files_that_are_none(capsys: pytest.CaptureFixture[str], dataset_name: str, tmp_path: Path) -> None:
+    """Scripts learn from the exit code when nothing at all could be read; one good file among bad ones is a success."""
+    model, good, bad = write_tiny_model(tmp_path / "tiny.onnx"), tmp_path / "good.png", tmp_path / "bad.png"
+    cv2.imwrite(str(good), np.full((64, 64, 3), 200, np.uint8))
+    bad.write_text("no image")
+    predict = ("--model", str(model), "--quiet")
+    code, out, err = run(capsys, "predict", str(tmp_path / "none.png"), *predict)
+    assert (code, out) == (3, "") and "no such image file" in err
+    code, out, _ = run(capsys, "predict", str(bad), *predict)
+    assert code == 4 and "not an image" in out
+    code, out, _ = run(capsys, "predict", str(bad), str(good), *predict)
+    assert code == 0 and "1 files could not be read" in out
+    assert run(capsys, "ingest", str(bad), dataset_name, "--quiet")[0] == 4
+    (tmp_path / "words.onnx").write_text("no model")
+    code, out, err = run(capsys, "register", str(tmp_path / "words.onnx"), "cells")
+    assert (code, out) == (4, "") and "not an ONNX model" in err
+    assert run(capsys, "register", str(model), "cells")[0] == 0
+
+
+def test_registry_out_of_reach(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    code, out, err = run(capsys, "models")
+    assert (code, out) == (5, "") and err.count("\n") == 1
+    assert "http://127.0.0.1:9: [Errno 111] Connection refused" in err, "brackets are not doubled"
 
 
 def test_ingest_export_and_ingest_again(

@@ -82,7 +82,7 @@ def test_drift_is_measured_shown_and_found_again_in_the_dataset(
     assert len(drifted) == 60
     assert max(drifted.values("capture.brightness")) < 0.5
     assert len(dataset.load_saved_view("drifted")) == 60
-    assert "2 features" not in report.summary() and "scores, brightness drifted" in report.summary()
+    assert "scores, brightness drifted" in report.summary()
     assert "scores" in report._repr_html_() and len(report.to_frame()) == 5
     assert json.loads(json.dumps(report.to_dict()))["drifted"] == ["scores", "brightness"]
     dataset.match_tags("captured").set_values("capture.rules", [["near"]] * 120)
@@ -105,7 +105,7 @@ def test_references_that_cannot_be(fo: Any, referenced: Path, dataset_name: str,
     (tmp_path / "other.json").write_text(json.dumps(other))
     image, headers = png(SURE), {"Content-Type": "image/png"}
     for given, expected in ((True, 0), (tmp_path / "other.json", 0), (tmp_path / "drift.json", 1), (False, 0)):
-        with start_server(referenced, drift=given) as server, httpx.Client(trust_env=False) as http:
+        with start_server(referenced, drift=given, processes=0) as server, httpx.Client(trust_env=False) as http:
             http.post(f"{server.url}/predict", content=image, headers=headers).raise_for_status()
             if given is not False:
                 until(lambda server=server: measured(server)["osv_observations_total|observed"] == 1)

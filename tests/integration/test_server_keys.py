@@ -20,7 +20,7 @@ from tiny_model import write_tiny_model
 from osv_lab.core.errors import NotFoundError, UsageError
 from osv_lab.serve.client import Client
 from osv_lab.serve.errors import RequestError
-from osv_lab.serve.keys import SCOPES, Keys, add_key, remove_key
+from osv_lab.serve.keys import SCOPES, KeyFile, Keys, add_key, remove_key
 from osv_lab.serve.run import ServerHandle, start_server
 
 IMAGE = cv2.imencode(".png", np.full((64, 64, 3), 200, np.uint8))[1].tobytes()
@@ -73,6 +73,31 @@ def test_the_digest_is_no_key(server: ServerHandle, made: tuple[Path, dict[str, 
         if word.startswith("sha256:"):
             for key in (word, word.removeprefix("sha256:")):
                 assert statuses(server, {"Authorization": f"Bearer {key}"}) == (401, 401)
+
+
+def test_the_file_is_watched(tmp_path: Path) -> None:
+    """A key that is taken out, or put in, counts from the next request on; a file in disorder changes nothing."""
+    path = tmp_path / "keys.txt"
+    first = add_key(path, "first")
+    with start_server(write_tiny_model(tmp_path / "tiny.onnx"), key=KeyFile(path)) as server:
+
+        def status(key: str) -> int:
+            return statuses(server, {"Authorization": f"Bearer {key}"})[0]
+
+        assert status(first) == 200
+        second = add_key(path, "second")
+        assert (status(first), status(second)) == (200, 200)
+        remove_key(path, "first")
+        assert (status(first), status(second)) == (401, 200)
+        good = path.read_text()
+        for disorder in ("half a li", ""):
+            path.write_text(disorder)
+            assert (status(first), status(second)) == (401, 200)
+        path.unlink()
+        assert (status(first), status(second)) == (401, 200)
+        path.write_text(good)
+        third = add_key(path, "third")
+        assert [status(key) for key in (first, second, third)] == [401, 200, 200]
 
 
 def test_the_document_names_the_scheme(server: ServerHandle) -> None:

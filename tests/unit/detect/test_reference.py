@@ -159,7 +159,8 @@ def test_files_are_predicted_and_broken_ones_reported(tmp_path: Path, exported: 
     assert "2 files could not be read" in report.summary()
     assert steps[-1] == ("predict", 5, 5)
     assert report.to_dict()["files"][0]["detections"]
-    assert any(row["class"].startswith("not an image") for row in report.rows())
+    assert any(row.get("problem", "").startswith("not an image") for row in report.rows())
+    assert report.exit_code == 0
 
 
 def _photo() -> object:

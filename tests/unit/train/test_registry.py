@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import onnx
 import pytest
+from tiny_model import write_tiny_model
 
 from osv_lab.core.errors import CheckFailedError, NotFoundError, UsageError
 from osv_lab.detect.reference import resolve_model
@@ -12,11 +14,16 @@ from osv_lab.train.registry import get_version, has_alias, list_models, register
 from osv_lab.train.sidecars import update_sidecar
 
 
+def change(model: Path) -> None:
+    """Other bytes, as loadable as before."""
+    loaded = onnx.load(model)
+    loaded.doc_string += "!"
+    onnx.save(loaded, model)
+
+
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    # The registry does not look into files, so any bytes do.
-    path = tmp_path / "best.onnx"
-    path.write_bytes(b"first")
+    path = write_tiny_model(tmp_path / "best.onnx")
     (tmp_path / "best.pt").write_bytes(b"weights")
     update_sidecar(path, {"source": str(tmp_path / "best.pt"), "class_names": ["disc"]})
     return path
@@ -32,7 +39,7 @@ def test_versions_and_aliases(model: Path) -> None:
     )
     assert first.ref == "models:/registry-cells@champion"
     assert register(model, "registry-cells").version == 1
-    model.write_bytes(b"second")
+    change(model)
     second = register(model, "registry-cells", alias="champion")
     assert (second.version, second.aliases) == (2, ("champion",))
     assert get_version("registry-cells", version=1).aliases == ()
@@ -46,7 +53,7 @@ def test_versions_and_aliases(model: Path) -> None:
 def test_a_reference_works_wherever_a_path_does(model: Path) -> None:
     register(model, "registry-ref", alias="champion")
     found = resolve_model("models:/registry-ref@champion")
-    assert found.read_bytes() == b"first"
+    assert found.read_bytes() == model.read_bytes()
     assert {path.name for path in found.parent.iterdir()} == {"best.onnx", "best.onnx.osv.json", "best.pt"}
     assert resolve_model("models:/registry-ref/1", prefer=(".pt",)).read_bytes() == b"weights"
 
