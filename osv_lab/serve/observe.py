@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("osv_lab.serve")
 
-_LOOKED_AT = 128
+_LOOKED_AT = 72
 """Pixels along the shorter side that brightness and hash are taken from."""
 
 
