@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     from osv_lab.serve.client import Prediction
     from osv_lab.serve.run import ServerHandle
     from osv_lab.store.captures import CaptureReport
+    from osv_lab.store.diff import VersionDiff
     from osv_lab.store.drift import DriftReport
     from osv_lab.store.ingest_report import IngestReport
     from osv_lab.store.predict import PredictReport
     from osv_lab.store.track_run import TrackingReport
+    from osv_lab.store.versions import DatasetVersion, VersionList
     from osv_lab.train.trainer import TrainingRun
 
 
@@ -131,6 +133,53 @@ class Lab:
 
         return import_captures(spool, dataset or self.dataset_name, progress=self.progress, **options)
 
+    # -- versions -------------------------------------------------------------------------------------------
+
+    def create_version(self, name: str | None = None, *, view: Any = None, **options: Any) -> DatasetVersion:
+        """Freeze the dataset, or a view of it; options as for :func:`osv_lab.store.versions.create_version`."""
+        from osv_lab.store.versions import create_version
+
+        return create_version(self.view() if view is None else view, name, progress=self.progress, **options)
+
+    def versions(self) -> VersionList:
+        """The versions of the lab's dataset."""
+        from osv_lab.store.versions import list_versions
+
+        return list_versions(self.dataset_name)
+
+    def load_version(self, name: str, dataset: str | None = None) -> Any:
+        """A version as a FiftyOne view, or as a fresh dataset of a name of its own."""
+        from osv_lab.store.versions import load_version
+
+        return load_version(self._version(name), dataset, progress=self.progress)
+
+    def diff_versions(self, a: str, b: str, iou: float = 0.5) -> VersionDiff:
+        """What changed from one version to another, with a view of each kind of change."""
+        from osv_lab.store.diff import diff_versions
+
+        return diff_versions(self._version(a), self._version(b), iou)
+
+    def push_version(self, name: str, remote: str | None = None, **options: Any) -> DatasetVersion:
+        """Bring a version to a DVC remote: a folder, ``s3://``, ..."""
+        from osv_lab.store.versions import push
+
+        return push(self._version(name), remote, options=options, progress=self.progress)
+
+    def pull_version(self, name: str, remote: str | None = None, **options: Any) -> DatasetVersion:
+        """Bring a version from a DVC remote, every byte checked."""
+        from osv_lab.store.versions import pull
+
+        return pull(self._version(name), remote, options=options, progress=self.progress)
+
+    def restore_version(self, name: str, *, overwrite: bool = False) -> Any:
+        """Make the dataset again as it was in a version."""
+        from osv_lab.store.versions import restore
+
+        return restore(self._version(name), overwrite=overwrite, progress=self.progress)
+
+    def _version(self, name: str) -> str:
+        return name if "@" in name else f"{self.dataset_name}@{name}"
+
     def annotate(self, *args: Any, **options: Any) -> Any:
         """Not here yet: the CVAT loop (send, status, pull) comes with the annotation room."""
         raise UnavailableError(
@@ -146,6 +195,7 @@ class Lab:
         model: str | Path | None = None,
         *,
         dataset_version: str | None = None,
+        version: str | None = None,
         resume: bool | str = False,
         **settings: Any,
     ) -> TrainingRun:
@@ -155,8 +205,9 @@ class Lab:
             model: A ``.pt`` file to start from, a ``.yaml`` architecture to train from scratch, or an architecture's
                 name ("yolov8n"), which takes its published weights where they can be had and otherwise starts from
                 scratch and says so. "yolo11n" by default.
-            dataset_version: A name for exactly this data ("v1"). The first use freezes the name; when the data
-                has changed since, a further use is refused.
+            dataset_version: A name for exactly this data ("v1"). The first use freezes it as a version; when the
+                data has changed since, a further use is refused.
+            version: Train on this frozen version, whatever the dataset has become since.
             resume: Continue the newest unfinished run, or the run of this name. Settings need not be repeated.
             settings: The rest of the :class:`~osv_lab.train.recipe.Recipe`: ``epochs``, ``imgsz``, ``batch``, ...
         """
@@ -167,7 +218,7 @@ class Lab:
             settings["model"] = str(model)
         recipe = None if resume and not settings else Recipe.from_dict({"model": "yolo11n", **settings})
         return train(
-            self.dataset,
+            self._version(version) if version else self.dataset,
             recipe,
             dataset_version=dataset_version,
             resume=resume,

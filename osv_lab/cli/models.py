@@ -148,7 +148,7 @@ def train(args: argparse.Namespace) -> Any:
             recipe,
             dataset_version=args.dataset_version,
             resume=args.resume,
-            experiment=args.experiment or args.dataset,
+            experiment=args.experiment,
             progress=progress,
         )
 

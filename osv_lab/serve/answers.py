@@ -25,6 +25,7 @@ from osv_lab.serve.schemas import (
     parse_fields,
     parse_json,
     size_json,
+    with_query,
 )
 
 if TYPE_CHECKING:
@@ -164,8 +165,7 @@ class Answers:
             if not files:
                 raise RequestError(422, "the form has no file", ", ".join(fields), "name the parts 'file'")
         elif sent.kind == "application/json":
-            request: BatchRequest = parse_json(BatchRequest, sent.body)
-            _no_query(sent)
+            request = with_query(parse_json(BatchRequest, sent.body), sent.query)
             options, batch_size, images = request, request.batch_size, request.images
         else:
             raise RequestError(
@@ -244,8 +244,7 @@ class Answers:
 
     def _one_image(self, sent: Sent) -> tuple[bytes | Fetch, Options]:
         if sent.kind == "application/json":
-            request: PredictRequest = parse_json(PredictRequest, sent.body)
-            _no_query(sent)
+            request = with_query(parse_json(PredictRequest, sent.body), sent.query)
             if is_url(request.image_url):
                 return Fetch(request.image_url), request
             return image_bytes(request.image_url, self._limits), request
@@ -266,13 +265,8 @@ class Answers:
 
     def _options(self, sent: Sent) -> Options:
         """The options of a request whose image was fetched: only JSON names an address."""
-        request: PredictRequest = parse_json(PredictRequest, sent.body)
+        request: PredictRequest = with_query(parse_json(PredictRequest, sent.body), sent.query)
         return request
-
-
-def _no_query(sent: Sent) -> None:
-    if sent.query:
-        raise RequestError(422, "options stand both in the body and in the query", "", "put them in the body")
 
 
 def is_url(image: str | bytes) -> bool:

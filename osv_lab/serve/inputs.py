@@ -23,6 +23,9 @@ _MOST_COMMAS = 20_000
 _SPACES = str.maketrans("", "", " \t\r\n")
 _URL_SAFE = str.maketrans("-_", "+/")
 
+MAX_FIELDS = 128
+"""Most parts of a form that are no files."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -104,7 +107,7 @@ def form_parts(body: bytes, content_type: str, limits: Limits) -> tuple[list[byt
     """The files and the other fields of a ``multipart/form-data`` body.
 
     Raises:
-        RequestError: 400 when it is not one, 413 when it has too many parts.
+        RequestError: 400 when it is not one, 422 when it has too many parts.
     """
     from python_multipart.exceptions import FormParserError
     from python_multipart.multipart import MultipartParser, parse_options_header
@@ -112,7 +115,7 @@ def form_parts(body: bytes, content_type: str, limits: Limits) -> tuple[list[byt
     boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
     if not 1 <= len(boundary) <= 256:
         raise RequestError(400, "the form has no boundary", content_type, "let your HTTP library set Content-Type")
-    form = _Form(limits.max_batch + 16)
+    form = _Form(limits.max_batch + MAX_FIELDS)
     try:
         parser = MultipartParser(boundary, form.callbacks())
         parser.write(body)
@@ -150,7 +153,7 @@ class _Form:
     def _begin(self) -> None:
         self._left -= 1
         if self._left < 0:
-            raise RequestError(413, "the form has too many parts", "", "send fewer images at once")
+            raise RequestError(422, "the form has too many parts", "", "send fewer images or classes at once")
         self._data, self._disposition = bytearray(), b""
 
     def _header_over(self) -> None:

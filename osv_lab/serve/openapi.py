@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from osv_lab.serve.inputs import MAX_FIELDS, Limits
 from osv_lab.serve.schemas import BatchRequest, ErrorAnswer, Options, PredictRequest
 
 ERRORS: dict[int | str, dict[str, Any]] = {
@@ -20,11 +21,12 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 """What can go wrong with a request, by status."""
 
 _FILE = {"type": "string", "format": "binary"}
+_NAMES = {"type": "array", "items": {"type": "string", "minLength": 1}}
 
 
 def one_image_body() -> dict[str, Any]:
     """The body of ``POST /predict``."""
-    form = {"type": "object", "properties": {"file": _FILE, **_option_schemas()}, "required": ["file"]}
+    form = _form(_FILE)
     return {
         "required": True,
         "content": {
@@ -37,8 +39,7 @@ def one_image_body() -> dict[str, Any]:
 
 def many_images_body() -> dict[str, Any]:
     """The body of ``POST /predict/batch``."""
-    files = {"type": "array", "items": _FILE}
-    form = {"type": "object", "properties": {"file": files, **_option_schemas()}, "required": ["file"]}
+    form = _form({"type": "array", "items": _FILE, "minItems": 1, "maxItems": Limits().max_batch})
     return {
         "required": True,
         "content": {
@@ -46,6 +47,12 @@ def many_images_body() -> dict[str, Any]:
             "multipart/form-data": {"schema": form},
         },
     }
+
+
+def _form(file: dict[str, Any]) -> dict[str, Any]:
+    """A form of files and options; what it holds is text, so that a class's id is, too."""
+    options = {**_option_schemas(), "classes": {**_NAMES, "maxItems": MAX_FIELDS // 2}}
+    return {"type": "object", "properties": {"file": file, **options}, "required": ["file"]}
 
 
 def _option_schemas() -> dict[str, Any]:
@@ -60,6 +67,6 @@ def option_parameters() -> list[dict[str, Any]]:
         schema = dict(schema)
         text = schema.pop("description", "")
         if name == "classes":
-            schema = {"type": "array", "items": {"type": "string"}}
+            schema = _NAMES
         described.append({"name": name, "in": "query", "required": False, "description": text, "schema": schema})
     return described

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -59,6 +59,9 @@ class Options(BaseModel):
             self.max_detections if "max_detections" in given else own.max_detections,
             None if self.classes is None else tuple(self.classes),
         )
+
+
+Asked = TypeVar("Asked", bound=Options)
 
 
 class PredictRequest(Options):
@@ -312,6 +315,19 @@ def parse_fields(fields: Mapping[str, list[str]]) -> Options:
         return Options.model_validate(values)
     except ValidationError as error:
         raise _explained(Options, error) from None
+
+
+def with_query(request: Asked, query: Mapping[str, list[str]]) -> Asked:
+    """A JSON request with the options of its query; what stands in both, the body says.
+
+    Raises:
+        RequestError: 422, naming the query parameter.
+    """
+    if not query:
+        return request
+    asked = parse_fields(query)
+    further = asked.model_fields_set - request.model_fields_set
+    return request.model_copy(update={name: getattr(asked, name) for name in further})
 
 
 def detections_json(detections: sv.Detections | Found) -> list[dict[str, Any]]:
