@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from osv_lab.evaluate.track_report import TrackReport
     from osv_lab.serve.client import Prediction
     from osv_lab.serve.run import ServerHandle
+    from osv_lab.store.captures import CaptureReport
     from osv_lab.store.diff import VersionDiff
+    from osv_lab.store.drift import DriftReport
     from osv_lab.store.ingest_report import IngestReport
     from osv_lab.store.predict import PredictReport
     from osv_lab.store.track_run import TrackingReport
@@ -119,6 +121,17 @@ class Lab:
         report = ingest(source, dataset or self.dataset_name, progress=self.progress, **options)
         self.dataset_name = dataset or self.dataset_name
         return report
+
+    def import_captures(
+        self, spool: str | Path | None = None, dataset: str | None = None, **options: Any
+    ) -> CaptureReport:
+        """Bring what a server captured (``capture="random=0.01,near=0.1"``) into the lab's dataset, once.
+
+        The App shows it as the saved view ``captured``, with the server's answers in ``served_predictions``.
+        """
+        from osv_lab.store.captures import import_captures
+
+        return import_captures(spool, dataset or self.dataset_name, progress=self.progress, **options)
 
     # -- versions -------------------------------------------------------------------------------------------
 
@@ -281,6 +294,15 @@ class Lab:
 
         return load_detector(self._reference(model), **options)
 
+    def drift(self, model: str | Path | None = None, **options: Any) -> DriftReport:
+        """Compare captured samples with what the deployed model's answers usually look like.
+
+        ``report.view()`` holds the samples that have become more frequent. ``deploy`` makes the reference.
+        """
+        from osv_lab.store.drift import drift
+
+        return drift(self.dataset, self._reference(model), **options)
+
     def export(self, model: str | Path | None = None, format: str = "onnx", **options: Any) -> Artifact:
         """Export a model for serving; by default the weights of the newest training run."""
         from osv_lab.detect.export import export_model
@@ -291,6 +313,8 @@ class Lab:
         self, model: str | Path | None = None, *, alias: str = "champion", split: str = "val", **options: Any
     ) -> Deployment:
         """Export a model to ONNX, verify the export on the validation split, register it and give it an alias.
+
+        What its answers look like on that split is written beside it, so that the server can tell drift.
 
         Args:
             model: Weights by path or reference. ``None``, "best.pt" or "last.pt" (where no such file is here) mean
@@ -303,6 +327,7 @@ class Lab:
             CheckFailedError: the exported file does not answer as the weights do; nothing is registered.
         """
         from osv_lab.evaluate.verify import verify
+        from osv_lab.store.drift import make_reference
         from osv_lab.train.registry import register
 
         weights = self._weights(model)
@@ -317,6 +342,8 @@ class Lab:
                     parity.summary(),
                     "look at the report with osv_lab.evaluate.verify.verify(), or export with other options",
                 )
+            if validation.media_type == "image":
+                make_reference(artifact.path, validation, split=split, progress=self.progress)
         version = register(artifact, self.name, run_id=run.run_id if run else None, alias=alias, parity=parity)
         return Deployment(
             ref=f"models:/{self.name}@{alias}", version=str(version.version), artifact=artifact, parity=parity

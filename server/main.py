@@ -46,6 +46,8 @@ def options(environment: Mapping[str, str]) -> dict[str, Any]:
     given["log_level"] = environment.get("OSV_LOG_LEVEL", "info").lower()
     given["key"] = _key(environment)
     given["limits"] = _limits(environment)
+    given["capture"] = environment.get("OSV_CAPTURE", "").strip() or None
+    given["capture_to"] = environment.get("OSV_CAPTURE_TO", "").strip() or None
     return given
 
 

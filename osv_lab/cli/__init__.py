@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import osv_lab
-from osv_lab.cli import data, models, tracks, up, versions
+from osv_lab.cli import captures, data, models, tracks, up, versions
 from osv_lab.cli.common import add_verb, progress_of
 from osv_lab.core.errors import InterruptedJobError, OsvError
 
@@ -45,6 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     models.add_export(kinds)
     data.add_export(kinds)
     models.add_serving(stages)
+    captures.add_commands(stages)
     up.add_commands(stages)
     return parser
 

@@ -121,6 +121,22 @@ def add_serving(stages: Any) -> None:
         default="bytetrack",
         help="the tracker of streams and sources that do not ask for another",
     )
+    verb.add_argument(
+        "--capture",
+        metavar="RULES",
+        help="keep images worth a second look: random=0.01,near=0.1,few=0,many=50,classes=a|b,novelty, or a file of "
+        "rules (.yaml, .json, .toml); nothing is kept without",
+    )
+    verb.add_argument(
+        "--capture-to",
+        metavar="FOLDER",
+        help="where they are kept (captures, in the lab's folder); see osv captures",
+    )
+    verb.add_argument(
+        "--drift",
+        metavar="FILE",
+        help="a drift reference; default: the one in the model's sidecar, where it has one",
+    )
 
     key = stages.add_parser("key", help="make and remove the keys that a server asks for")
     verbs = key.add_subparsers(title="what", metavar="WHAT", required=True)
@@ -234,6 +250,9 @@ def _server_options(args: argparse.Namespace) -> dict[str, Any]:
     options |= {"scheduling": args.scheduling, "max_batch": args.max_batch, "also": args.also}
     options |= {"processes": args.processes, "max_waiting": args.queue, "deadline_s": args.deadline}
     options |= {"sources": _sources(args.source), "track": args.track != "none" and args.track}
+    options |= {"capture": args.capture, "capture_to": args.capture_to}
+    if args.drift:
+        options["drift"] = args.drift
     if args.key_file:
         from osv_lab.serve.keys import KeyFile
 

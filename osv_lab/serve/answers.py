@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from osv_lab.core.errors import OsvError
 from osv_lab.serve.errors import RequestError, as_request_error
 from osv_lab.serve.inputs import Limits, decode, form_parts, image_bytes
 from osv_lab.serve.models import Models, model_headers
+from osv_lab.serve.observe import Observation, observe
 from osv_lab.serve.pictures import draw, picture_kind
 from osv_lab.serve.schemas import (
     BatchRequest,
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from osv_lab.serve.metrics import Metrics
     from osv_lab.serve.scheduler import Batcher
     from osv_lab.serve.slot import ServedModel, Thresholds
+
+_log = logging.getLogger("osv_lab.serve")
 
 _KINDS = "send application/json with image_url, multipart/form-data with file, or the image itself as image/*"
 
@@ -82,6 +86,16 @@ class Batch:
     batch_size: int
 
 
+class Answer(Response):
+    """An answer with predictions.
+
+    Attributes:
+        observation: What was found, for those who observe; ``None`` where nobody does.
+    """
+
+    observation: Observation | None = None
+
+
 class Answers:
     """Answers of one server's models.
 
@@ -90,15 +104,19 @@ class Answers:
         limits: How much a request may ask.
         batcher: Where images of models that run in batches go.
         metrics: Told of every image.
+        observing: Whether answers carry their observation.
     """
 
-    def __init__(self, models: Models, limits: Limits, batcher: Batcher, metrics: Metrics) -> None:
+    def __init__(
+        self, models: Models, limits: Limits, batcher: Batcher, metrics: Metrics, *, observing: bool = False
+    ) -> None:
         self.models = models
         self._limits = limits
         self._batcher = batcher
         self._metrics = metrics
+        self.observing = observing
 
-    def predict(self, sent: Sent, ticket: Ticket, fetched: bytes | None = None) -> Response | Fetch:
+    def predict(self, sent: Sent, ticket: Ticket, fetched: bytes | None = None) -> Answer | Fetch:
         """The answer to ``POST /predict``.
 
         Args:
@@ -130,7 +148,19 @@ class Answers:
             "predictions": detections_json(detections),
             "timing_ms": timing.total(),
         }
-        return _answer(content, model, timing)
+        answer = _answer(content, model, timing)
+        answer.observation = self._observed(model, image, detections, thresholds)
+        return answer
+
+    def image_of(self, sent: Sent) -> bytes:
+        """The encoded image of a request that was answered without a fetch."""
+        data, _ = self._one_image(sent)
+        assert isinstance(data, bytes)
+        return data
+
+    def image_of_item(self, image: str | bytes) -> bytes:
+        """The encoded image of one item of a batch that was answered without a fetch."""
+        return image if isinstance(image, bytes) else image_bytes(image, self._limits)
 
     def read_batch(self, sent: Sent) -> Batch:
         """What ``POST /predict/batch`` asks.
@@ -164,17 +194,18 @@ class Answers:
 
     def one_of_batch(
         self, batch: Batch, index: int, image: str | bytes | OsvError, ticket: Ticket
-    ) -> dict[str, Any]:
-        """The result of one image of a batch; what is wrong with it is its result."""
+    ) -> tuple[dict[str, Any], Observation | None]:
+        """The result of one image of a batch, and its observation; what is wrong with it is its result."""
         try:
             if isinstance(image, OsvError):
                 raise image
-            pixels = decode(image if isinstance(image, bytes) else image_bytes(image, self._limits), self._limits)
-            return item_json(index, pixels, self._detect(batch.model, pixels, batch.thresholds, ticket))
+            pixels = decode(self.image_of_item(image), self._limits)
+            found = self._detect(batch.model, pixels, batch.thresholds, ticket)
+            return item_json(index, pixels, found), self._observed(batch.model, pixels, found, batch.thresholds)
         except OsvError as error:
             if as_request_error(error).status >= 499:
                 raise
-            return item_json(index, None, error)
+            return item_json(index, None, error), None
 
     def finish_batch(self, batch: Batch, results: Sequence[Mapping[str, Any]], started: float) -> Response:
         """The answer to ``POST /predict/batch``, of its images' results."""
@@ -200,6 +231,27 @@ class Answers:
             found = self._batcher.predict(model, image, thresholds, ticket.check, ticket.left_s)
         self._metrics.count("images")
         return found
+
+    def _observed(
+        self, model: ServedModel, image: np.ndarray, found: sv.Detections | Found, thresholds: Thresholds
+    ) -> Observation | None:
+        if not self.observing:
+            return None
+        try:
+            return observe(
+                image,
+                found,
+                model=str(model.described["ref"]),
+                digest=model.described.get("digest"),
+                dataset_version=model.dataset_version,
+                task=str(model.described.get("task", "detect")),
+                threshold=thresholds.confidence,
+                partial=thresholds.classes is not None,
+            )
+        except Exception:  # noqa: BLE001 - logged
+            # An answer that is there is given, whatever is wrong with looking at it.
+            _log.exception("an answer could not be observed")
+            return None
 
     def _one_image(self, sent: Sent) -> tuple[bytes | Fetch, OneImageOptions]:
         if sent.options is not None:
@@ -253,10 +305,10 @@ def limits_json(limits: Limits) -> dict[str, Any]:
 
 def _answer(
     content: Mapping[str, Any] | bytes, model: ServedModel, timing: _Timing, kind: str = "application/json"
-) -> Response:
+) -> Answer:
     headers = {**model_headers(model), "Server-Timing": timing.header()}
     # The same bytes as json's, in a tenth of the time; non-finite numbers were taken out before.
-    return Response(content if isinstance(content, bytes) else to_json(content), 200, headers, kind)
+    return Answer(content if isinstance(content, bytes) else to_json(content), 200, headers, kind)
 
 
 class _Timing:

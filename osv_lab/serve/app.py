@@ -11,23 +11,27 @@ Example:
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse
+from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 
 from osv_lab.core.errors import OsvError
 from osv_lab.serve import answers
-from osv_lab.serve.answers import Sent
+from osv_lab.serve.answers import Answer, Sent
 from osv_lab.serve.bodies import error_answer, gone_from, read_body, sent_of
+from osv_lab.serve.capture import Capture
 from osv_lab.serve.crew import Crew
+from osv_lab.serve.drift import Drift, Reference
 from osv_lab.serve.errors import RequestError, as_request_error
 from osv_lab.serve.house import House, Ticket
 from osv_lab.serve.identities import Track
@@ -36,10 +40,11 @@ from osv_lab.serve.keys import KeySource, key_dependency
 from osv_lab.serve.manage import add_management
 from osv_lab.serve.metrics import CONTENT_TYPE, Metered, Metrics
 from osv_lab.serve.models import Models
+from osv_lab.serve.observe import Observation, Observers
 from osv_lab.serve.openapi import ERRORS, PICTURES, many_images_body, one_image_body, option_parameters
 from osv_lab.serve.pages import add_pages
 from osv_lab.serve.places import Places
-from osv_lab.serve.schemas import BatchAnswer, OneImageOptions, Options, PredictAnswer
+from osv_lab.serve.schemas import BatchAnswer, DriftAnswer, OneImageOptions, Options, PredictAnswer
 from osv_lab.serve.slot import ModelSlot
 from osv_lab.serve.sources import Sources
 from osv_lab.serve.stream import Streams
@@ -61,6 +66,8 @@ def create_app(
     sources: Mapping[str, str | int | Path] | None = None,
     track: Track = True,
     crew: Crew | None = None,
+    capture: Capture | None = None,
+    drift: bool | Reference = True,
 ) -> FastAPI:
     """The ASGI application that serves models.
 
@@ -79,13 +86,18 @@ def create_app(
             watched from the start.
         track: Which tracker streams and sources have where nothing else is asked; ``False`` for none.
         crew: Worker processes that compute, instead of threads of this one; ``slot`` must load into it.
+        capture: Keeps answers worth a second look; nothing is kept without one.
+        drift: Whether answers are compared with the reference in a model's sidecar, where it has one; or a reference
+            for the model that it was made with.
     """
     limits = limits or Limits()
     metrics = Metrics()
     models_ = Models(slot, also)
     house = House(workers or 1, max_waiting, deadline_s, metrics, crew)
     places = Places(sources)
-    answer = answers.Answers(models_, limits, house.batcher, metrics)
+    drifting = Drift(functools.partial(_reference_of, models_, drift)) if drift else None
+    observers = Observers([one for one in (capture, drifting) if one is not None])
+    answer = answers.Answers(models_, limits, house.batcher, metrics, observing=observers.watching)
 
     def fit() -> None:
         """As many threads, and places for them, as the models ask."""
@@ -111,6 +123,7 @@ def create_app(
             if crew is not None:
                 crew.stop()
             await asyncio.to_thread(house.stop)
+            await asyncio.to_thread(observers.close)
 
     app = FastAPI(
         title="OpenSupervision Lab",
@@ -122,6 +135,7 @@ def create_app(
     )
     app.state.slot = slot
     app.state.house = house
+    app.state.observers = observers
     app.add_middleware(Metered, metrics=metrics, routes=app.routes)
     _add_error_answers(app)
     keyed = key_dependency(key)
@@ -169,7 +183,19 @@ def create_app(
             }
             for name, model in models_.loaded()
         ]
-        return Response(metrics.text(gauges, labels), 200, {"Content-Type": CONTENT_TYPE})
+        text = metrics.text(gauges, labels) + await asyncio.to_thread(observers.text)
+        return Response(text, 200, {"Content-Type": CONTENT_TYPE})
+
+    @app.get(
+        "/drift",
+        dependencies=keyed,
+        tags=["state"],
+        summary="How far what the models see has moved from what they were trained for",
+        response_model=DriftAnswer,
+        responses={401: ERRORS[401], 403: ERRORS[403]},
+    )
+    async def drift_states() -> dict[str, Any]:
+        return {"models": await asyncio.to_thread(drifting.states) if drifting else []}
 
     @app.get(
         "/models",
@@ -187,30 +213,34 @@ def create_app(
             "processes": None if crew is None else crew.describe(),
             "max_waiting": house.places,
             "deadline_s": deadline_s,
+            "capture": [rule.name for rule in capture.rules] if capture else [],
         }
 
-    async def looked_at(sent: Sent, started: float, gone: Callable[[], Awaitable[None]]) -> Response:
+    async def looked_at(sent: Sent, started: float, gone: Callable[[], Awaitable[None]]) -> tuple[Answer, _Seen]:
         """What is found in one image; a place in the house is taken already."""
         ticket = house.ticket(started, gone)
         try:
-            found = await house.run(ticket, answer.predict, sent, ticket)
+            found, fetched = await house.run(ticket, answer.predict, sent, ticket), None
             if isinstance(found, answers.Fetch):
                 fetched = await house.fetch(answer.fetch, found.url)
                 ticket.deadline = time.perf_counter() + deadline_s
                 found = await house.run(ticket, answer.predict, sent, ticket, fetched)
-            assert isinstance(found, Response)
-            return found
+            assert isinstance(found, Answer)
+            image = (
+                functools.partial(answer.image_of, sent) if fetched is None else functools.partial(bytes, fetched)
+            )
+            return found, _Seen(found.observation, image, len(fetched or sent.body))
         finally:
             ticket.close()
 
-    async def answered(sent: Sent, gone: Callable[[], Awaitable[None]]) -> Response:
-        """The same for a frame of a stream or source, which takes a place for itself."""
+    async def answered(sent: Sent, gone: Callable[[], Awaitable[None]]) -> Answer:
+        """The same for a frame of a stream or source, which takes a place for itself and shows its frames itself."""
         with house:
-            return await looked_at(sent, time.perf_counter(), gone)
+            return (await looked_at(sent, time.perf_counter(), gone))[0]
 
-    streams = Streams(answered, house, key, limits, track)
+    streams = Streams(answered, house, key, limits, track, observers)
     app.router.add_websocket_route("/stream", streams.__call__)
-    watched = Sources(places, answered, house, track)
+    watched = Sources(places, answered, house, track, observers=observers)
     add_sources(app, watched, house, keyed, limits, key is not None)
 
     managed = key is not None if manage is None else manage
@@ -230,7 +260,9 @@ def create_app(
         started = time.perf_counter()
         with house:
             sent = sent_of(request, await read_body(request, limits.max_body_bytes, limits.body_timeout_s))
-            return await looked_at(sent, started, gone_from(request))
+            found, seen = await looked_at(sent, started, gone_from(request))
+            found.background = _shown(observers, [seen])
+            return found
 
     @app.post(
         "/predict/batch",
@@ -248,22 +280,53 @@ def create_app(
             ticket = house.ticket(started, gone_from(request))
             try:
                 batch = await house.run(ticket, answer.read_batch, sent)
-                results = await _each(house, answer, batch, ticket)
-                return await house.run(ticket, answer.finish_batch, batch, results, started)
+                each = await _each(house, answer, batch, ticket)
+                results = [result for result, _ in each]
+                whole = await house.run(ticket, answer.finish_batch, batch, results, started)
+                whole.background = _shown(observers, [seen for _, seen in each])
+                return whole
             finally:
                 ticket.close()
 
     return app
 
 
+class _Seen(NamedTuple):
+    """One image that was answered: what was found, how to get it, and what keeping it costs."""
+
+    observation: Observation | None
+    image: Callable[[], bytes]
+    size_bytes: int
+
+
+def _shown(observers: Observers, seen: Sequence[_Seen]) -> BackgroundTask | None:
+    """Shows answers to the observers once they were sent."""
+    if not observers.watching:
+        return None
+
+    async def show() -> None:
+        for one in seen:
+            observers.offer(*one)
+
+    return BackgroundTask(show)
+
+
+def _reference_of(models: Models, drift: bool | Reference, digest: str) -> Reference | None:
+    """The drift reference of a loaded model, by the digest of its file."""
+    if isinstance(drift, Reference) and drift.digest == digest:
+        return drift
+    loaded = (model for _, model in models.loaded() if model.described.get("digest") == digest)
+    return next((model.reference for model in loaded), None)
+
+
 async def _each(
     house: House, answer: answers.Answers, batch: answers.Batch, ticket: Ticket
-) -> list[dict[str, Any]]:
+) -> list[tuple[dict[str, Any], _Seen]]:
     """The results of a batch's images, in order. No more of them are under way than there are threads, which bounds
     the memory and lets other requests in between."""
     room = asyncio.Semaphore(min(batch.batch_size, house.lanes))
 
-    async def one(index: int, image: str | bytes) -> dict[str, Any]:
+    async def one(index: int, image: str | bytes) -> tuple[dict[str, Any], _Seen]:
         source: str | bytes | OsvError = image
         async with room:
             if isinstance(image, str) and answers.is_url(image):
@@ -273,7 +336,9 @@ async def _each(
                     source = error
             # Waiting for its own batch is not waiting for the server.
             ticket.deadline = time.perf_counter() + house.deadline_s
-            return await house.run(ticket, answer.one_of_batch, batch, index, source, ticket)
+            result, observation = await house.run(ticket, answer.one_of_batch, batch, index, source, ticket)
+            kept = image if isinstance(source, OsvError) else source
+            return result, _Seen(observation, functools.partial(answer.image_of_item, kept), len(kept))
 
     tasks = [asyncio.ensure_future(one(index, image)) for index, image in enumerate(batch.images)]
     try:

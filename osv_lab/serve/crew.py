@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from osv_lab.core.cores import usable_cores
 from osv_lab.core.errors import InvalidDataError, OsvError, UnavailableError, UsageError
 from osv_lab.serve.dispatch import Dispatch
+from osv_lab.serve.drift import Reference
 from osv_lab.serve.elsewhere import Elsewhere
 from osv_lab.serve.inputs import Limits
 from osv_lab.serve.process import POSSIBLE, WorkerProcess
@@ -156,7 +157,8 @@ class Crew:
                 self._plan = plan
                 self.dispatch.lanes_each = 1 if plan.mode == "parallel" else self._lanes or plan.lanes
         defaults, version = thresholds_of(said["defaults"]), said["dataset_version"]
-        model = ServedModel(Elsewhere(key, said["described"]), plan, said["described"], defaults, version)
+        usual = None if said["reference"] is None else Reference.from_json(said["reference"])
+        model = ServedModel(Elsewhere(key, said["described"]), plan, said["described"], defaults, version, usual)
         weakref.finalize(model, self._forget, key).atexit = False
         return model
 

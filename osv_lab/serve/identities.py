@@ -68,6 +68,9 @@ class Identities:
         track: Which tracker; see :data:`Track`.
         frame_rate: Frames per second of the stream.
 
+    Attributes:
+        ids: The identity of each prediction of the last frame, -1 where it has none.
+
     Raises:
         RequestError: 422, a tracker or setting there is not.
 
@@ -79,6 +82,7 @@ class Identities:
     """
 
     def __init__(self, track: Track = True, frame_rate: float = 30.0) -> None:
+        self.ids: tuple[int, ...] = ()
         try:
             self._tracker = None if track is False else _tracker(track, frame_rate)
         except OsvError as error:
@@ -99,6 +103,7 @@ class Identities:
             Those that are tracked; all of them, without ``track_id``, where nothing is.
         """
         if self._tracker is None:
+            self.ids = (-1,) * len(predictions)
             return [dict(one) for one in predictions]
         import numpy as np
         import supervision as sv
@@ -116,14 +121,16 @@ class Identities:
         tracked = self._tracker.update(found, timestamp=timestamp_s)
         if self._tracker.tracker.tracks.shape[1] > _MOST_TRACKS:
             self._tracker.reset()
-        answer = []
+        answer, ids = [], [-1] * len(predictions)
         for index, row in enumerate(tracked.data["row"].tolist() if len(tracked) else []):
+            ids[row] = int(tracked.tracker_id[index])
             one = dict(predictions[row])
             one["class"], one["class_id"] = str(tracked.data["class_name"][index]), int(tracked.class_id[index])
             if self._tracker.boxes == "filtered":
                 sides = np.nan_to_num(tracked.xyxy[index].astype(float)).round(2).tolist()
                 one["box"] = dict(zip(("x1", "y1", "x2", "y2"), sides, strict=True))
-            answer.append({**one, "track_id": int(tracked.tracker_id[index])})
+            answer.append({**one, "track_id": ids[row]})
+        self.ids = tuple(ids)
         return answer
 
 

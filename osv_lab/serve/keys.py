@@ -190,8 +190,8 @@ def remove_key(path: str | Path, name: str) -> None:
 def key_dependency(keys: KeySource | None) -> list[Any]:
     """What a FastAPI route lists as ``dependencies`` to ask for a key; nothing where there are no keys.
 
-    The scope is that of the path: ``/models…``, ``/metrics…`` and ``/sources…`` have their own, all else is
-    ``predict``.
+    The scope is that of the path: ``/models…``, ``/metrics…`` and ``/sources…`` have their own, ``/drift`` is
+    ``metrics``, all else is ``predict``.
     """
     if keys is None:
         return []
@@ -217,6 +217,7 @@ def scope_of(path: str) -> str:
         ('models', 'predict')
     """
     first = path.strip("/").partition("/")[0]
+    first = "metrics" if first == "drift" else first
     return first if first in SCOPES else "predict"
 
 

@@ -119,6 +119,16 @@ class _Histogram:
         return [*lines, _line(f"{name}_sum", labels, self._sum), _line(f"{name}_count", labels, total)]
 
 
+def metric_lines(name: str, kind: str, text: str, rows: Iterable[tuple[Labels, float]]) -> list[str]:
+    """One metric in Prometheus' text format: its head, and a line per set of labels.
+
+    Example:
+        >>> metric_lines("drift_images", "gauge", "Images in the window.", [({"model": "a"}, 3)])[-1]
+        'osv_drift_images{model="a"} 3'
+    """
+    return [*_head(name, kind, text), *(_line(name, labels, value) for labels, value in rows)]
+
+
 def _head(name: str, kind: str, text: str) -> list[str]:
     return [f"# HELP osv_{name} {text}", f"# TYPE osv_{name} {kind}"]
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json, to_json
-from starlette.responses import Response
 
 from osv_lab.core.errors import OsvError
 from osv_lab.serve import pipe
-from osv_lab.serve.answers import Answers, Batch, Fetch, Sent
+from osv_lab.serve.answers import Answer, Answers, Batch, Fetch, Sent
 from osv_lab.serve.models import DEFAULT
+from osv_lab.serve.observe import Observation
 from osv_lab.serve.slot import thresholds_of
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def asked_of(work: Callable[..., Any], arguments: Sequence[Any]) -> Asked | None
 def _predict_asked(answers: Answers, sent: Sent, ticket: Ticket, fetched: bytes | None = None) -> Any:
     fields = {one.name: getattr(sent, one.name) for one in dataclasses.fields(Sent) if one.name != "body"}
     parts = [sent.body] if fetched is None else [sent.body, fetched]
-    return {"do": "predict", "sent": fields}, parts, dict(answers.models.loaded())
+    return {"do": "predict", "sent": fields, "observing": answers.observing}, parts, dict(answers.models.loaded())
 
 
 def _predict_done(answers: Answers, ticket: Ticket, job: Header, parts: list[bytes]) -> Done:
@@ -69,13 +69,15 @@ def _predict_done(answers: Answers, ticket: Ticket, job: Header, parts: list[byt
     if isinstance(found, Fetch):
         return {"fetch": found.url}, []
     headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in found.raw_headers]
-    return {"status": found.status_code, "headers": headers}, [bytes(found.body)]
+    header = {"status": found.status_code, "headers": headers, "observation": _said(found.observation)}
+    return header, [bytes(found.body)]
 
 
-def _predict_read(header: Header, parts: list[bytes]) -> Response | Fetch:
+def _predict_read(header: Header, parts: list[bytes]) -> Answer | Fetch:
     if "fetch" in header:
         return Fetch(header["fetch"])
-    response = Response(parts[0], header["status"])
+    response = Answer(parts[0], header["status"])
+    response.observation = _heard(header["observation"])
     response.raw_headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in header["headers"]]
     return response
 
@@ -83,7 +85,7 @@ def _predict_read(header: Header, parts: list[bytes]) -> Response | Fetch:
 def _one_of_batch_asked(
     answers: Answers, batch: Batch, index: int, image: str | bytes | OsvError, ticket: Ticket
 ) -> Any:
-    header: dict[str, Any] = {"do": "one_of_batch", "index": index}
+    header: dict[str, Any] = {"do": "one_of_batch", "index": index, "observing": answers.observing}
     header["thresholds"] = dataclasses.asdict(batch.thresholds)
     parts = []
     if isinstance(image, OsvError):
@@ -101,12 +103,21 @@ def _one_of_batch_done(answers: Answers, ticket: Ticket, job: Header, parts: lis
     else:
         image = parts[0].decode("utf-8", "surrogatepass") if job["text"] else parts[0]
     batch = Batch(answers.models.current(), thresholds_of(job["thresholds"]), [], 1)
-    return {}, [to_json(answers.one_of_batch(batch, job["index"], image, ticket))]
+    result, observation = answers.one_of_batch(batch, job["index"], image, ticket)
+    return {"observation": _said(observation)}, [to_json(result)]
 
 
-def _one_of_batch_read(header: Header, parts: list[bytes]) -> dict[str, Any]:
+def _one_of_batch_read(header: Header, parts: list[bytes]) -> tuple[dict[str, Any], Observation | None]:
     found: dict[str, Any] = from_json(parts[0])
-    return found
+    return found, _heard(header["observation"])
+
+
+def _said(observation: Observation | None) -> Header | None:
+    return None if observation is None else observation.to_json()
+
+
+def _heard(said: Header | None) -> Observation | None:
+    return None if said is None else Observation.from_json(said)
 
 
 OPERATIONS: Mapping[str, Operation] = {

@@ -15,6 +15,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from osv_lab.core.errors import OsvError, UnavailableError, UsageError, require_extra
+from osv_lab.core.settings import load_settings
+from osv_lab.serve.capture import Capture
+from osv_lab.serve.drift import Reference
 from osv_lab.serve.keys import Keys, KeySource
 from osv_lab.serve.scheduler import Scheduling
 from osv_lab.serve.slot import ModelSlot
@@ -52,6 +55,9 @@ def run_server(
     manage: bool | None = None,
     sources: Mapping[str, str | int | Path] | None = None,
     track: Track = True,
+    capture: str | Path | Mapping[str, Any] | None = None,
+    capture_to: str | Path | None = None,
+    drift: bool | str | Path = True,
     log_level: str = "info",
     **model_options: Any,
 ) -> None:
@@ -85,6 +91,10 @@ def run_server(
             and streams are watched from the start.
         track: Which tracker streams and sources have where a request does not say: ``True`` or ``"bytetrack"``,
             ``"botsort"``, a mapping with settings, or ``False``.
+        capture: Rules of what is kept, see :mod:`osv_lab.serve.rules`: ``"random=0.01,near=0.1"``, or a file. Nothing
+            is kept without.
+        capture_to: The folder it is kept in; ``captures`` in the lab's folder by default.
+        drift: Whether answers are compared with the reference in the model's sidecar; or a file with one.
         log_level: Uvicorn's log level; ``info`` has a line per request.
         model_options: As for :func:`osv_lab.detect.load_detector`.
 
@@ -105,6 +115,8 @@ def run_server(
         "manage": manage,
         "sources": sources,
         "track": track,
+        "capture": capture_of(capture, capture_to),
+        "drift": drift if isinstance(drift, bool) else Reference.read(drift),
     }
     model_options |= {"scheduling": scheduling, "max_batch": max_batch}
     with contextlib.closing(_listen(host, port, key, allow_anonymous)) as listener:
@@ -132,6 +144,9 @@ def start_server(
     manage: bool | None = None,
     sources: Mapping[str, str | int | Path] | None = None,
     track: Track = True,
+    capture: str | Path | Mapping[str, Any] | None = None,
+    capture_to: str | Path | None = None,
+    drift: bool | str | Path = True,
     log_level: str = "warning",
     **model_options: Any,
 ) -> ServerHandle:
@@ -153,6 +168,8 @@ def start_server(
         "manage": manage,
         "sources": sources,
         "track": track,
+        "capture": capture_of(capture, capture_to),
+        "drift": drift if isinstance(drift, bool) else Reference.read(drift),
     }
     model_options |= {"scheduling": scheduling, "max_batch": max_batch}
     listener = _listen(host, port, key, allow_anonymous)
@@ -208,6 +225,21 @@ class ServerHandle:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def capture_of(rules: str | Path | Mapping[str, Any] | None, folder: str | Path | None) -> Capture | None:
+    """What captures by these rules; ``None`` where there are none.
+
+    Raises:
+        UsageError: rules or a folder that cannot be used.
+    """
+    if rules is None:
+        if folder is not None:
+            raise UsageError(
+                "a folder for captured images, and no rules", folder, "say what is captured: random=0.01"
+            )
+        return None
+    return Capture(rules, folder or load_settings().captures_dir)
 
 
 def _server(

@@ -259,6 +259,46 @@ class BatchAnswer(BaseModel):
     timing_ms: dict[str, float]
 
 
+class DriftBin(BaseModel):
+    """The bin of a feature that moved most, and its share of the values."""
+
+    bin: str
+    reference: float
+    now: float
+
+
+class DriftFeature(BaseModel):
+    """How far one feature has moved."""
+
+    feature: str
+    psi: float = Field(description="Population stability index: below 0.1 nothing changed, above 0.25 much did.")
+    by_chance: float | None = Field(description="What it exceeds once in a thousand where nothing changed.")
+    state: str = Field(description="drifted, changed, stable, or too few images.")
+    images: int
+    reference_images: int
+    moved_most: DriftBin
+
+
+class ModelDrift(BaseModel):
+    """The newest answers of one model against its reference."""
+
+    model: str
+    digest: str
+    dataset: str
+    split: str
+    images: int
+    window: int
+    min_images: int
+    drifted: list[str]
+    features: list[DriftFeature]
+
+
+class DriftAnswer(BaseModel):
+    """The models that have a drift reference and have answered."""
+
+    models: list[ModelDrift]
+
+
 def parse_json(kind: type[BaseModel], body: bytes) -> Any:
     """A JSON body as a request model; a number in quotes is not a number.
 

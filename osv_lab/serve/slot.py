@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from osv_lab.core.errors import InvalidDataError, OsvError, UnavailableError, UsageError
+from osv_lab.serve.drift import SIDECAR_KEY, Reference
 from osv_lab.serve.scheduler import Plan, Scheduling, grey_image, load_planned
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from osv_lab.detect.detector import Detector, Found
 
+_log = logging.getLogger("osv_lab.serve")
 
 _ONE_PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -52,6 +55,7 @@ class ServedModel:
         described: What it is, as JSON-able values.
         defaults: What holds where a request says nothing: the model's own thresholds, from its sidecar.
         dataset_version: What it was trained on, where its sidecar says so.
+        reference: What its answers usually look like, where its sidecar says so.
     """
 
     detector: Detector
@@ -59,6 +63,7 @@ class ServedModel:
     described: Mapping[str, Any]
     defaults: Thresholds
     dataset_version: str | None = None
+    reference: Reference | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
@@ -120,12 +125,12 @@ def load_model(
     # should wait for either.
     decode_image(_ONE_PIXEL)
     getattr(detector, "find", detector.predict)([grey_image(detector)])
-    sidecar = _sidecar(detector)
+    sidecar = sidecar_of(detector)
     described = _describe(detector)
-    defaults = _stored_thresholds(sidecar, described["ref"])
-    version = _dataset_version(sidecar)
+    defaults = stored_thresholds(sidecar, described["ref"])
+    version = dataset_version_of(sidecar)
     described |= {"defaults": _shown(defaults), "dataset_version": version, "scheduling": plan.to_dict()}
-    return ServedModel(detector, plan, described, defaults, version)
+    return ServedModel(detector, plan, described, defaults, version, _reference(sidecar, described))
 
 
 class ModelSlot:
@@ -319,7 +324,7 @@ def _describe(detector: Detector) -> dict[str, Any]:
     }
 
 
-def _sidecar(detector: Detector) -> dict[str, Any]:
+def sidecar_of(detector: Detector) -> dict[str, Any]:
     """What stands beside the model's file, in ``<file>.osv.json``; empty where nothing does."""
     path = getattr(detector, "path", None)
     if path is None:
@@ -331,7 +336,7 @@ def _sidecar(detector: Detector) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _stored_thresholds(sidecar: Mapping[str, Any], ref: str) -> Thresholds:
+def stored_thresholds(sidecar: Mapping[str, Any], ref: str) -> Thresholds:
     """The sidecar's ``thresholds``: ``confidence``, ``iou`` and ``max_detections``, each where it is given."""
     from osv_lab.detect.detector import check_thresholds
 
@@ -350,7 +355,23 @@ def _stored_thresholds(sidecar: Mapping[str, Any], ref: str) -> Thresholds:
     return thresholds
 
 
-def _dataset_version(sidecar: Mapping[str, Any]) -> str | None:
+def _reference(sidecar: Mapping[str, Any], described: Mapping[str, Any]) -> Reference | None:
+    """The sidecar's drift reference. One that cannot be used costs the drift, never the model."""
+    stored = sidecar.get(SIDECAR_KEY)
+    if stored is None:
+        return None
+    try:
+        reference = Reference.from_json(stored)
+    except InvalidDataError as error:
+        _log.warning("no drift for %s: %s", described["ref"], error)
+        return None
+    if reference.digest != described.get("digest"):
+        _log.warning("no drift for %s: its reference was made with another file", described["ref"])
+        return None
+    return reference
+
+
+def dataset_version_of(sidecar: Mapping[str, Any]) -> str | None:
     """The data the model was trained on, as ``name@version``, or as ``name@`` and the start of the content's digest."""
     name, version = sidecar.get("dataset"), sidecar.get("dataset_version")
     version = version or str(sidecar.get("dataset_digest") or "")[:12]

@@ -18,19 +18,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from osv_lab.core.errors import InvalidDataError, OsvError
-from osv_lab.serve.answers import Sent
+from osv_lab.serve.answers import Answer, Sent
 from osv_lab.serve.errors import RequestError, as_request_error, error_body
+from osv_lab.serve.flicker import Onlooker
 from osv_lab.serve.house import House
 from osv_lab.serve.identities import Identities, Track
+from osv_lab.serve.observe import Observers
 
 if TYPE_CHECKING:
     import numpy as np
-    from fastapi import Response
 
     from osv_lab.track.ahead import Ahead
     from osv_lab.track.source import Frame, Source
 
-Ask = Callable[[Sent, Callable[[], Awaitable[None]]], Awaitable["Response"]]
+Ask = Callable[[Sent, Callable[[], Awaitable[None]]], Awaitable[Answer]]
 
 _log = logging.getLogger("osv_lab.serve")
 
@@ -70,6 +71,7 @@ class WatchedSource:
         track: Which tracker.
         ask: Answers a frame.
         house: Who lets frames in.
+        observers: Shown every frame that is answered.
     """
 
     def __init__(
@@ -82,7 +84,9 @@ class WatchedSource:
         track: Track,
         ask: Ask,
         house: House,
+        observers: Observers,
     ) -> None:
+        self._observers = observers
         self.name, self.ref, self.live = name, ref, live
         self._place, self._asked, self._track = place, dict(asked), track
         self._ask, self._house = ask, house
@@ -96,6 +100,7 @@ class WatchedSource:
 
     def _reset(self) -> None:
         self._identities = Identities(self._track)
+        self._onlooker = Onlooker(self._observers)
         self._number = self._dropped = self._failed = self._looked = self._reconnects = 0
         self._last_error: dict[str, Any] | None = None
         self._frame_rate, self._size = 0.0, (0, 0)
@@ -257,6 +262,7 @@ class WatchedSource:
             answer = await self._ask(sent, self._has_gone)
             content = json.loads(bytes(answer.body))
             found = await asyncio.to_thread(self._identities.update, content["predictions"], seconds)
+            self._onlooker.see(answer.observation, self._identities.ids, image)
             content["predictions"] = found
             self._count(found)
         except OsvError as error:

@@ -12,6 +12,7 @@ from osv_lab.serve.errors import RequestError
 from osv_lab.serve.frames import SourceRequest
 from osv_lab.serve.house import House
 from osv_lab.serve.identities import Track, checked_options
+from osv_lab.serve.observe import Observers
 from osv_lab.serve.places import NAME, Places
 from osv_lab.serve.source import Ask, WatchedSource
 
@@ -30,11 +31,19 @@ class Sources:
         house: Who lets frames in.
         track: Which tracker where nothing else is asked.
         max_running: Most that run at once.
+        observers: Shown every frame that is answered.
     """
 
     def __init__(
-        self, places: Places, ask: Ask, house: House, track: Track = True, max_running: int = MAX_RUNNING
+        self,
+        places: Places,
+        ask: Ask,
+        house: House,
+        track: Track = True,
+        max_running: int = MAX_RUNNING,
+        observers: Observers | None = None,
     ) -> None:
+        self._observers = observers or Observers([])
         self._places, self._ask, self._house, self._track = places, ask, house, track
         self.max_running = max_running
         self._sources = {name: self._make(name, SourceRequest(source=name)) for name in places.single()}
@@ -124,4 +133,6 @@ class Sources:
         place = self._places.resolve(asked.source)
         options = checked_options(given, track)
         live = self._places.is_live(asked.source)
-        return WatchedSource(name, asked.source, place, live, options, track, self._ask, self._house)
+        return WatchedSource(
+            name, asked.source, place, live, options, track, self._ask, self._house, self._observers
+        )

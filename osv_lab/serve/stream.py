@@ -24,19 +24,20 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi import Response
 from pydantic_core import to_json
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from osv_lab.core.errors import OsvError
-from osv_lab.serve.answers import Sent
+from osv_lab.serve.answers import Answer, Sent
 from osv_lab.serve.bodies import error_answer
 from osv_lab.serve.errors import RequestError, as_request_error, error_body
+from osv_lab.serve.flicker import Onlooker
 from osv_lab.serve.frames import StreamOptions
 from osv_lab.serve.house import House
 from osv_lab.serve.identities import Identities, Track, checked_options, prepare
 from osv_lab.serve.inputs import Limits
 from osv_lab.serve.keys import Keys, KeySource
+from osv_lab.serve.observe import Observers
 from osv_lab.serve.schemas import parse_json
 from osv_lab.serve.sites import check_site
 
@@ -55,7 +56,7 @@ _SEND_S = 20.0
 _BUSY_S = 0.02
 _BETWEEN_S = 0.001
 
-Ask = Callable[[Sent, Callable[[], Awaitable[None]]], Awaitable[Response]]
+Ask = Callable[[Sent, Callable[[], Awaitable[None]]], Awaitable[Answer]]
 """Answers what was sent, as ``POST /predict`` would; the second argument waits until nobody wants it any more."""
 
 
@@ -116,10 +117,20 @@ class Streams:
         key: What opens the way, if anything is asked for.
         limits: Sizes of frames, how many streams, how long they may idle.
         track: Which tracker where nothing else is asked.
+        observers: Shown every frame that is answered.
     """
 
-    def __init__(self, ask: Ask, house: House, key: KeySource | None, limits: Limits, track: Track = True) -> None:
+    def __init__(
+        self,
+        ask: Ask,
+        house: House,
+        key: KeySource | None,
+        limits: Limits,
+        track: Track = True,
+        observers: Observers | None = None,
+    ) -> None:
         self._ask = ask
+        self._observers = observers or Observers([])
         self._track = track
         self._house = house
         self._keys = Keys.single(key) if isinstance(key, str) else key
@@ -138,7 +149,7 @@ class Streams:
         try:
             await asyncio.to_thread(prepare)
             await socket.accept(PROTOCOL if PROTOCOL in socket.scope["subprotocols"] else None)
-            code, reason = await _Stream(socket, self._ask, self._house, self._limits, self._track).run()
+            code, reason = await self._stream(socket).run()
             async with asyncio.timeout(_SEND_S):
                 await socket.close(code, reason)
         except (WebSocketDisconnect, RuntimeError, TimeoutError):
@@ -147,6 +158,10 @@ class Streams:
         finally:
             self.open -= 1
             self._house.guests -= 1
+
+    def _stream(self, socket: WebSocket) -> _Stream:
+        onlooker = Onlooker(self._observers)
+        return _Stream(socket, self._ask, self._house, self._limits, self._track, onlooker)
 
     def _admit(self, socket: WebSocket) -> None:
         check_site(socket, keyed=self._keys is not None)
@@ -163,8 +178,11 @@ class Streams:
 class _Stream:
     """One connection that was let in."""
 
-    def __init__(self, socket: WebSocket, ask: Ask, house: House, limits: Limits, track: Track) -> None:
+    def __init__(
+        self, socket: WebSocket, ask: Ask, house: House, limits: Limits, track: Track, onlooker: Onlooker
+    ) -> None:
         self._socket, self._ask, self._house, self._limits, self._track = socket, ask, house, limits, track
+        self._onlooker = onlooker
         self._frames = Newest()
         self._use(StreamOptions())
         self._began = time.monotonic()
@@ -254,6 +272,7 @@ class _Stream:
             answer = await self._ask(sent, self._has_gone)
             content: dict[str, Any] = json.loads(bytes(answer.body))
             tracked = await asyncio.to_thread(self._identities.update, content["predictions"], seconds)
+            self._onlooker.see(answer.observation, self._identities.ids, frame.data)
             return {"timestamp_s": round(seconds, 3), **content, "predictions": tracked}
         except OsvError as error:
             return error_body(as_request_error(error))

@@ -74,6 +74,7 @@ class Worker:
             "plan": dataclasses.asdict(model.plan),
             "defaults": dataclasses.asdict(model.defaults),
             "dataset_version": model.dataset_version,
+            "reference": None if model.reference is None else model.reference.to_json(),
             "path": str(getattr(model.detector, "path", asked["ref"])),
         }
 
@@ -94,7 +95,8 @@ class Worker:
         try:
             ticket.check()
             named = Named({name: self._models[key] for name, key in job["models"].items()})
-            answers = Answers(named, self._limits, self._batcher, self._tally)  # type: ignore[arg-type]
+            observing = bool(job["observing"])
+            answers = Answers(named, self._limits, self._batcher, self._tally, observing=observing)  # type: ignore[arg-type]
             header, found = remote.OPERATIONS[job["do"]].done(answers, ticket, job, parts)
         except OsvError as error:
             header, found = {"error": pipe.error_json(error)}, []
