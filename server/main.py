@@ -9,7 +9,7 @@ import ipaddress
 import os
 import sys
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from osv_lab.core.errors import OsvError, UsageError
 
@@ -32,6 +32,7 @@ def options(environment: Mapping[str, str]) -> dict[str, Any]:
     given: dict[str, Any] = {"ref": ref, "host": environment.get("OSV_HOST", "127.0.0.1")}
     given["port"] = _read(environment, "OSV_PORT", int, 8000)
     given["workers"] = _read(environment, "OSV_WORKERS", int, None)
+    given["processes"] = _read(environment, "OSV_PROCESSES", _number_or_auto, "auto")
     given["scheduling"] = environment.get("OSV_SCHEDULING") or "auto"
     given["max_batch"] = _read(environment, "OSV_BATCH", _positive_int, None)
     given["max_waiting"] = _read(environment, "OSV_QUEUE", _positive_int, 16)
@@ -93,6 +94,15 @@ def _limits(environment: Mapping[str, str]) -> Limits:
     }
     policy = FetchPolicy(**{name: value for name, value in fetch.items() if value is not None})
     return Limits(**{name: value for name, value in given.items() if value is not None}, fetch=policy)
+
+
+def _number_or_auto(text: str) -> int | Literal["auto"]:
+    if text.lower() == "auto":
+        return "auto"
+    number = int(text)
+    if number < 0:
+        raise ValueError(text)
+    return number
 
 
 def _positive(text: str) -> float:

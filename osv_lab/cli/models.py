@@ -88,6 +88,14 @@ def add_serving(stages: Any) -> None:
         default="auto",
         help="single images side by side, or batches that grow with the load; auto: what is faster here",
     )
+    verb.add_argument(
+        "--processes",
+        type=processes,
+        default="auto",
+        metavar="N",
+        help="worker processes that compute and are replaced when they die; 0: threads of this one; default: one per "
+        "core, or one alone for a model that runs in batches",
+    )
     verb.add_argument("--max-batch", type=int, help="most images in one batch; default: measured")
     verb.add_argument("--queue", type=int, default=16, help="requests in the house at once; further ones get 503")
     verb.add_argument("--deadline", type=float, default=10.0, help="seconds a request may wait before it gets 503")
@@ -216,10 +224,15 @@ def serve(args: argparse.Namespace) -> Any:
     run_server(args.model, host=args.host, port=args.port, **_server_options(args))
 
 
+def processes(text: str) -> int | str:
+    """``--processes``: a number, or ``auto``."""
+    return text if text == "auto" else int(text)
+
+
 def _server_options(args: argparse.Namespace) -> dict[str, Any]:
     options: dict[str, Any] = {} if args.urls == "auto" else {"allow_urls": args.urls == "on"}
     options |= {"scheduling": args.scheduling, "max_batch": args.max_batch, "also": args.also}
-    options |= {"max_waiting": args.queue, "deadline_s": args.deadline}
+    options |= {"processes": args.processes, "max_waiting": args.queue, "deadline_s": args.deadline}
     options |= {"sources": _sources(args.source), "track": args.track != "none" and args.track}
     if args.key_file:
         from osv_lab.serve.keys import KeyFile

@@ -39,15 +39,15 @@ def add_commands(stages: Any) -> None:
     verb.add_argument("version", help="DATASET@v1")
 
     verb = add_verb(verbs, "verify", verify, "read a version whole and check every byte")
-    verb.add_argument("version")
+    verb.add_argument("version", help="DATASET@v1")
 
     verb = add_verb(verbs, "diff", diff, "what changed from one version to another")
-    verb.add_argument("a")
-    verb.add_argument("b")
+    verb.add_argument("a", help="DATASET@v1, the one before")
+    verb.add_argument("b", help="DATASET@v2, the one after")
     verb.add_argument("--iou", type=float, default=0.5, help="least overlap of what counts as the same object")
 
     verb = add_verb(verbs, "export", export, "write a version as yolo, coco, voc or cvat, or as its own bytes")
-    verb.add_argument("version")
+    verb.add_argument("version", help="DATASET@v1")
     verb.add_argument("folder")
     verb.add_argument("--format", default="yolo", help="a format of 'osv export data', or 'raw'")
 
@@ -56,18 +56,18 @@ def add_commands(stages: Any) -> None:
         ("pull", pull, "bring a version from a remote, every byte checked"),
     ):
         verb = add_verb(verbs, name, command, text)
-        verb.add_argument("version")
+        verb.add_argument("version", help="DATASET@v1")
         _remote(
             verb, "a folder, s3://bucket/folder, or a remote of the DVC project (default: OSV_VERSIONS_REMOTE)"
         )
 
     verb = add_verb(verbs, "restore", restore, "make the dataset again as it was in a version")
-    verb.add_argument("version")
+    verb.add_argument("version", help="DATASET@v1")
     verb.add_argument("--as", dest="name", metavar="NAME", help="under another name")
     verb.add_argument("--overwrite", action="store_true", help="in place of the dataset that is there")
 
     verb = add_verb(verbs, "delete", delete, "delete a version here; remotes and datasets keep what they have")
-    verb.add_argument("version")
+    verb.add_argument("version", help="DATASET@v1")
 
     verb = add_verb(verbs, "preview", preview, "draw what steps do to one image, before and after")
     verb.add_argument("image", help="an image file, or a dataset, whose first sample with labels is taken")

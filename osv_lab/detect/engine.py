@@ -6,7 +6,6 @@ for each other hundreds of times per image, and for long where another program h
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from osv_lab.core.cores import usable_cores as usable_cores
 from osv_lab.detect import detector as contract
 from osv_lab.detect.families import Family, Metadata
 from osv_lab.detect.postprocess import found_of
@@ -122,14 +122,6 @@ class Engine(ABC):
     def _limit(self, count: int) -> int:
         beside = self._cores > 1 and count > 1
         return min(self._most(), max(1, min(self._beside, -(-count // self._cores)))) if beside else self._most()
-
-
-def usable_cores() -> int:
-    """Processors this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS and Windows
-        return os.cpu_count() or 1
 
 
 def batches(placements: Sequence[Placement], limit: int) -> Iterator[list[int]]:

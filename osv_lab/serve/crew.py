@@ -18,14 +18,14 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from osv_lab.core.cores import usable_cores
 from osv_lab.core.errors import InvalidDataError, OsvError, UnavailableError, UsageError
-from osv_lab.detect.engine import usable_cores
 from osv_lab.serve.dispatch import Dispatch
+from osv_lab.serve.elsewhere import Elsewhere
 from osv_lab.serve.inputs import Limits
 from osv_lab.serve.process import POSSIBLE, WorkerProcess
 from osv_lab.serve.scheduler import Plan, Scheduling
@@ -186,6 +186,7 @@ class Crew:
             self._members.clear()
 
     def _died(self, process: WorkerProcess) -> None:
+        process.lost = True
         if not self._closing.is_set():
             _log.error("worker process %d died; another takes its place", process.pid)
             self._deaths.append(time.monotonic())
@@ -199,8 +200,12 @@ class Crew:
             if self._closing.wait(self._delay_s()):
                 return
             with self._changing:
+                gone = [one for one in self._members if not one.alive]
                 self._members = [one for one in self._members if one.alive]
                 missing = self.wanted - len(self._members)
+            for one in gone:
+                one.kill()
+                one.end()
             try:
                 if missing > 0:
                     self._fill(missing)
@@ -231,6 +236,7 @@ class Crew:
         except (OsvError, OSError):
             for one in new:
                 one.kill()
+                one.end()
             raise
         assert self._loop is not None
         for one in new:
@@ -248,53 +254,6 @@ class Crew:
             del self._recipes[key]
             for one in self._members:
                 one.forget(key)
-
-
-@dataclass(frozen=True, slots=True)
-class Elsewhere:
-    """Stands in the front for a detector that the workers have; see :class:`osv_lab.detect.detector.Detector`.
-
-    Attributes:
-        key: Under which they have it.
-        described: What it is.
-    """
-
-    key: int
-    described: Mapping[str, Any]
-
-    @property
-    def ref(self) -> str:
-        return str(self.described["ref"])
-
-    @property
-    def task(self) -> str:
-        return str(self.described["task"])
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        return tuple(self.described["class_names"])
-
-    @property
-    def provider(self) -> str:
-        return str(self.described["provider"])
-
-    @property
-    def input_size(self) -> tuple[int, int] | None:
-        size = self.described["input_size"]
-        return (size[0], size[1]) if size else None
-
-    def describe(self) -> dict[str, Any]:
-        return dict(self.described)
-
-    def predict(self, images: Sequence[Any], **_: Any) -> list[Any]:
-        """Not here.
-
-        Raises:
-            UnavailableError: always.
-        """
-        raise UnavailableError(
-            "the model is in the worker processes", self.ref, "send a request, or use processes=0"
-        )
 
 
 def _check_same(said: Mapping[str, Any], recipe: Mapping[str, Any]) -> None:

@@ -28,7 +28,7 @@ def pack(header: Mapping[str, Any], *parts: bytes) -> list[bytes]:
 
     Example:
         >>> pack({"id": 1}, b"ab")
-        [b'\\x00\\x00\\x00\\x1a', b'{"id": 1, "parts": [2]}'...    # doctest: +SKIP
+        [b'\\x00\\x00\\x00\\x17{"id": 1, "parts": [2]}', b'ab']
     """
     text = json.dumps({**header, "parts": [len(part) for part in parts]}).encode()
     return [len(text).to_bytes(_LENGTH, "big") + text, *parts]

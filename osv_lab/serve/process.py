@@ -34,6 +34,7 @@ class WorkerProcess:
     Attributes:
         jobs: The socket over which work goes.
         pid: The process' number.
+        lost: Set by whoever finds its socket closed.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -48,14 +49,15 @@ class WorkerProcess:
                 command, stdin=subprocess.DEVNULL, env=_environment(), pass_fds=(jobs.fileno(), control.fileno())
             )
         self.pid = self._process.pid
+        self.lost = False
         said = {one.name: getattr(limits, one.name) for one in dataclasses.fields(limits) if one.name != "fetch"}
         with contextlib.suppress(OSError):  # that it died is seen when it is asked for something
             pipe.send(self._control, {"limits": said})
 
     @property
     def alive(self) -> bool:
-        """Whether it runs."""
-        return self._process.poll() is None
+        """Whether it runs, and its sockets are open: those of a dying process close before it can be reaped."""
+        return not self.lost and self._process.poll() is None
 
     def wait_until_up(self) -> None:
         """Until it has imported what it needs.
@@ -100,14 +102,11 @@ class WorkerProcess:
         return frame[0]
 
     def kill(self) -> None:
-        """End it at once, and reap it."""
+        """End it at once; to be followed by :meth:`end` when nobody uses its sockets any more."""
         self._process.kill()
-        self._process.wait()
-        self._control.close()
-        self.jobs.close()
 
     def end(self, timeout_s: float = 2.0) -> None:
-        """Let it end, which it does when nobody talks to it."""
+        """Let it end, which it does when nobody talks to it, and forget it."""
         self._control.close()
         self.jobs.close()
         try:

@@ -237,7 +237,7 @@ def _server(
     if serving["manage"] is None:
         serving["manage"] = key is not None or _is_loopback(host)
     Places(serving["sources"])
-    crew = crew_for(serving.pop("processes"), ref, limits, serving["workers"])
+    crew = _crew_for(serving.pop("processes"), ref, limits, serving["workers"])
     try:
         # The first worker imports and loads while this process does its own.
         if crew is not None:
@@ -250,7 +250,7 @@ def _server(
             from osv_lab.serve.patience import patient_protocol, patient_sockets
         except ModuleNotFoundError as error:
             raise require_extra(str(error.name), "server") from None
-        slot = ref if isinstance(ref, ModelSlot) else slot_for(ref, crew, model_options)
+        slot = ref if isinstance(ref, ModelSlot) else _slot_for(ref, crew, model_options)
         slot.load()
     except BaseException:
         if crew is not None:
@@ -274,7 +274,7 @@ def _server(
     return DrainingServer(config, app.state.house)
 
 
-def crew_for(
+def _crew_for(
     processes: int | Literal["auto"], ref: object, limits: Limits, lanes: int | None = None
 ) -> Crew | None:
     """The worker processes of a server, none of them started; ``None`` where threads do the work."""
@@ -286,7 +286,7 @@ def crew_for(
     return Crew(None if processes == "auto" else processes, limits, lanes)
 
 
-def slot_for(ref: str | Path | Detector, crew: Crew | None, options: dict[str, Any]) -> ModelSlot:
+def _slot_for(ref: str | Path | Detector, crew: Crew | None, options: dict[str, Any]) -> ModelSlot:
     """A place for a model that is loaded into the worker processes where there are any."""
     return ModelSlot(ref, **options) if crew is None else ModelSlot(ref, loader=crew.load, **options)
 

@@ -15,11 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
 from osv_lab.core.errors import UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
     import supervision as sv
 
     from osv_lab.detect.detector import Detector, Found
@@ -84,8 +83,8 @@ def load_planned(
     Raises:
         OsvError: the model cannot be loaded, or not be run as asked.
     """
+    from osv_lab.core.cores import usable_cores
     from osv_lab.detect import load_detector
-    from osv_lab.detect.engine import usable_cores
 
     if scheduling not in SCHEDULINGS:
         raise UsageError("no such scheduling", repr(scheduling), f"use one of {', '.join(SCHEDULINGS)}")
@@ -139,12 +138,14 @@ def measure_cpu(alone: Detector, whole: Detector, cores: int) -> tuple[float, fl
 
 def grey_image(detector: Detector) -> np.ndarray:
     """A plain image of the size the network sees."""
+    import numpy as np
+
     width, height = detector.input_size or (640, 640)
     return np.full((height, width, 3), 114, np.uint8)
 
 
 def _batch_plan(detector: Detector, max_batch: int | None) -> Plan:
-    from osv_lab.detect.engine import usable_cores
+    from osv_lab.core.cores import usable_cores
 
     rates: dict[str, float] = {}
     if max_batch is None:

@@ -11,16 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from osv_lab.core.errors import InvalidDataError, OsvError, UnavailableError, UsageError
-from osv_lab.detect.detector import Found
 from osv_lab.serve.scheduler import Plan, Scheduling, grey_image, load_planned
 
 if TYPE_CHECKING:
+    import numpy as np
     import supervision as sv
 
-    from osv_lab.detect.detector import Detector
+    from osv_lab.detect.detector import Detector, Found
 
 
 _ONE_PIXEL = base64.b64decode(
@@ -85,6 +83,8 @@ class ServedModel:
         Raises:
             UsageError: a threshold, class name or image that cannot be used.
         """
+        from osv_lab.detect.detector import Found
+
         found = self.find(images, thresholds)
         return [one.to_detections() if isinstance(one, Found) else one for one in found]
 

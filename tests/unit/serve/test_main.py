@@ -79,6 +79,8 @@ def test_sources(main: ModuleType) -> None:
         ("OSV_FETCH_TIMEOUT_S", "inf"),
         ("OSV_ALLOW_NETWORKS", "10.0.0.1/8"),
         ("OSV_ALLOW_NETWORKS", "lan"),
+        ("OSV_PROCESSES", "-1"),
+        ("OSV_PROCESSES", "many"),
     ],
 )
 def test_what_cannot_be(main: ModuleType, name: str, value: str) -> None:
