@@ -23,6 +23,7 @@ from tiny_model import write_tiny_model
 
 from osv_lab.cli import main
 from osv_lab.core.errors import UsageError
+from osv_lab.serve.client import Client
 from osv_lab.serve.run import start_server
 from osv_lab.serve.spool import Spool
 from osv_lab.store.captures import import_captures, list_captures
@@ -63,6 +64,25 @@ def test_every_way_to_ask_is_captured_as_it_was_received(model: Path, tmp_path: 
     assert (seen.model, seen.width, seen.height, seen.class_name) == ("tiny.onnx", 96, 64, ("lamp",))
     assert seen.digest is not None and len(seen.digest) == 64
     assert kept[png(NOTHING)].reasons == {"few": "0 detections, at most 0"}
+
+
+@pytest.mark.parametrize("processes", [0, 1])
+def test_frames_that_the_tracker_doubts_are_captured(model: Path, tmp_path: Path, processes: int) -> None:
+    """The lamp goes off for one frame of a stream: the frame where it is back is kept, with its track."""
+    frames = [png(SURE, number) for number in range(8)]
+    frames[5] = cv2.imencode(".png", np.zeros((64, 64, 3), np.uint8))[1].tobytes()  # no grey bars
+    rules = {"rules": [{"disagreement": True}]}
+    with start_server(model, capture=rules, capture_to=tmp_path, processes=processes) as server:
+        with Client(server.url) as client:
+            found = list(client.stream(frames, frame_rate=25))
+        assert [len(one.predictions) for one in found] == [1, 1, 1, 1, 1, 0, 1, 1]
+        until(lambda: observed(server) == 8)
+    spool = Spool(tmp_path)
+    [digest] = spool.names()
+    assert spool.read(digest)[1] == frames[6]
+    kept = spool.describe(digest)
+    assert kept.reasons == {"disagreement": "track 1 (lamp) was away for 1 frame"}
+    assert kept.observation.tracker_id == (1,)
 
 
 def test_nothing_is_kept_or_observed_unless_asked(model: Path, tmp_path: Path) -> None:
