@@ -108,8 +108,7 @@ def test_embeddings_of_ones_own_find_the_candidates(planted: Any) -> None:
         rows = np.array(small, float)
         return rows - rows.mean(axis=1, keepdims=True)
 
-    sound = planted.match_tags("test") | planted.match_tags("train").limit(0)
-    assert quality(sound, embed=colours).groups == ()
+    assert quality(planted.match_tags("test"), embed=colours).groups == ()
     report = quality(planted, embed=colours)
     assert {"again.jpg", "cropped.jpg", "lighter.jpg", "same.jpg"} <= names(report.view("leak"))
     with pytest.raises(UsageError, match="one row per image"):
