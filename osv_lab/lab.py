@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     import supervision as sv
 
+    from osv_lab.curate.label_errors import LabelErrorReport
+    from osv_lab.curate.quality import QualityReport
     from osv_lab.detect.detector import Detector
     from osv_lab.detect.export import Artifact
     from osv_lab.detect.parity import ParityReport
@@ -117,6 +119,26 @@ class Lab:
         report = ingest(source, dataset or self.dataset_name, progress=self.progress, **options)
         self.dataset_name = dataset or self.dataset_name
         return report
+
+    def quality(self, *, split: str | None = None, **options: Any) -> QualityReport:
+        """Find broken, dark, blurred and odd images, duplicates, and leaks between splits."""
+        from osv_lab.curate.quality import quality
+
+        return quality(self.view(split), progress=self.progress, **options)
+
+    def find_label_errors(
+        self, pred_field: str = "predictions", *, split: str | None = None, **options: Any
+    ) -> LabelErrorReport:
+        """Rank the labels that are probably wrong; the App shows them as ``label_errors``."""
+        from osv_lab.curate.label_errors import find_label_errors
+
+        return find_label_errors(self.view(split), pred_field, progress=self.progress, **options)
+
+    def query(self, text: str, **options: Any) -> Any:
+        """The samples that match ``"class:RBC>=10 conf<0.4 -tag:reviewed split:train"``, as a FiftyOne view."""
+        from osv_lab.curate.query import query
+
+        return query(self.dataset, text, **options)
 
     def annotate(self, *args: Any, **options: Any) -> Any:
         """Not here yet: the CVAT loop (send, status, pull) comes with the annotation room."""
