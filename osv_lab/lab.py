@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     import supervision as sv
 
+    from osv_lab.curate.health import HealthReport
     from osv_lab.curate.label_errors import LabelErrorReport
     from osv_lab.curate.quality import QualityReport
     from osv_lab.detect.detector import Detector
@@ -119,6 +120,12 @@ class Lab:
         report = ingest(source, dataset or self.dataset_name, progress=self.progress, **options)
         self.dataset_name = dataset or self.dataset_name
         return report
+
+    def health(self, gt_field: str = "ground_truth", *, split: str | None = None) -> HealthReport:
+        """Look at the labels as a whole: counts, balance, splits, boxes that cannot be."""
+        from osv_lab.curate.health import health
+
+        return health(self.view(split), gt_field)
 
     def quality(self, *, split: str | None = None, **options: Any) -> QualityReport:
         """Find broken, dark, blurred and odd images, duplicates, and leaks between splits."""

@@ -9,9 +9,15 @@ from osv_lab.cli.common import add_verb, add_view_arguments, progress_of, view_o
 
 
 def add_commands(stages: Any) -> None:
-    """``osv curate quality`` and ``osv curate label-errors``."""
+    """``osv curate health``, ``quality`` and ``label-errors``."""
     curate = stages.add_parser("curate", help="find bad images, duplicates, leaks and wrong labels")
     verbs = curate.add_subparsers(title="what", metavar="WHAT", required=True)
+
+    verb = add_verb(
+        verbs, "health", health, "look at the labels as a whole: balance, splits, boxes that cannot be"
+    )
+    add_view_arguments(verb)
+    verb.add_argument("--gt", default="ground_truth", help="field with the labels")
 
     verb = add_verb(verbs, "quality", quality, "find bad images, duplicates, and leaks between splits")
     add_view_arguments(verb)
@@ -24,6 +30,12 @@ def add_commands(stages: Any) -> None:
     verb.add_argument("--gt", default="ground_truth", help="field with the labels to judge")
     verb.add_argument("--key", default="label_errors", help="field and saved view to write")
     verb.add_argument("--limit", type=int, default=1000, help="the most suggestions (1000)")
+
+
+def health(args: argparse.Namespace) -> Any:
+    from osv_lab.curate.health import health
+
+    return health(view_of(args), args.gt)
 
 
 def quality(args: argparse.Namespace) -> Any:
