@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from osv_lab.curate.health import HealthReport
     from osv_lab.curate.label_errors import LabelErrorReport
     from osv_lab.curate.quality import QualityReport
+    from osv_lab.curate.select import SelectReport
     from osv_lab.detect.detector import Detector
     from osv_lab.detect.export import Artifact
     from osv_lab.detect.parity import ParityReport
@@ -27,9 +28,13 @@ if TYPE_CHECKING:
     from osv_lab.evaluate.track_report import TrackReport
     from osv_lab.serve.client import Prediction
     from osv_lab.serve.run import ServerHandle
+    from osv_lab.store.captures import CaptureReport
+    from osv_lab.store.diff import VersionDiff
+    from osv_lab.store.drift import DriftReport
     from osv_lab.store.ingest_report import IngestReport
     from osv_lab.store.predict import PredictReport
     from osv_lab.store.track_run import TrackingReport
+    from osv_lab.store.versions import DatasetVersion, VersionList
     from osv_lab.train.trainer import TrainingRun
 
 
@@ -141,11 +146,75 @@ class Lab:
 
         return find_label_errors(self.view(split), pred_field, progress=self.progress, **options)
 
+    def select(self, n: int, strategy: str = "mix", *, split: str | None = None, **options: Any) -> SelectReport:
+        """Pick the images most worth labelling: by uncertainty, diversity, class need, or their mix."""
+        from osv_lab.curate.select import select
+
+        return select(self.view(split), n, strategy, progress=self.progress, **options)
+
     def query(self, text: str, **options: Any) -> Any:
         """The samples that match ``"class:RBC>=10 conf<0.4 -tag:reviewed split:train"``, as a FiftyOne view."""
         from osv_lab.curate.query import query
 
         return query(self.dataset, text, **options)
+
+    def import_captures(
+        self, spool: str | Path | None = None, dataset: str | None = None, **options: Any
+    ) -> CaptureReport:
+        """Bring what a server captured (``capture="random=0.01,near=0.1"``) into the lab's dataset, once.
+
+        The App shows it as the saved view ``captured``, with the server's answers in ``served_predictions``.
+        """
+        from osv_lab.store.captures import import_captures
+
+        return import_captures(spool, dataset or self.dataset_name, progress=self.progress, **options)
+
+    # -- versions -------------------------------------------------------------------------------------------
+
+    def create_version(self, name: str | None = None, *, view: Any = None, **options: Any) -> DatasetVersion:
+        """Freeze the dataset, or a view of it; options as for :func:`osv_lab.store.versions.create_version`."""
+        from osv_lab.store.versions import create_version
+
+        return create_version(self.view() if view is None else view, name, progress=self.progress, **options)
+
+    def versions(self) -> VersionList:
+        """The versions of the lab's dataset."""
+        from osv_lab.store.versions import list_versions
+
+        return list_versions(self.dataset_name)
+
+    def load_version(self, name: str, dataset: str | None = None) -> Any:
+        """A version as a FiftyOne view, or as a fresh dataset of a name of its own."""
+        from osv_lab.store.versions import load_version
+
+        return load_version(self._version(name), dataset, progress=self.progress)
+
+    def diff_versions(self, a: str, b: str, iou: float = 0.5) -> VersionDiff:
+        """What changed from one version to another, with a view of each kind of change."""
+        from osv_lab.store.diff import diff_versions
+
+        return diff_versions(self._version(a), self._version(b), iou)
+
+    def push_version(self, name: str, remote: str | None = None, **options: Any) -> DatasetVersion:
+        """Bring a version to a DVC remote: a folder, ``s3://``, ..."""
+        from osv_lab.store.versions import push
+
+        return push(self._version(name), remote, options=options, progress=self.progress)
+
+    def pull_version(self, name: str, remote: str | None = None, **options: Any) -> DatasetVersion:
+        """Bring a version from a DVC remote, every byte checked."""
+        from osv_lab.store.versions import pull
+
+        return pull(self._version(name), remote, options=options, progress=self.progress)
+
+    def restore_version(self, name: str, *, overwrite: bool = False) -> Any:
+        """Make the dataset again as it was in a version."""
+        from osv_lab.store.versions import restore
+
+        return restore(self._version(name), overwrite=overwrite, progress=self.progress)
+
+    def _version(self, name: str) -> str:
+        return name if "@" in name else f"{self.dataset_name}@{name}"
 
     def annotate(self, *args: Any, **options: Any) -> Any:
         """Not here yet: the CVAT loop (send, status, pull) comes with the annotation room."""
@@ -162,6 +231,7 @@ class Lab:
         model: str | Path | None = None,
         *,
         dataset_version: str | None = None,
+        version: str | None = None,
         resume: bool | str = False,
         **settings: Any,
     ) -> TrainingRun:
@@ -171,8 +241,9 @@ class Lab:
             model: A ``.pt`` file to start from, a ``.yaml`` architecture to train from scratch, or an architecture's
                 name ("yolov8n"), which takes its published weights where they can be had and otherwise starts from
                 scratch and says so. "yolo11n" by default.
-            dataset_version: A name for exactly this data ("v1"). The first use freezes the name; when the data
-                has changed since, a further use is refused.
+            dataset_version: A name for exactly this data ("v1"). The first use freezes it as a version; when the
+                data has changed since, a further use is refused.
+            version: Train on this frozen version, whatever the dataset has become since.
             resume: Continue the newest unfinished run, or the run of this name. Settings need not be repeated.
             settings: The rest of the :class:`~osv_lab.train.recipe.Recipe`: ``epochs``, ``imgsz``, ``batch``, ...
         """
@@ -183,7 +254,7 @@ class Lab:
             settings["model"] = str(model)
         recipe = None if resume and not settings else Recipe.from_dict({"model": "yolo11n", **settings})
         return train(
-            self.dataset,
+            self._version(version) if version else self.dataset,
             recipe,
             dataset_version=dataset_version,
             resume=resume,
@@ -259,6 +330,15 @@ class Lab:
 
         return load_detector(self._reference(model), **options)
 
+    def drift(self, model: str | Path | None = None, **options: Any) -> DriftReport:
+        """Compare captured samples with what the deployed model's answers usually look like.
+
+        ``report.view()`` holds the samples that have become more frequent. ``deploy`` makes the reference.
+        """
+        from osv_lab.store.drift import drift
+
+        return drift(self.dataset, self._reference(model), **options)
+
     def export(self, model: str | Path | None = None, format: str = "onnx", **options: Any) -> Artifact:
         """Export a model for serving; by default the weights of the newest training run."""
         from osv_lab.detect.export import export_model
@@ -269,6 +349,8 @@ class Lab:
         self, model: str | Path | None = None, *, alias: str = "champion", split: str = "val", **options: Any
     ) -> Deployment:
         """Export a model to ONNX, verify the export on the validation split, register it and give it an alias.
+
+        What its answers look like on that split is written beside it, so that the server can tell drift.
 
         Args:
             model: Weights by path or reference. ``None``, "best.pt" or "last.pt" (where no such file is here) mean
@@ -281,6 +363,7 @@ class Lab:
             CheckFailedError: the exported file does not answer as the weights do; nothing is registered.
         """
         from osv_lab.evaluate.verify import verify
+        from osv_lab.store.drift import make_reference
         from osv_lab.train.registry import register
 
         weights = self._weights(model)
@@ -295,6 +378,8 @@ class Lab:
                     parity.summary(),
                     "look at the report with osv_lab.evaluate.verify.verify(), or export with other options",
                 )
+            if validation.media_type == "image":
+                make_reference(artifact.path, validation, split=split, progress=self.progress)
         version = register(artifact, self.name, run_id=run.run_id if run else None, alias=alias, parity=parity)
         return Deployment(
             ref=f"models:/{self.name}@{alias}", version=str(version.version), artifact=artifact, parity=parity

@@ -9,7 +9,7 @@ import ipaddress
 import os
 import sys
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from osv_lab.core.errors import OsvError, UsageError
 
@@ -32,17 +32,22 @@ def options(environment: Mapping[str, str]) -> dict[str, Any]:
     given: dict[str, Any] = {"ref": ref, "host": environment.get("OSV_HOST", "127.0.0.1")}
     given["port"] = _read(environment, "OSV_PORT", int, 8000)
     given["workers"] = _read(environment, "OSV_WORKERS", int, None)
+    given["processes"] = _read(environment, "OSV_PROCESSES", _number_or_auto, "auto")
     given["scheduling"] = environment.get("OSV_SCHEDULING") or "auto"
     given["max_batch"] = _read(environment, "OSV_BATCH", _positive_int, None)
     given["max_waiting"] = _read(environment, "OSV_QUEUE", _positive_int, 16)
     given["deadline_s"] = _read(environment, "OSV_DEADLINE_S", _positive, 10.0)
     given["also"] = [one.strip() for one in environment.get("OSV_ALSO", "").split(",") if one.strip()]
     given["manage"] = _read(environment, "OSV_MANAGE", _flag, None)
+    given["sources"] = _read(environment, "OSV_SOURCES", _named, {})
+    given["track"] = _read(environment, "OSV_TRACK", _tracker, "bytetrack")
     given["allow_anonymous"] = _read(environment, "OSV_ALLOW_ANONYMOUS", _flag, False)
     given["allow_urls"] = _read(environment, "OSV_ALLOW_URLS", _flag_or_hosts, None)
     given["log_level"] = environment.get("OSV_LOG_LEVEL", "info").lower()
     given["key"] = _key(environment)
     given["limits"] = _limits(environment)
+    given["capture"] = environment.get("OSV_CAPTURE", "").strip() or None
+    given["capture_to"] = environment.get("OSV_CAPTURE_TO", "").strip() or None
     return given
 
 
@@ -65,7 +70,9 @@ def _read(environment: Mapping[str, str], name: str, kind: Callable[[str], Value
     try:
         return kind(text)
     except ValueError:
-        raise UsageError(f"{name} cannot be used", repr(text), "see server/README.md") from None
+        # Addresses may hold passwords.
+        found = "" if name == "OSV_SOURCES" else repr(text)
+        raise UsageError(f"{name} cannot be used", found, "see server/README.md") from None
 
 
 def _limits(environment: Mapping[str, str]) -> Limits:
@@ -78,6 +85,8 @@ def _limits(environment: Mapping[str, str]) -> Limits:
         "max_batch": _positive_int,
         "max_batch_bytes": _positive_int,
         "body_timeout_s": _positive,
+        "max_streams": _positive_int,
+        "stream_idle_s": _positive,
     }
     given = {name: _read(environment, f"OSV_{name.upper()}", kind, None) for name, kind in kinds.items()}
     fetch = {
@@ -87,6 +96,15 @@ def _limits(environment: Mapping[str, str]) -> Limits:
     }
     policy = FetchPolicy(**{name: value for name, value in fetch.items() if value is not None})
     return Limits(**{name: value for name, value in given.items() if value is not None}, fetch=policy)
+
+
+def _number_or_auto(text: str) -> int | Literal["auto"]:
+    if text.lower() == "auto":
+        return "auto"
+    number = int(text)
+    if number < 0:
+        raise ValueError(text)
+    return number
 
 
 def _positive(text: str) -> float:
@@ -108,6 +126,22 @@ def _networks(text: str) -> tuple[str, ...]:
     for one in networks:
         ipaddress.ip_network(one)
     return networks
+
+
+def _named(text: str) -> dict[str, str]:
+    named: dict[str, str] = {}
+    for one in text.split():
+        name, _, place = one.partition("=")
+        if not name or not place or name in named:
+            raise ValueError(text)
+        named[name] = place
+    return named
+
+
+def _tracker(text: str) -> str | bool:
+    if text not in ("bytetrack", "botsort", "none"):
+        raise ValueError(text)
+    return False if text == "none" else text
 
 
 def _flag(text: str) -> bool:

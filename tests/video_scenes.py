@@ -12,10 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from osv_lab.detect.detector import make_detections
+from osv_lab.track import Line, Zone
 
 Image = npt.NDArray[np.uint8]
 SIZE = (160, 120)
 CLASSES = ("car", "bus")
+GATE = Line("gate", (0, 60), (160, 60), anchor="center")
+LOT = Zone("lot", ((0, 0), (80, 0), (80, 119), (0, 119)), anchor="center")
 
 
 def places(number: int) -> list[tuple[int, float, float]]:

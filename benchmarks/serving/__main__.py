@@ -34,7 +34,7 @@ from tiny_model import write_tiny_model
 from osv_lab.detect.engine import usable_cores
 
 HERE = Path(__file__).parent
-OURS = ("ours", "ours-auto", "ours-batch", "naive")
+OURS = ("ours", "ours-threads", "ours-auto", "ours-batch", "naive")
 
 
 class Contestant:

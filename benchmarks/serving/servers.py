@@ -58,10 +58,15 @@ def floor(model: str, port: int) -> None:
         print(json.dumps({"rate": rate, "latencies": latencies, "failed": 0}), flush=True)
 
 
-def ours(model: str, port: int, scheduling: Any = "parallel") -> None:
+def ours(model: str, port: int, scheduling: Any = "parallel", processes: Any = "auto") -> None:
     from osv_lab.serve.run import run_server
 
-    run_server(model, port=port, max_waiting=64, scheduling=scheduling, log_level="error", providers=("cpu",))
+    options: dict[str, Any] = {"scheduling": scheduling, "processes": processes, "providers": ("cpu",)}
+    run_server(model, port=port, max_waiting=64, log_level="error", **options)
+
+
+def ours_threads(model: str, port: int) -> None:
+    ours(model, port, processes=0)
 
 
 def ours_auto(model: str, port: int) -> None:
@@ -116,6 +121,7 @@ def mosec(model: str, port: int) -> None:
 KINDS = {
     "floor": floor,
     "ours": ours,
+    "ours-threads": ours_threads,
     "ours-auto": ours_auto,
     "ours-batch": ours_batch,
     "naive": naive,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import osv_lab
-from osv_lab.cli import curate, data, models, tracks, up
+from osv_lab.cli import captures, curate, data, models, tracks, up, versions
 from osv_lab.cli.common import add_verb, progress_of
 from osv_lab.core.errors import InterruptedJobError, OsvError
 
@@ -38,6 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     verb = add_verb(stages, "doctor", doctor, "check this machine, and say what to do about each finding")
     data.add_commands(stages)
     curate.add_commands(stages)
+    versions.add_commands(stages)
     models.add_commands(stages)
     tracks.add_commands(stages)
     export = stages.add_parser("export", help="export a model for serving, or a dataset in another format")
@@ -45,6 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     models.add_export(kinds)
     data.add_export(kinds)
     models.add_serving(stages)
+    captures.add_commands(stages)
     up.add_commands(stages)
     return parser
 

@@ -23,7 +23,7 @@ def add_verb(stages: Any, name: str, command: Command, text: str) -> argparse.Ar
 
 def add_view_arguments(verb: argparse.ArgumentParser) -> None:
     """A dataset, or a part of it."""
-    verb.add_argument("dataset")
+    verb.add_argument("dataset", help="a dataset, or a version of one (NAME@v1)")
     verb.add_argument("--split", help="only this split")
     verb.add_argument("--view", help="a saved view of the dataset")
     verb.add_argument("--query", help="only samples that match, as in 'class:RBC>=10 conf<0.4 -tag:reviewed'")
@@ -39,9 +39,15 @@ def progress_of(args: argparse.Namespace) -> Any:
 def view_of(args: argparse.Namespace) -> Any:
     """The dataset or view that the arguments name."""
     from osv_lab.store.catalogue import open_dataset, open_view
+    from osv_lab.store.versions import is_version, load_version
 
     name = getattr(args, "view", None)
-    view = open_view(args.dataset, name) if name else open_dataset(args.dataset).view()
+    if name:
+        view = open_view(args.dataset, name)
+    elif "@" in args.dataset and is_version(args.dataset):
+        view = load_version(args.dataset)
+    else:
+        view = open_dataset(args.dataset).view()
     view = view.match_tags(args.split) if args.split else view
     if text := getattr(args, "query", None):
         from osv_lab.curate.query import query

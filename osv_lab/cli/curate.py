@@ -1,4 +1,4 @@
-"""``osv curate``: what is wrong with the images and with the labels."""
+"""``osv curate``: what is wrong with the images and the labels, and what to label next."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from osv_lab.cli.common import add_verb, add_view_arguments, progress_of, view_o
 
 
 def add_commands(stages: Any) -> None:
-    """``osv curate health``, ``quality`` and ``label-errors``."""
+    """``osv curate health``, ``quality``, ``label-errors`` and ``select``."""
     curate = stages.add_parser("curate", help="find bad images, duplicates, leaks and wrong labels")
     verbs = curate.add_subparsers(title="what", metavar="WHAT", required=True)
 
@@ -30,6 +30,12 @@ def add_commands(stages: Any) -> None:
     verb.add_argument("--gt", default="ground_truth", help="field with the labels to judge")
     verb.add_argument("--key", default="label_errors", help="field and saved view to write")
     verb.add_argument("--limit", type=int, default=1000, help="the most suggestions (1000)")
+
+    verb = add_verb(verbs, "select", select, "pick the images most worth labelling, and say why")
+    add_view_arguments(verb)
+    verb.add_argument("n", type=int, help="how many")
+    verb.add_argument("--strategy", default="mix", help="uncertainty, diversity, class_need or mix")
+    verb.add_argument("--pred", default="predictions", help="field with predictions")
 
 
 def health(args: argparse.Namespace) -> Any:
@@ -52,3 +58,10 @@ def label_errors(args: argparse.Namespace) -> Any:
         return find_label_errors(
             view_of(args), args.pred, args.gt, key=args.key, limit=args.limit, progress=progress
         )
+
+
+def select(args: argparse.Namespace) -> Any:
+    from osv_lab.curate.select import select
+
+    with progress_of(args) as progress:
+        return select(view_of(args), args.n, args.strategy, pred_field=args.pred, progress=progress)

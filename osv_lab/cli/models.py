@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from osv_lab.cli.common import add_verb, add_view_arguments, assignments, progress_of, view_of
-from osv_lab.core.errors import NotFoundError
+from osv_lab.core.errors import NotFoundError, UsageError
 
 
 def add_commands(stages: Any) -> None:
@@ -88,6 +88,14 @@ def add_serving(stages: Any) -> None:
         default="auto",
         help="single images side by side, or batches that grow with the load; auto: what is faster here",
     )
+    verb.add_argument(
+        "--processes",
+        type=processes,
+        default="auto",
+        metavar="N",
+        help="worker processes that compute and are replaced when they die; 0: threads of this one; default: one per "
+        "core, or one alone for a model that runs in batches",
+    )
     verb.add_argument("--max-batch", type=int, help="most images in one batch; default: measured")
     verb.add_argument("--queue", type=int, default=16, help="requests in the house at once; further ones get 503")
     verb.add_argument("--deadline", type=float, default=10.0, help="seconds a request may wait before it gets 503")
@@ -99,6 +107,37 @@ def add_serving(stages: Any) -> None:
         help="what else may be loaded over HTTP: a file, a folder of .onnx files, models:/name (repeatable)",
     )
 
+    verb.add_argument(
+        "--source",
+        action="append",
+        default=[],
+        metavar="NAME=PLACE",
+        help="what the server may watch by itself: an address (rtsp://...), a camera's index, a video file, a folder "
+        "of videos (repeatable); cameras and streams are watched from the start",
+    )
+    verb.add_argument(
+        "--track",
+        choices=("bytetrack", "botsort", "none"),
+        default="bytetrack",
+        help="the tracker of streams and sources that do not ask for another",
+    )
+    verb.add_argument(
+        "--capture",
+        metavar="RULES",
+        help="keep images worth a second look: random=0.01,near=0.1,few=0,many=50,classes=a|b,novelty, or a file of "
+        "rules (.yaml, .json, .toml); nothing is kept without",
+    )
+    verb.add_argument(
+        "--capture-to",
+        metavar="FOLDER",
+        help="where they are kept (captures, in the lab's folder); see osv captures",
+    )
+    verb.add_argument(
+        "--drift",
+        metavar="FILE",
+        help="a drift reference; default: the one in the model's sidecar, where it has one",
+    )
+
     key = stages.add_parser("key", help="make and remove the keys that a server asks for")
     verbs = key.add_subparsers(title="what", metavar="WHAT", required=True)
     verb = add_verb(verbs, "add", key_add, "make a key: print it, once, and write its digest to a key file")
@@ -107,7 +146,7 @@ def add_serving(stages: Any) -> None:
     verb.add_argument(
         "--scope",
         action="append",
-        choices=("predict", "models", "metrics"),
+        choices=("predict", "models", "metrics", "sources"),
         help="what it is for (predict); repeatable",
     )
     verb = add_verb(verbs, "remove", key_remove, "take a key out of a key file")
@@ -131,7 +170,7 @@ def train(args: argparse.Namespace) -> Any:
             recipe,
             dataset_version=args.dataset_version,
             resume=args.resume,
-            experiment=args.experiment or args.dataset,
+            experiment=args.experiment,
             progress=progress,
         )
 
@@ -201,15 +240,35 @@ def serve(args: argparse.Namespace) -> Any:
     run_server(args.model, host=args.host, port=args.port, **_server_options(args))
 
 
+def processes(text: str) -> int | str:
+    """``--processes``: a number, or ``auto``."""
+    return text if text == "auto" else int(text)
+
+
 def _server_options(args: argparse.Namespace) -> dict[str, Any]:
     options: dict[str, Any] = {} if args.urls == "auto" else {"allow_urls": args.urls == "on"}
     options |= {"scheduling": args.scheduling, "max_batch": args.max_batch, "also": args.also}
-    options |= {"max_waiting": args.queue, "deadline_s": args.deadline}
+    options |= {"processes": args.processes, "max_waiting": args.queue, "deadline_s": args.deadline}
+    options |= {"sources": _sources(args.source), "track": args.track != "none" and args.track}
+    options |= {"capture": args.capture, "capture_to": args.capture_to}
+    if args.drift:
+        options["drift"] = args.drift
     if args.key_file:
         from osv_lab.serve.keys import KeyFile
 
         options["key"] = KeyFile(args.key_file)
     return options
+
+
+def _sources(given: list[str]) -> dict[str, str]:
+    named: dict[str, str] = {}
+    for one in given:
+        name, equals, place = one.partition("=")
+        if not equals or not place or name in named:
+            what = "two sources have the same name" if name in named else "--source takes NAME=PLACE"
+            raise UsageError(what, repr(name), "for example --source gate=rtsp://10.0.0.7/live")
+        named[name] = place
+    return named
 
 
 def key_add(args: argparse.Namespace) -> Any:

@@ -43,6 +43,11 @@ class Settings:
         return self.home / "mlartifacts"
 
     @property
+    def captures_dir(self) -> Path:
+        """Images that a server captured, until the store has them."""
+        return self.home / "captures"
+
+    @property
     def models_dir(self) -> Path:
         """Exported and downloaded models."""
         return self.home / "models"

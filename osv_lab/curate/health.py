@@ -13,7 +13,7 @@ import numpy as np
 from osv_lab.core.errors import NotFoundError, UsageError, nearest
 from osv_lab.core.settings import SPLITS
 from osv_lab.curate.findings import Finding, FindingsReport, counted, worst_first
-from osv_lab.store.bulk_values import read_documents
+from osv_lab.store.bulk_documents import boxes_in, read_documents
 from osv_lab.store.database import connect
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ def cover(xywh: np.ndarray, grid: int = GRID) -> np.ndarray:
 
 
 def _columns(documents: Sequence[Mapping[str, Any]], field_name: str) -> _Objects:
-    rows = [(one["_id"], label) for one in documents for label in one[field_name]["detections"]]
+    rows = [(one["_id"], label) for one in documents for label in boxes_in(one, field_name)]
     return _Objects(
         np.array([sample for sample, _ in rows], object),
         np.array([str(label["_id"]) for _, label in rows], object),

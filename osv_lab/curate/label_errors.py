@@ -18,7 +18,7 @@ from osv_lab.curate.evidence import ImageBoxes
 from osv_lab.curate.mistakes import KINDS as LABEL_KINDS
 from osv_lab.curate.mistakes import Judged, judge
 from osv_lab.store.bulk import Writer
-from osv_lab.store.bulk_values import read_documents
+from osv_lab.store.bulk_documents import boxes_in, read_documents
 from osv_lab.store.database import connect
 from osv_lab.store.records import Attributes, Box
 
@@ -217,19 +217,15 @@ def _read(view: fo.SampleCollection, gt_field: str, pred_field: str) -> tuple[li
         for one in read_documents(view, [gt_field, pred_field, "labelled"])
         if one.get("labelled") is not False and one.get(gt_field) is not None
     ]
-    names = sorted({label["label"] for one in documents for label in one[gt_field]["detections"]})
+    names = sorted({label["label"] for one in documents for label in boxes_in(one, gt_field)})
     number = {name: place for place, name in enumerate(names)}
     images = []
     for one in documents:
         metadata = one.get("metadata") or {}
         # Without a known size a unit square serves: only ratios of sides count, but for how near the border is.
         size = (float(metadata.get("width") or 1000), float(metadata.get("height") or 1000))
-        labels = one[gt_field]["detections"]
-        found = [
-            label
-            for label in (one.get(pred_field) or {}).get("detections", [])
-            if label.get("confidence") is not None
-        ]
+        labels = boxes_in(one, gt_field)
+        found = [label for label in boxes_in(one, pred_field) if label.get("confidence") is not None]
         images.append(
             ImageBoxes(
                 one["_id"],

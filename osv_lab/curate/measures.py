@@ -16,7 +16,7 @@ from osv_lab.core.errors import InvalidDataError, NotFoundError, OsvError
 from osv_lab.core.progress import Progress, silent
 from osv_lab.curate.hashes import difference_hash, frequency_hash, to_hex
 from osv_lab.detect.images import decode_small
-from osv_lab.store.bulk_values import read_documents, write_documents
+from osv_lab.store.bulk_documents import read_documents, write_documents
 from osv_lab.store.ingest_items import shown
 
 if TYPE_CHECKING:

@@ -25,7 +25,8 @@ def load_detector(
 
     Args:
         ref: A path (``.onnx`` or ``.pt``; ``.yaml`` is an untrained architecture), an Ultralytics name
-            (``"yolo11n.pt"``), or an MLflow reference (``"models:/name@alias"``, ``"models:/name/3"``,
+            (``"yolo11n.pt"``), the ``.yaml`` or ``.json`` of an ensemble (:mod:`osv_lab.detect.ensemble`), or an MLflow
+            reference (``"models:/name@alias"``, ``"models:/name/3"``,
             ``"runs:/id/path"``).
         providers: What may run it, in order of preference (``"cuda"``, ``"CPUExecutionProvider"``); by default the
             fastest that works on this machine.
@@ -57,6 +58,15 @@ def load_detector(
     if not 0 <= border <= 4:
         raise UsageError("border must be 0 to 4 strides", border)
     path = resolve_model(ref)
+    if path.suffix.lower() in (".yaml", ".yml", ".json"):
+        from osv_lab.detect.ensemble import load_ensemble
+        from osv_lab.detect.ensemblefile import is_ensemble
+
+        if is_ensemble(path) or path.suffix.lower() == ".json":
+            options = {"providers": providers, "imgsz": imgsz, "threads": threads, "border": border}
+            return load_ensemble(
+                path, load_detector, ref=str(ref), class_names=class_names, family=family, **options
+            )
     if path.suffix.lower() == ".onnx":
         from osv_lab.detect.onnx import OnnxDetector
 
@@ -82,4 +92,6 @@ def load_detector(
             threads=threads,
             border=border,
         )
-    raise UsageError("no engine runs this kind of model", str(path), "use an .onnx or a .pt file")
+    raise UsageError(
+        "no engine runs this kind of model", str(path), "use an .onnx or .pt file, or an ensemble's .yaml"
+    )

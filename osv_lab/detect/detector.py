@@ -11,6 +11,7 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -160,6 +161,62 @@ def class_ids(classes: Sequence[str | int] | None, class_names: Sequence[str]) -
     return np.array(ids, dtype=np.int64)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """One image's results under the names ``supervision.Detections`` has for them, without that package's import.
+
+    Attributes:
+        xyxy: ``(n, 4) float32`` pixels of the image.
+        confidence: ``(n,) float32``.
+        class_id: ``(n,) int``.
+        mask: ``(n, height, width) bool`` of a segmentation model.
+        data: ``class_name``, and ``keypoints`` or ``xyxyxyxy`` where the model has them; see
+            :meth:`Detector.predict`.
+    """
+
+    xyxy: np.ndarray
+    confidence: np.ndarray
+    class_id: np.ndarray
+    mask: np.ndarray | None
+    data: dict[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.xyxy)
+
+    def to_detections(self) -> sv.Detections:
+        """The same as ``supervision.Detections``."""
+        import supervision as sv
+
+        return sv.Detections(
+            xyxy=self.xyxy,
+            mask=self.mask,
+            confidence=self.confidence,
+            class_id=self.class_id,
+            data=self.data,
+        )
+
+
+def make_found(
+    xyxy: np.ndarray,
+    confidence: np.ndarray,
+    class_id: np.ndarray,
+    class_names: Sequence[str],
+    *,
+    masks: np.ndarray | None = None,
+    keypoints: np.ndarray | None = None,
+    corners: np.ndarray | None = None,
+) -> Found:
+    """One image's results in the types every engine returns (see :meth:`Detector.predict`)."""
+    ids = class_id.astype(int, copy=False)
+    data: dict[str, Any] = {"class_name": np.array([class_names[index] for index in ids], dtype=str)}
+    if keypoints is not None:
+        data["keypoints"] = keypoints.astype(np.float32, copy=False)
+    if corners is not None:
+        data["xyxyxyxy"] = corners.astype(np.float32, copy=False)
+    boxes = xyxy.astype(np.float32, copy=False).reshape(-1, 4)
+    return Found(boxes, confidence.astype(np.float32, copy=False), ids, masks, data)
+
+
 def make_detections(
     xyxy: np.ndarray,
     confidence: np.ndarray,
@@ -170,19 +227,6 @@ def make_detections(
     keypoints: np.ndarray | None = None,
     corners: np.ndarray | None = None,
 ) -> sv.Detections:
-    """One image's results in the shape every engine returns (see :meth:`Detector.predict`)."""
-    import supervision as sv
-
-    ids = class_id.astype(int, copy=False)
-    data: dict[str, Any] = {"class_name": np.array([class_names[index] for index in ids], dtype=str)}
-    if keypoints is not None:
-        data["keypoints"] = keypoints.astype(np.float32, copy=False)
-    if corners is not None:
-        data["xyxyxyxy"] = corners.astype(np.float32, copy=False)
-    return sv.Detections(
-        xyxy=xyxy.astype(np.float32, copy=False).reshape(-1, 4),
-        mask=masks,
-        confidence=confidence.astype(np.float32, copy=False),
-        class_id=ids,
-        data=data,
-    )
+    """As :func:`make_found`, as ``supervision.Detections``."""
+    found = make_found(xyxy, confidence, class_id, class_names, masks=masks, keypoints=keypoints, corners=corners)
+    return found.to_detections()

@@ -6,7 +6,6 @@ for each other hundreds of times per image, and for long where another program h
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from osv_lab.core.cores import usable_cores as usable_cores
 from osv_lab.detect import detector as contract
 from osv_lab.detect.families import Family, Metadata
-from osv_lab.detect.postprocess import detections_of
+from osv_lab.detect.postprocess import found_of
 from osv_lab.detect.preprocess import InputSpec, Placement, pack
 
 if TYPE_CHECKING:
@@ -52,16 +52,29 @@ class Engine(ABC):
         classes: Sequence[str | int] | None = None,
     ) -> list[sv.Detections]:
         """See :meth:`osv_lab.detect.detector.Detector.predict`."""
+        found = self.find(images, confidence=confidence, iou=iou, max_detections=max_detections, classes=classes)
+        return [one.to_detections() for one in found]
+
+    def find(
+        self,
+        images: Sequence[np.ndarray],
+        *,
+        confidence: float = contract.CONFIDENCE,
+        iou: float = contract.IOU,
+        max_detections: int = contract.MAX_DETECTIONS,
+        classes: Sequence[str | int] | None = None,
+    ) -> list[contract.Found]:
+        """As :meth:`predict`, without supervision, whose import takes longer than that of all else here."""
         contract.check_images(images)
         contract.check_thresholds(confidence, iou, max_detections)
         wanted = contract.class_ids(classes, self.class_names)
         placements = [self._place((image.shape[1], image.shape[0])) for image in images]
 
-        def look(chunk: list[int], network: Any) -> list[sv.Detections]:
+        def look(chunk: list[int], network: Any) -> list[contract.Found]:
             tensor = pack([images[i] for i in chunk], [placements[i] for i in chunk], self._spec)
             outputs = self._run(tensor, network)
             return [
-                detections_of(
+                found_of(
                     outputs,
                     row,
                     placements[index],
@@ -109,14 +122,6 @@ class Engine(ABC):
     def _limit(self, count: int) -> int:
         beside = self._cores > 1 and count > 1
         return min(self._most(), max(1, min(self._beside, -(-count // self._cores)))) if beside else self._most()
-
-
-def usable_cores() -> int:
-    """Processors this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS and Windows
-        return os.cpu_count() or 1
 
 
 def batches(placements: Sequence[Placement], limit: int) -> Iterator[list[int]]:

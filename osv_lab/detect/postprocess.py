@@ -1,4 +1,4 @@
-"""From a batch's raw outputs to ``supervision.Detections`` in the pixels of each image."""
+"""From a batch's raw outputs to what was found, in the pixels of each image."""
 
 from __future__ import annotations
 
@@ -8,18 +8,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from osv_lab.detect.detector import make_detections
+from osv_lab.detect.detector import Found, make_found
 from osv_lab.detect.nms import class_nms, rotated_nms
 
 if TYPE_CHECKING:
-    import supervision as sv
-
     from osv_lab.detect.families import Family
     from osv_lab.detect.heads import Candidates
     from osv_lab.detect.preprocess import Placement
 
 
-def detections_of(
+def found_of(
     outputs: Sequence[np.ndarray],
     index: int,
     placement: Placement,
@@ -30,7 +28,7 @@ def detections_of(
     max_detections: int,
     classes: np.ndarray | None,
     keypoint_shape: tuple[int, int] | None = None,
-) -> sv.Detections:
+) -> Found:
     """What the network found in image ``index`` of a batch.
 
     Args:
@@ -53,7 +51,7 @@ def detections_of(
         oriented = placement.oriented_to_image(found.boxes)
         corners = oriented_corners(oriented)
         xyxy = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
-        return make_detections(xyxy, found.scores, found.class_id, family.class_names, corners=corners)
+        return make_found(xyxy, found.scores, found.class_id, family.class_names, corners=corners)
 
     if family.spec.fit == "crop":
         xyxy = np.repeat(np.array([[0, 0, *placement.image_size]], np.float32), len(found.scores), axis=0)
@@ -68,9 +66,7 @@ def detections_of(
                 masks, xyxy, found = masks[visible], xyxy[visible], found.take(visible)
     if family.task == "pose":
         keypoints = _keypoints(found, placement, keypoint_shape or (found.extra.shape[1] // 3, 3))
-    return make_detections(
-        xyxy, found.scores, found.class_id, family.class_names, masks=masks, keypoints=keypoints
-    )
+    return make_found(xyxy, found.scores, found.class_id, family.class_names, masks=masks, keypoints=keypoints)
 
 
 def _keep(found: Candidates, family: Family, iou: float, max_detections: int) -> np.ndarray:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fastapi.responses import Response
 from pydantic_core import to_json
+from starlette.responses import Response
 
 from osv_lab.core.errors import OsvError
 from osv_lab.serve.errors import RequestError, as_request_error
 from osv_lab.serve.inputs import Limits, decode, form_parts, image_bytes
 from osv_lab.serve.models import Models, model_headers
+from osv_lab.serve.observe import Observation, observe
+from osv_lab.serve.pictures import draw, picture_kind
 from osv_lab.serve.schemas import (
     BatchRequest,
+    OneImageOptions,
     Options,
     PredictRequest,
     detections_json,
@@ -23,16 +27,20 @@ from osv_lab.serve.schemas import (
     parse_fields,
     parse_json,
     size_json,
+    with_query,
 )
 
 if TYPE_CHECKING:
     import numpy as np
     import supervision as sv
 
+    from osv_lab.detect.detector import Found
     from osv_lab.serve.house import Ticket
     from osv_lab.serve.metrics import Metrics
     from osv_lab.serve.scheduler import Batcher
     from osv_lab.serve.slot import ServedModel, Thresholds
+
+_log = logging.getLogger("osv_lab.serve")
 
 _KINDS = "send application/json with image_url, multipart/form-data with file, or the image itself as image/*"
 
@@ -45,11 +53,15 @@ class Sent:
         content_type: The header as it came.
         query: Query parameters, each with all its values.
         body: The whole body.
+        accept: The header as it came: which kind of answer is wanted.
+        options: Options that were read already, as JSON-able values; then the body is the image alone.
     """
 
     content_type: str
     query: Mapping[str, list[str]]
     body: bytes
+    accept: str = ""
+    options: Mapping[str, Any] | None = None
 
     @property
     def kind(self) -> str:
@@ -74,6 +86,16 @@ class Batch:
     batch_size: int
 
 
+class Answer(Response):
+    """An answer with predictions.
+
+    Attributes:
+        observation: What was found, for those who observe; ``None`` where nobody does.
+    """
+
+    observation: Observation | None = None
+
+
 class Answers:
     """Answers of one server's models.
 
@@ -82,15 +104,19 @@ class Answers:
         limits: How much a request may ask.
         batcher: Where images of models that run in batches go.
         metrics: Told of every image.
+        observing: Whether answers carry their observation.
     """
 
-    def __init__(self, models: Models, limits: Limits, batcher: Batcher, metrics: Metrics) -> None:
-        self._models = models
+    def __init__(
+        self, models: Models, limits: Limits, batcher: Batcher, metrics: Metrics, *, observing: bool = False
+    ) -> None:
+        self.models = models
         self._limits = limits
         self._batcher = batcher
         self._metrics = metrics
+        self.observing = observing
 
-    def predict(self, sent: Sent, ticket: Ticket, fetched: bytes | None = None) -> Response | Fetch:
+    def predict(self, sent: Sent, ticket: Ticket, fetched: bytes | None = None) -> Answer | Fetch:
         """The answer to ``POST /predict``.
 
         Args:
@@ -103,7 +129,7 @@ class Answers:
         data, options = self._one_image(sent) if fetched is None else (fetched, self._options(sent))
         if isinstance(data, Fetch):
             return data
-        model = self._models.current(options.model)
+        model = self.models.current(options.model)
         thresholds = options.thresholds(model.defaults)
         timing.lap("read")
         model.check(thresholds)
@@ -111,13 +137,30 @@ class Answers:
         timing.lap("decode")
         detections = self._detect(model, image, thresholds, ticket)
         timing.lap("predict")
+        kind = picture_kind(options, sent.accept)
+        if kind is not None:
+            picture = draw(image, detections, kind)
+            timing.lap("draw")
+            return _answer(picture, model, timing, kind)
         content = {
             "model": model.name,
             "image": size_json(image),
             "predictions": detections_json(detections),
             "timing_ms": timing.total(),
         }
-        return _answer(content, model, timing)
+        answer = _answer(content, model, timing)
+        answer.observation = self._observed(model, image, detections, thresholds)
+        return answer
+
+    def image_of(self, sent: Sent) -> bytes:
+        """The encoded image of a request that was answered without a fetch."""
+        data, _ = self._one_image(sent)
+        assert isinstance(data, bytes)
+        return data
+
+    def image_of_item(self, image: str | bytes) -> bytes:
+        """The encoded image of one item of a batch that was answered without a fetch."""
+        return image if isinstance(image, bytes) else image_bytes(image, self._limits)
 
     def read_batch(self, sent: Sent) -> Batch:
         """What ``POST /predict/batch`` asks.
@@ -129,12 +172,11 @@ class Answers:
         images: Sequence[str | bytes]
         if sent.kind == "multipart/form-data":
             files, fields = form_parts(sent.body, sent.content_type, self._limits)
-            options, batch_size, images = parse_fields({**sent.query, **fields}), 8, files
+            options, batch_size, images = parse_fields({**sent.query, **fields}, Options), 8, files
             if not files:
                 raise RequestError(422, "the form has no file", ", ".join(fields), "name the parts 'file'")
         elif sent.kind == "application/json":
-            request: BatchRequest = parse_json(BatchRequest, sent.body)
-            _no_query(sent)
+            request = with_query(parse_json(BatchRequest, sent.body), sent.query, Options)
             options, batch_size, images = request, request.batch_size, request.images
         else:
             raise RequestError(
@@ -144,7 +186,7 @@ class Answers:
             raise RequestError(
                 413, "too many images in one batch", len(images), f"send at most {self._limits.max_batch}"
             )
-        model = self._models.current(options.model)
+        model = self.models.current(options.model)
         thresholds = options.thresholds(model.defaults)
         # A class the model lacks is wrong for all images, so it is said once.
         model.check(thresholds)
@@ -152,17 +194,18 @@ class Answers:
 
     def one_of_batch(
         self, batch: Batch, index: int, image: str | bytes | OsvError, ticket: Ticket
-    ) -> dict[str, Any]:
-        """The result of one image of a batch; what is wrong with it is its result."""
+    ) -> tuple[dict[str, Any], Observation | None]:
+        """The result of one image of a batch, and its observation; what is wrong with it is its result."""
         try:
             if isinstance(image, OsvError):
                 raise image
-            pixels = decode(image if isinstance(image, bytes) else image_bytes(image, self._limits), self._limits)
-            return item_json(index, pixels, self._detect(batch.model, pixels, batch.thresholds, ticket))
+            pixels = decode(self.image_of_item(image), self._limits)
+            found = self._detect(batch.model, pixels, batch.thresholds, ticket)
+            return item_json(index, pixels, found), self._observed(batch.model, pixels, found, batch.thresholds)
         except OsvError as error:
             if as_request_error(error).status >= 499:
                 raise
-            return item_json(index, None, error)
+            return item_json(index, None, error), None
 
     def finish_batch(self, batch: Batch, results: Sequence[Mapping[str, Any]], started: float) -> Response:
         """The answer to ``POST /predict/batch``, of its images' results."""
@@ -181,24 +224,46 @@ class Answers:
 
     def _detect(
         self, model: ServedModel, image: np.ndarray, thresholds: Thresholds, ticket: Ticket
-    ) -> sv.Detections:
+    ) -> sv.Detections | Found:
         if model.plan.mode == "parallel":
-            [found] = model.predict([image], thresholds)
+            [found] = model.find([image], thresholds)
         else:
             found = self._batcher.predict(model, image, thresholds, ticket.check, ticket.left_s)
         self._metrics.count("images")
         return found
 
-    def _one_image(self, sent: Sent) -> tuple[bytes | Fetch, Options]:
+    def _observed(
+        self, model: ServedModel, image: np.ndarray, found: sv.Detections | Found, thresholds: Thresholds
+    ) -> Observation | None:
+        if not self.observing:
+            return None
+        try:
+            return observe(
+                image,
+                found,
+                model=str(model.described["ref"]),
+                digest=model.described.get("digest"),
+                dataset_version=model.dataset_version,
+                task=str(model.described.get("task", "detect")),
+                threshold=thresholds.confidence,
+                partial=thresholds.classes is not None,
+            )
+        except Exception:  # noqa: BLE001 - logged
+            # An answer that is there is given, whatever is wrong with looking at it.
+            _log.exception("an answer could not be observed")
+            return None
+
+    def _one_image(self, sent: Sent) -> tuple[bytes | Fetch, OneImageOptions]:
+        if sent.options is not None:
+            return sent.body, OneImageOptions.model_validate(sent.options)
         if sent.kind == "application/json":
-            request: PredictRequest = parse_json(PredictRequest, sent.body)
-            _no_query(sent)
+            request = with_query(parse_json(PredictRequest, sent.body), sent.query, OneImageOptions)
             if is_url(request.image_url):
                 return Fetch(request.image_url), request
             return image_bytes(request.image_url, self._limits), request
         if sent.kind == "multipart/form-data":
             files, fields = form_parts(sent.body, sent.content_type, self._limits)
-            options = parse_fields({**sent.query, **fields})
+            options = parse_fields({**sent.query, **fields}, OneImageOptions)
             if len(files) != 1:
                 raise RequestError(
                     422,
@@ -208,18 +273,13 @@ class Answers:
                 )
             return files[0], options
         if sent.kind.startswith("image/") or sent.kind == "application/octet-stream":
-            return sent.body, parse_fields(sent.query)
+            return sent.body, parse_fields(sent.query, OneImageOptions)
         raise RequestError(415, "the content type is not one of those read", sent.content_type or "none", _KINDS)
 
-    def _options(self, sent: Sent) -> Options:
+    def _options(self, sent: Sent) -> OneImageOptions:
         """The options of a request whose image was fetched: only JSON names an address."""
-        request: PredictRequest = parse_json(PredictRequest, sent.body)
+        request: PredictRequest = with_query(parse_json(PredictRequest, sent.body), sent.query, OneImageOptions)
         return request
-
-
-def _no_query(sent: Sent) -> None:
-    if sent.query:
-        raise RequestError(422, "options stand both in the body and in the query", "", "put them in the body")
 
 
 def is_url(image: str | bytes) -> bool:
@@ -243,10 +303,12 @@ def limits_json(limits: Limits) -> dict[str, Any]:
     }
 
 
-def _answer(content: Mapping[str, Any], model: ServedModel, timing: _Timing) -> Response:
+def _answer(
+    content: Mapping[str, Any] | bytes, model: ServedModel, timing: _Timing, kind: str = "application/json"
+) -> Answer:
     headers = {**model_headers(model), "Server-Timing": timing.header()}
     # The same bytes as json's, in a tenth of the time; non-finite numbers were taken out before.
-    return Response(to_json(content), 200, headers, "application/json")
+    return Answer(content if isinstance(content, bytes) else to_json(content), 200, headers, kind)
 
 
 class _Timing:

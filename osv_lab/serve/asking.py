@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -105,17 +106,24 @@ class Asking:
             raise UnavailableError("the server did not answer in time", self.url, "raise timeout_s")
         if isinstance(answer, httpx.TransportError):
             raise UnavailableError("no server answers", f"{self.url} ({answer})", "start one: osv serve <model>")
+        if answer.status_code != 200:
+            raise self.refused(answer.status_code, answer.content)
+        return self._body(answer.status_code, answer.content)
+
+    def refused(self, status: int, body: bytes) -> OsvError:
+        """The error that an answer other than a success means."""
+        return _error(status, self._body(status, body).get("error") or {"what": f"HTTP {status}"})
+
+    def _body(self, status: int, body: bytes) -> dict[str, Any]:
         try:
-            body: dict[str, Any] = answer.json()
+            content = json.loads(body)
         except ValueError:
+            content = None
+        if not isinstance(content, dict):
             raise UnavailableError(
-                "this is not an OpenSupervision Lab server",
-                f"{self.url} answers {answer.status_code}",
-                "check the URL",
-            ) from None
-        if answer.status_code == 200:
-            return body
-        raise _error(answer.status_code, body.get("error") or {"what": f"HTTP {answer.status_code}"})
+                "this is not an OpenSupervision Lab server", f"{self.url} answers {status}", "check the URL"
+            )
+        return content
 
 
 def _error(status: int, error: Mapping[str, str]) -> OsvError:

@@ -1,15 +1,15 @@
-"""Reading what a client sends, and noticing when it has gone."""
+"""Reading what a client sends, noticing when it has gone, and saying what was wrong."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from fastapi import Request
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
 
 from osv_lab.serve.answers import Sent
-from osv_lab.serve.errors import RequestError
+from osv_lab.serve.errors import RequestError, error_body
 
 
 async def read_body(request: Request, max_bytes: int, timeout_s: float) -> bytes:
@@ -42,7 +42,7 @@ def sent_of(request: Request, body: bytes) -> Sent:
     query: dict[str, list[str]] = {}
     for name, value in request.query_params.multi_items():
         query.setdefault(name, []).append(value)
-    return Sent(request.headers.get("content-type", ""), query, body)
+    return Sent(request.headers.get("content-type", ""), query, body, request.headers.get("accept", ""))
 
 
 def gone_from(request: Request) -> Callable[[], Awaitable[None]]:
@@ -53,3 +53,13 @@ def gone_from(request: Request) -> Callable[[], Awaitable[None]]:
             pass
 
     return gone
+
+
+def error_answer(error: RequestError) -> Response:
+    """The answer that says what was wrong."""
+    headers = {}
+    if error.retry_after_s is not None:
+        headers["Retry-After"] = str(error.retry_after_s)
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return JSONResponse(error_body(error), error.status, headers)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -29,6 +29,7 @@ from osv_lab.serve.asking import (
     predictions,
 )
 from osv_lab.serve.prediction import Prediction
+from osv_lab.serve.streaming import Frame, StreamOptions, astream, stream
 
 if TYPE_CHECKING:
     import httpx
@@ -66,6 +67,7 @@ class Client:
         httpx = _httpx()
         self._asking = Asking.of(url, retries, longest_wait_s)
         self.url = self._asking.url
+        self._key, self._timeout_s = key, timeout_s
         self._http = httpx.Client(**self._asking.connection(key, timeout_s))
 
     def predict(
@@ -112,6 +114,32 @@ class Client:
             body = batch_body(group, batch_size, asked)
             found += predictions(group, self._ask("POST", "/predict/batch", body) if body else {"results": []})
         return found
+
+    def stream(
+        self, frames: Iterable[Frame], *, live: bool = False, **options: Unpack[StreamOptions]
+    ) -> Iterator[Prediction]:
+        """Find and follow objects in frames over one connection, one :class:`Prediction` after the other.
+
+        Args:
+            frames: Paths, encoded images' bytes, or BGR uint8 pixels ``(h, w, 3)``, which go as JPEG.
+            live: Send frames as they come, from a thread, for a camera that does not wait: of those that came while
+                one was looked at only the newest is answered, and ``dropped`` has the others' numbers. Otherwise
+                the next frame is taken when there is room for it, and every one is answered.
+            **options: See :class:`~osv_lab.serve.streaming.StreamOptions`. Nothing is asked again: a connection that
+                broke is another stream, with other identities.
+
+        Yields:
+            What was found, with ``frame``, ``timestamp_s`` and ``track_id`` in ``predictions``; a frame that cannot be
+            used has its ``error`` set.
+
+        Raises:
+            UsageError, UnavailableError, InvalidDataError: as for :meth:`predict`, where the stream cannot go on.
+
+        Example:
+            >>> for found in client.stream(sorted(Path("frames").iterdir()), frame_rate=25):   # doctest: +SKIP
+            ...     print(found.frame, [one["track_id"] for one in found.predictions])
+        """
+        return stream(self._asking, self._key, frames, live, self._timeout_s, options)
 
     def health(self) -> bool:
         """Whether the server is alive and ready for predictions."""
@@ -181,6 +209,7 @@ class AsyncClient:
         httpx = _httpx()
         self._asking = Asking.of(url, retries, longest_wait_s)
         self.url = self._asking.url
+        self._key, self._timeout_s = key, timeout_s
         self._http = httpx.AsyncClient(**self._asking.connection(key, timeout_s))
 
     async def predict(
@@ -210,6 +239,16 @@ class AsyncClient:
                 group, await self._ask("POST", "/predict/batch", body) if body else {"results": []}
             )
         return found
+
+    def stream(
+        self,
+        frames: Iterable[Frame] | AsyncIterable[Frame],
+        *,
+        live: bool = False,
+        **options: Unpack[StreamOptions],
+    ) -> AsyncIterator[Prediction]:
+        """As :meth:`Client.stream`; ``frames`` may come asynchronously."""
+        return astream(self._asking, self._key, frames, live, self._timeout_s, options)
 
     async def health(self) -> bool:
         """Whether the server is alive and ready for predictions."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
+import socket
 import time
 from types import FrameType
 
@@ -10,6 +13,7 @@ import uvicorn
 
 from osv_lab.serve.house import House
 
+_FAREWELL_S = 2.0
 _log = logging.getLogger("osv_lab.serve")
 
 
@@ -38,7 +42,18 @@ class DrainingServer(uvicorn.Server):
         if self._asked_at is not None and not self.should_exit:
             patience = self.config.timeout_graceful_shutdown or 0
             late = time.monotonic() - self._asked_at > patience
+            self._house.leaving.set()
             if late:
                 _log.warning("stopping with %d requests unanswered", self._house.inside)
-            self.should_exit = late or self._house.inside == 0
+            self.should_exit = late or (self._house.inside == 0 and self._house.guests == 0)
         return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the streams that are still open, then everything."""
+        self._house.closing = True
+        self._house.leaving.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FAREWELL_S):
+                while self._house.guests:
+                    await asyncio.sleep(0.01)
+        await super().shutdown(sockets)

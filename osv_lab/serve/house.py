@@ -12,8 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, TypeVar
 
+from osv_lab.serve.crew import Crew
+from osv_lab.serve.dispatch import Job
 from osv_lab.serve.errors import RequestError
 from osv_lab.serve.metrics import Metrics
+from osv_lab.serve.remote import asked_of
 from osv_lab.serve.scheduler import Batcher
 
 Result = TypeVar("Result")
@@ -80,16 +83,30 @@ class House:
         places: Requests in the house at once: being received, waiting and computed.
         deadline_s: How long a request may wait for a thread.
         metrics: Told of what was not done.
+        crew: Worker processes that do what can be done in one, instead of the threads.
+
+    Attributes:
+        closing: Nothing new is taken.
+        leaving: Set when those that stay, streams and the like, should say goodbye; on the event loop only.
+        guests: How many of these there are.
+        inside: Requests that have a place.
     """
 
-    def __init__(self, lanes: int, places: int, deadline_s: float, metrics: Metrics) -> None:
+    def __init__(
+        self, lanes: int, places: int, deadline_s: float, metrics: Metrics, crew: Crew | None = None
+    ) -> None:
         self.metrics = metrics
+        self.crew = crew
+        if crew is not None:
+            crew.dispatch.metrics = metrics
         self.batcher = Batcher(metrics.batch)
         self.lanes = lanes
         self.places = places
         self.deadline_s = deadline_s
         self.closing = False
+        self.leaving = asyncio.Event()
         self.inside = 0
+        self.guests = 0
         self._work = 0
         self._pool: ThreadPoolExecutor | None = None
         self._fetchers: ThreadPoolExecutor | None = None
@@ -98,6 +115,11 @@ class House:
     def open(self) -> bool:
         """Whether requests are taken."""
         return self._pool is not None and not self.closing
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a request would be let in."""
+        return not self.closing and self.inside < self.places
 
     @property
     def queue_depth(self) -> int:
@@ -122,6 +144,8 @@ class House:
         for one in (pool, fetchers):
             if one is not None:
                 one.shutdown(cancel_futures=True)
+        if self.crew is not None:
+            self.crew.close()
         self.batcher.close()
 
     def __enter__(self) -> House:
@@ -155,17 +179,14 @@ class House:
         return await asyncio.get_running_loop().run_in_executor(self._fetchers, work, *arguments)
 
     async def run(self, ticket: Ticket, work: Callable[..., Result], *arguments: Any) -> Result:
-        """Run a piece of work in a thread when its turn comes.
+        """Run a piece of work in a thread, or a worker process, when its turn comes.
 
         Raises:
             RequestError: 503 when it has waited too long or the house is not open, 499 when the client has gone.
         """
-        if self._pool is None:
-            raise _not_open()
         self._work += 1
         try:
-            begun = self._pool.submit(_checked, ticket, work, arguments)
-            answer: asyncio.Future[Result] = asyncio.wrap_future(begun)
+            answer, cancel = self._begin(ticket, work, arguments)
             if self._work > self.lanes or self.batcher.busy:
                 either: set[asyncio.Future[Any]] = {answer, ticket.watch()}
                 await asyncio.wait(either, timeout=ticket.left_s, return_when=asyncio.FIRST_COMPLETED)
@@ -173,7 +194,7 @@ class House:
                     gone = ticket.watch().done()
                     # A piece that runs already may still be waiting for its batch; it asks its ticket then.
                     ticket.abandoned = ticket.abandoned or gone
-                    if begun.cancel():
+                    if cancel():
                         raise RequestError(CLIENT_GONE, "the client has gone") if gone else _late()
             return await answer
         except RequestError as error:
@@ -184,6 +205,21 @@ class House:
             raise
         finally:
             self._work -= 1
+
+    def _begin(
+        self, ticket: Ticket, work: Callable[..., Result], arguments: tuple[Any, ...]
+    ) -> tuple[asyncio.Future[Result], Callable[[], bool]]:
+        """Its result, and how to have it not done; that tells whether it never will be."""
+        if self._pool is None:
+            raise _not_open()
+        asked = None if self.crew is None else asked_of(work, arguments)
+        if self.crew is None or asked is None:
+            begun = self._pool.submit(_checked, ticket, work, arguments)
+            return asyncio.wrap_future(begun), begun.cancel
+        job = Job(asked, ticket, asyncio.get_running_loop().create_future())
+        dispatch = self.crew.dispatch
+        dispatch.begin(job)
+        return job.answer, lambda: dispatch.cancel(job)
 
 
 _LATE = "the request waited too long"

@@ -23,6 +23,9 @@ _MOST_COMMAS = 20_000
 _SPACES = str.maketrans("", "", " \t\r\n")
 _URL_SAFE = str.maketrans("-_", "+/")
 
+MAX_FIELDS = 128
+"""Most parts of a form that are no files."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -34,6 +37,8 @@ class Limits:
         max_batch: Most images in one batch request.
         max_batch_bytes: Largest body of a batch request.
         body_timeout_s: Longest time for a body to arrive, so that a slow client does not keep its place for ever.
+        max_streams: Most open streams, and most who follow sources.
+        stream_idle_s: A stream without a frame for so long is closed.
         fetch: Which URLs are fetched.
     """
 
@@ -42,6 +47,8 @@ class Limits:
     max_batch: int = 64
     max_batch_bytes: int = 128 * 2**20
     body_timeout_s: float = 30.0
+    max_streams: int = 16
+    stream_idle_s: float = 60.0
     fetch: FetchPolicy = field(default_factory=FetchPolicy)
 
     @property
@@ -104,7 +111,7 @@ def form_parts(body: bytes, content_type: str, limits: Limits) -> tuple[list[byt
     """The files and the other fields of a ``multipart/form-data`` body.
 
     Raises:
-        RequestError: 400 when it is not one, 413 when it has too many parts.
+        RequestError: 400 when it is not one, 422 when it has too many parts.
     """
     from python_multipart.exceptions import FormParserError
     from python_multipart.multipart import MultipartParser, parse_options_header
@@ -112,7 +119,7 @@ def form_parts(body: bytes, content_type: str, limits: Limits) -> tuple[list[byt
     boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
     if not 1 <= len(boundary) <= 256:
         raise RequestError(400, "the form has no boundary", content_type, "let your HTTP library set Content-Type")
-    form = _Form(limits.max_batch + 16)
+    form = _Form(limits.max_batch + MAX_FIELDS)
     try:
         parser = MultipartParser(boundary, form.callbacks())
         parser.write(body)
@@ -150,7 +157,7 @@ class _Form:
     def _begin(self) -> None:
         self._left -= 1
         if self._left < 0:
-            raise RequestError(413, "the form has too many parts", "", "send fewer images at once")
+            raise RequestError(422, "the form has too many parts", "", "send fewer images or classes at once")
         self._data, self._disposition = bytearray(), b""
 
     def _header_over(self) -> None:

@@ -31,8 +31,9 @@ from osv_lab.core.errors import NotFoundError, OsvError, UsageError, nearest
 from osv_lab.core.files import atomic_path
 from osv_lab.serve.errors import RequestError
 
-SCOPES = ("predict", "models", "metrics")
-"""What a key may be used for: predictions; listing and changing what is served; the figures for Prometheus."""
+SCOPES = ("predict", "models", "metrics", "sources")
+"""What a key may be used for: predictions; listing and changing what is served; the figures for Prometheus;
+what the server itself watches."""
 
 _log = logging.getLogger("osv_lab.serve")
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -189,7 +190,8 @@ def remove_key(path: str | Path, name: str) -> None:
 def key_dependency(keys: KeySource | None) -> list[Any]:
     """What a FastAPI route lists as ``dependencies`` to ask for a key; nothing where there are no keys.
 
-    The scope is that of the path: ``/models…`` and ``/metrics…`` have their own, all else is ``predict``.
+    The scope is that of the path: ``/models…``, ``/metrics…`` and ``/sources…`` have their own, ``/drift`` is
+    ``metrics``, all else is ``predict``.
     """
     if keys is None:
         return []
@@ -215,6 +217,7 @@ def scope_of(path: str) -> str:
         ('models', 'predict')
     """
     first = path.strip("/").partition("/")[0]
+    first = "metrics" if first == "drift" else first
     return first if first in SCOPES else "predict"
 
 

@@ -51,7 +51,7 @@ class Metrics:
             self._batches.add(size)
 
     def count(self, name: str, by: int = 1) -> None:
-        """One of ``images``, ``rejected``, ``expired``, ``abandoned`` or ``swaps`` happened."""
+        """One of the things that are counted happened, such as ``images``, ``rejected`` or ``swaps``."""
         with self._lock:
             self._counts[name] += by
 
@@ -87,12 +87,17 @@ _COUNTS = {
     "expired": "Requests that waited longer than the deadline and were not computed.",
     "abandoned": "Pieces of work not computed because their client had gone.",
     "swaps": "Models exchanged.",
+    "stream_frames": "Frames of streams and sources that were looked at.",
+    "stream_dropped": "Frames of streams and sources that came too fast to be looked at.",
+    "worker_restarts": "Worker processes that took the place of one that died.",
 }
 _GAUGES = {
     "queue_depth": "Pieces of work that wait for a thread.",
     "in_flight": "Requests in the house: being received, waiting or computed.",
     "ready": "1 when predictions are answered.",
-    "lanes": "Threads that compute.",
+    "lanes": "Images that are computed side by side.",
+    "worker_processes": "Worker processes that get work.",
+    "streams": "Open streams.",
 }
 
 
@@ -112,6 +117,16 @@ class _Histogram:
             total += number
             lines.append(_line(f"{name}_bucket", {**labels, "le": bound}, total))
         return [*lines, _line(f"{name}_sum", labels, self._sum), _line(f"{name}_count", labels, total)]
+
+
+def metric_lines(name: str, kind: str, text: str, rows: Iterable[tuple[Labels, float]]) -> list[str]:
+    """One metric in Prometheus' text format: its head, and a line per set of labels.
+
+    Example:
+        >>> metric_lines("drift_images", "gauge", "Images in the window.", [({"model": "a"}, 3)])[-1]
+        'osv_drift_images{model="a"} 3'
+    """
+    return [*_head(name, kind, text), *(_line(name, labels, value) for labels, value in rows)]
 
 
 def _head(name: str, kind: str, text: str) -> list[str]:

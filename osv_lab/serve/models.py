@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +123,7 @@ class Models:
     def _slot(self, name: str) -> ModelSlot:
         slot = self._slots.get(name)
         if slot is None:
-            raise RequestError(404, "no such model", name, f"loaded are: {', '.join(list(self._slots)[:20])}")
+            raise no_such_model(name, list(self._slots))
         return slot
 
     def _allow(self, ref: str) -> None:
@@ -170,6 +170,11 @@ class Models:
             raise RequestError(
                 max(answer.status, 422) if answer.status != 500 else 500, answer.what, found, answer.fix
             ) from None
+
+
+def no_such_model(name: str, loaded: Iterable[str]) -> RequestError:
+    """The answer to a request that names a model there is not."""
+    return RequestError(404, "no such model", name, f"loaded are: {', '.join(list(loaded)[:20])}")
 
 
 def model_headers(model: ServedModel) -> Mapping[str, str]:

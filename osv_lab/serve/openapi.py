@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from osv_lab.serve.schemas import BatchRequest, ErrorAnswer, Options, PredictRequest
+from osv_lab.serve.inputs import MAX_FIELDS, Limits
+from osv_lab.serve.schemas import BatchRequest, ErrorAnswer, OneImageOptions, Options, PredictRequest
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorAnswer, "description": "The request is malformed."},
@@ -19,12 +20,18 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 }
 """What can go wrong with a request, by status."""
 
+PICTURES: dict[str, Any] = {
+    kind: {"schema": {"type": "string", "format": "binary"}} for kind in ("image/jpeg", "image/png")
+}
+"""An answer that is a picture."""
+
 _FILE = {"type": "string", "format": "binary"}
+_NAMES = {"type": "array", "items": {"type": "string", "minLength": 1}}
 
 
 def one_image_body() -> dict[str, Any]:
     """The body of ``POST /predict``."""
-    form = {"type": "object", "properties": {"file": _FILE, **_option_schemas()}, "required": ["file"]}
+    form = _form(_FILE, OneImageOptions)
     return {
         "required": True,
         "content": {
@@ -37,8 +44,7 @@ def one_image_body() -> dict[str, Any]:
 
 def many_images_body() -> dict[str, Any]:
     """The body of ``POST /predict/batch``."""
-    files = {"type": "array", "items": _FILE}
-    form = {"type": "object", "properties": {"file": files, **_option_schemas()}, "required": ["file"]}
+    form = _form({"type": "array", "items": _FILE, "minItems": 1, "maxItems": Limits().max_batch}, Options)
     return {
         "required": True,
         "content": {
@@ -48,18 +54,24 @@ def many_images_body() -> dict[str, Any]:
     }
 
 
-def _option_schemas() -> dict[str, Any]:
-    properties: dict[str, Any] = Options.model_json_schema()["properties"]
+def _form(file: dict[str, Any], kind: type[Options]) -> dict[str, Any]:
+    """A form of files and options; what it holds is text, so that a class's id is, too."""
+    options = {**_option_schemas(kind), "classes": {**_NAMES, "maxItems": MAX_FIELDS // 2}}
+    return {"type": "object", "properties": {"file": file, **options}, "required": ["file"]}
+
+
+def _option_schemas(kind: type[Options]) -> dict[str, Any]:
+    properties: dict[str, Any] = kind.model_json_schema()["properties"]
     return properties
 
 
-def option_parameters() -> list[dict[str, Any]]:
+def option_parameters(kind: type[Options]) -> list[dict[str, Any]]:
     """The options as query parameters, for bodies that have no room for them."""
     described = []
-    for name, schema in _option_schemas().items():
+    for name, schema in _option_schemas(kind).items():
         schema = dict(schema)
         text = schema.pop("description", "")
         if name == "classes":
-            schema = {"type": "array", "items": {"type": "string"}}
+            schema = _NAMES
         described.append({"name": name, "in": "query", "required": False, "description": text, "schema": schema})
     return described

@@ -12,6 +12,8 @@ from typing import Any
 
 from osv_lab.serve.errors import RequestError, error_body
 
+_LAST_WORDS_S = 15.0
+
 
 def patient_protocol(head_timeout_s: float) -> type[asyncio.Protocol]:
     """Uvicorn's HTTP protocol, with a limit on the time until a request's head is complete.
@@ -25,6 +27,32 @@ def patient_protocol(head_timeout_s: float) -> type[asyncio.Protocol]:
     from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
     return type("PatientProtocol", (_Patient, AutoHTTPProtocol), {"head_timeout_s": head_timeout_s})
+
+
+def patient_sockets() -> type[asyncio.Protocol] | None:
+    """Uvicorn's WebSocket protocol, that lets go of a client which does not take what it was sent.
+
+    Returns:
+        ``None`` where the ``websockets`` package is not installed.
+    """
+    try:
+        from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+    except ModuleNotFoundError:
+        return None
+
+    class PatientSockets(WebSocketsSansIOProtocol):
+        async def send(self, message: Any) -> None:
+            await super().send(message)
+            # Uvicorn takes a handshake that was refused for one that was forgotten, and logs an error for each.
+            if message["type"] == "websocket.http.response.body" and not message.get("more_body"):
+                self.handshake_complete = True
+
+        def on_task_complete(self, task: asyncio.Task[None]) -> None:
+            super().on_task_complete(task)
+            # A transport that is closed waits for ever for the other side to read.
+            self.loop.call_later(_LAST_WORDS_S, self.transport.abort)
+
+    return PatientSockets
 
 
 class _Patient(asyncio.Protocol):
@@ -55,7 +83,9 @@ class _Patient(asyncio.Protocol):
         self.transport.close()
 
     def _wait_for_a_head(self) -> None:
-        if self.transport.is_closing() or not (self.cycle is None or self.cycle.response_complete):
+        has_become_a_socket = self.transport.get_protocol() is not self
+        answering = not (self.cycle is None or self.cycle.response_complete)
+        if has_become_a_socket or answering or self.transport.is_closing():
             self._stop_waiting()
         elif self._waiting is None:
             loop = asyncio.get_running_loop()

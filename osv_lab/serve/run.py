@@ -9,12 +9,15 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from osv_lab.core.errors import OsvError, UnavailableError, UsageError, require_extra
+from osv_lab.core.settings import load_settings
+from osv_lab.serve.capture import Capture
+from osv_lab.serve.drift import Reference
 from osv_lab.serve.keys import Keys, KeySource
 from osv_lab.serve.scheduler import Scheduling
 from osv_lab.serve.slot import ModelSlot
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     import uvicorn
 
     from osv_lab.detect.detector import Detector
+    from osv_lab.serve.crew import Crew
+    from osv_lab.serve.identities import Track
     from osv_lab.serve.inputs import Limits
 
 _log = logging.getLogger("osv_lab.serve")
@@ -40,6 +45,7 @@ def run_server(
     allow_urls: bool | Sequence[str] | None = None,
     allow_anonymous: bool = False,
     limits: Limits | None = None,
+    processes: int | Literal["auto"] = "auto",
     workers: int | None = None,
     scheduling: Scheduling = "auto",
     max_batch: int | None = None,
@@ -47,6 +53,11 @@ def run_server(
     deadline_s: float = 10.0,
     also: Sequence[str | Path] = (),
     manage: bool | None = None,
+    sources: Mapping[str, str | int | Path] | None = None,
+    track: Track = True,
+    capture: str | Path | Mapping[str, Any] | None = None,
+    capture_to: str | Path | None = None,
+    drift: bool | str | Path = True,
     log_level: str = "info",
     **model_options: Any,
 ) -> None:
@@ -62,7 +73,10 @@ def run_server(
             ``False`` elsewhere.
         allow_anonymous: Listen beyond loopback without a key all the same.
         limits: Sizes of requests; its ``fetch`` is replaced where ``allow_urls`` is given.
-        workers: Threads that decode and compute; by default as many as the scheduling asks.
+        processes: Worker processes that decode and compute, so that none of them can take the server down; 0 for
+            threads of this process. ``"auto"``: one per core, or one alone for a model that runs in batches, and
+            threads where there can be no others: for a detector that is in memory, and on Windows.
+        workers: Threads that decode and compute, of a process; by default as many as the scheduling asks.
         scheduling: ``"parallel"``: single images side by side, one core each; ``"batch"``: what waits goes through the
             network together; ``"auto"`` measures when the model is loaded and takes what is faster.
         max_batch: Most images that go through the network together, 1 to 64; measured when ``None``.
@@ -72,6 +86,15 @@ def run_server(
             all its versions.
         manage: Whether models are loaded, swapped and unloaded over HTTP; by default on loopback or where there is a
             key.
+        sources: What the server may watch by itself, by name: an address (``rtsp://…``), a camera's index, a video
+            file, a folder of videos. Requests start and follow them by these names and can name nothing else; cameras
+            and streams are watched from the start.
+        track: Which tracker streams and sources have where a request does not say: ``True`` or ``"bytetrack"``,
+            ``"botsort"``, a mapping with settings, or ``False``.
+        capture: Rules of what is kept, see :mod:`osv_lab.serve.rules`: ``"random=0.01,near=0.1"``, or a file. Nothing
+            is kept without.
+        capture_to: The folder it is kept in; ``captures`` in the lab's folder by default.
+        drift: Whether answers are compared with the reference in the model's sidecar; or a file with one.
         log_level: Uvicorn's log level; ``info`` has a line per request.
         model_options: As for :func:`osv_lab.detect.load_detector`.
 
@@ -84,11 +107,16 @@ def run_server(
         >>> run_server("best.onnx", port=8000)                    # doctest: +SKIP
     """
     serving = {
+        "processes": processes,
         "workers": workers,
         "max_waiting": max_waiting,
         "deadline_s": deadline_s,
         "also": also,
         "manage": manage,
+        "sources": sources,
+        "track": track,
+        "capture": capture_of(capture, capture_to),
+        "drift": drift if isinstance(drift, bool) else Reference.read(drift),
     }
     model_options |= {"scheduling": scheduling, "max_batch": max_batch}
     with contextlib.closing(_listen(host, port, key, allow_anonymous)) as listener:
@@ -106,6 +134,7 @@ def start_server(
     allow_urls: bool | Sequence[str] | None = None,
     allow_anonymous: bool = False,
     limits: Limits | None = None,
+    processes: int | Literal["auto"] = "auto",
     workers: int | None = None,
     scheduling: Scheduling = "auto",
     max_batch: int | None = None,
@@ -113,6 +142,11 @@ def start_server(
     deadline_s: float = 10.0,
     also: Sequence[str | Path] = (),
     manage: bool | None = None,
+    sources: Mapping[str, str | int | Path] | None = None,
+    track: Track = True,
+    capture: str | Path | Mapping[str, Any] | None = None,
+    capture_to: str | Path | None = None,
+    drift: bool | str | Path = True,
     log_level: str = "warning",
     **model_options: Any,
 ) -> ServerHandle:
@@ -126,11 +160,16 @@ def start_server(
         http://127.0.0.1:40123
     """
     serving = {
+        "processes": processes,
         "workers": workers,
         "max_waiting": max_waiting,
         "deadline_s": deadline_s,
         "also": also,
         "manage": manage,
+        "sources": sources,
+        "track": track,
+        "capture": capture_of(capture, capture_to),
+        "drift": drift if isinstance(drift, bool) else Reference.read(drift),
     }
     model_options |= {"scheduling": scheduling, "max_batch": max_batch}
     listener = _listen(host, port, key, allow_anonymous)
@@ -188,6 +227,21 @@ class ServerHandle:
         self.stop()
 
 
+def capture_of(rules: str | Path | Mapping[str, Any] | None, folder: str | Path | None) -> Capture | None:
+    """What captures by these rules; ``None`` where there are none.
+
+    Raises:
+        UsageError: rules or a folder that cannot be used.
+    """
+    if rules is None:
+        if folder is not None:
+            raise UsageError(
+                "a folder for captured images, and no rules", folder, "say what is captured: random=0.01"
+            )
+        return None
+    return Capture(rules, folder or load_settings().captures_dir)
+
+
 def _server(
     listener: socket.socket,
     ref: str | Path | Detector,
@@ -200,16 +254,10 @@ def _server(
     model_options: dict[str, Any],
 ) -> uvicorn.Server:
     """A server whose model is loaded: what cannot be loaded fails here, in the caller's thread."""
-    try:
-        import uvicorn
-
-        from osv_lab.serve.app import create_app
-        from osv_lab.serve.drain import DrainingServer
-        from osv_lab.serve.inputs import Limits
-        from osv_lab.serve.patience import patient_protocol
-    except ModuleNotFoundError as error:
-        raise require_extra(str(error.name), "server") from None
     from dataclasses import replace
+
+    from osv_lab.serve.inputs import Limits
+    from osv_lab.serve.places import Places
 
     limits = limits or Limits()
     if allow_urls is None and not _is_loopback(host):
@@ -218,11 +266,29 @@ def _server(
         allow_urls = [allow_urls]
     if allow_urls is not None:
         limits = replace(limits, fetch=replace(limits.fetch, allow=allow_urls))
-    slot = ref if isinstance(ref, ModelSlot) else ModelSlot(ref, **model_options)
-    slot.load()
     if serving["manage"] is None:
         serving["manage"] = key is not None or _is_loopback(host)
-    app = create_app(slot, key=key, limits=limits, **serving)
+    Places(serving["sources"])
+    crew = _crew_for(serving.pop("processes"), ref, limits, serving["workers"])
+    try:
+        # The first worker imports and loads while this process does its own.
+        if crew is not None:
+            crew.warm_up()
+        try:
+            import uvicorn
+
+            from osv_lab.serve.app import create_app
+            from osv_lab.serve.drain import DrainingServer
+            from osv_lab.serve.patience import patient_protocol, patient_sockets
+        except ModuleNotFoundError as error:
+            raise require_extra(str(error.name), "server") from None
+        slot = ref if isinstance(ref, ModelSlot) else _slot_for(ref, crew, model_options)
+        slot.load()
+    except BaseException:
+        if crew is not None:
+            crew.close()
+        raise
+    app = create_app(slot, key=key, limits=limits, crew=crew, **serving)
     config = uvicorn.Config(
         app,
         log_level=log_level,
@@ -230,11 +296,31 @@ def _server(
         server_header=False,
         timeout_graceful_shutdown=STOP_TIMEOUT_S,
         h11_max_incomplete_event_size=64 * 1024,
-        ws="none",
+        ws=patient_sockets() or "none",
+        ws_max_size=limits.max_image_bytes,
+        # Images are compressed already, and what is not sent cannot be a bomb.
+        ws_per_message_deflate=False,
         http=patient_protocol(limits.body_timeout_s),
     )
     _log.info("serving %s on http://%s:%d", slot.describe()["ref"], _shown_host(host), listener.getsockname()[1])
     return DrainingServer(config, app.state.house)
+
+
+def _crew_for(
+    processes: int | Literal["auto"], ref: object, limits: Limits, lanes: int | None = None
+) -> Crew | None:
+    """The worker processes of a server, none of them started; ``None`` where threads do the work."""
+    from osv_lab.serve.crew import Crew
+    from osv_lab.serve.process import POSSIBLE
+
+    if processes == 0 or (processes == "auto" and not (POSSIBLE and isinstance(ref, (str, Path)))):
+        return None
+    return Crew(None if processes == "auto" else processes, limits, lanes)
+
+
+def _slot_for(ref: str | Path | Detector, crew: Crew | None, options: dict[str, Any]) -> ModelSlot:
+    """A place for a model that is loaded into the worker processes where there are any."""
+    return ModelSlot(ref, **options) if crew is None else ModelSlot(ref, loader=crew.load, **options)
 
 
 def _listen(host: str, port: int, key: KeySource | None, allow_anonymous: bool) -> socket.socket:

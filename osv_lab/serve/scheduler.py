@@ -15,14 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
 from osv_lab.core.errors import UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
     import supervision as sv
 
-    from osv_lab.detect.detector import Detector
+    from osv_lab.detect.detector import Detector, Found
     from osv_lab.serve.slot import ServedModel, Thresholds
 
 Scheduling = Literal["auto", "parallel", "batch"]
@@ -84,8 +83,8 @@ def load_planned(
     Raises:
         OsvError: the model cannot be loaded, or not be run as asked.
     """
+    from osv_lab.core.cores import usable_cores
     from osv_lab.detect import load_detector
-    from osv_lab.detect.engine import usable_cores
 
     if scheduling not in SCHEDULINGS:
         raise UsageError("no such scheduling", repr(scheduling), f"use one of {', '.join(SCHEDULINGS)}")
@@ -130,7 +129,7 @@ def measure_cpu(alone: Detector, whole: Detector, cores: int) -> tuple[float, fl
         for _ in range(2):
             started, turns = time.perf_counter(), 0
             while turns == 0 or time.perf_counter() - started < _MEASURE_S / 2:
-                list(pool.map(lambda _: alone.predict([image]), range(cores)))
+                list(pool.map(lambda _: _find(alone, [image]), range(cores)))
                 turns += 1
             best[0] = max(best[0], turns * cores / (time.perf_counter() - started))
             best[1] = max(best[1], _rate(whole, image, 8, _MEASURE_S / 2))
@@ -139,12 +138,14 @@ def measure_cpu(alone: Detector, whole: Detector, cores: int) -> tuple[float, fl
 
 def grey_image(detector: Detector) -> np.ndarray:
     """A plain image of the size the network sees."""
+    import numpy as np
+
     width, height = detector.input_size or (640, 640)
     return np.full((height, width, 3), 114, np.uint8)
 
 
 def _batch_plan(detector: Detector, max_batch: int | None) -> Plan:
-    from osv_lab.detect.engine import usable_cores
+    from osv_lab.core.cores import usable_cores
 
     rates: dict[str, float] = {}
     if max_batch is None:
@@ -164,17 +165,25 @@ def _batch_plan(detector: Detector, max_batch: int | None) -> Plan:
 
 def _rate(detector: Detector, image: np.ndarray, batch: int, seconds: float) -> float:
     """Images per second in batches of one size; the first batch, which allocates, does not count."""
-    detector.predict([image] * batch)
+    _find(detector, [image] * batch)
     started, turns = time.perf_counter(), 0
     while turns == 0 or time.perf_counter() - started < seconds:
-        detector.predict([image] * batch)
+        _find(detector, [image] * batch)
         turns += 1
     return turns * batch / (time.perf_counter() - started)
 
 
+def _find(detector: Detector, images: Sequence[np.ndarray]) -> None:
+    """What a request would have done, without what only other callers need."""
+    getattr(detector, "find", detector.predict)(images)
+
+
 def _is_thread_safe(detector: Detector) -> bool:
+    from osv_lab.detect.ensemble import EnsembleDetector
     from osv_lab.detect.onnx import OnnxDetector
 
+    if isinstance(detector, EnsembleDetector):
+        return all(map(_is_thread_safe, detector.members))
     return isinstance(detector, OnnxDetector)
 
 
@@ -184,7 +193,7 @@ class _Waiting:
     thresholds: Thresholds
     image: np.ndarray
     still_wanted: Callable[[], None]
-    answer: Future[sv.Detections]
+    answer: Future[sv.Detections | Found]
 
 
 class Batcher:
@@ -217,7 +226,7 @@ class Batcher:
         thresholds: Thresholds,
         still_wanted: Callable[[], None] = lambda: None,
         patience_s: float | None = None,
-    ) -> sv.Detections:
+    ) -> sv.Detections | Found:
         """Detections of one image; blocks until its batch is through.
 
         Args:
@@ -276,7 +285,7 @@ class Batcher:
             return
         self._on_batch(len(batch))
         try:
-            found = batch[0].model.predict([one.image for one in batch], batch[0].thresholds)
+            found = batch[0].model.find([one.image for one in batch], batch[0].thresholds)
             if len(found) != len(batch):
                 raise RuntimeError(f"the detector gave {len(found)} results for {len(batch)} images")
         except Exception as error:  # noqa: BLE001 - handed to those who wait; the thread must live on

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     import numpy as np
     import supervision as sv
 
+    from osv_lab.detect.detector import Found
+
 # One blue pixel, as an image that a reader of the documentation can send.
 _PIXEL = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9"
     "awAAAABJRU5ErkJggg=="
 )
 
+OptionsKind = TypeVar("OptionsKind", bound="Options")
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
@@ -59,7 +62,20 @@ class Options(BaseModel):
         )
 
 
-class PredictRequest(Options):
+class OneImageOptions(Options):
+    """What may be chosen about the predictions of one image, and what they come as."""
+
+    format: Literal["json", "image"] = Field(
+        default="json",
+        description="What the answer is: 'json', or the 'image' with what was found drawn onto it: JPEG, or PNG where "
+        "the Accept header says image/png. Without this field the Accept header decides.",
+    )
+
+
+Asked = TypeVar("Asked", bound=Options)
+
+
+class PredictRequest(OneImageOptions):
     """One image and how to look at it."""
 
     model_config = ConfigDict(
@@ -243,6 +259,46 @@ class BatchAnswer(BaseModel):
     timing_ms: dict[str, float]
 
 
+class DriftBin(BaseModel):
+    """The bin of a feature that moved most, and its share of the values."""
+
+    bin: str
+    reference: float
+    now: float
+
+
+class DriftFeature(BaseModel):
+    """How far one feature has moved."""
+
+    feature: str
+    psi: float = Field(description="Population stability index: below 0.1 nothing changed, above 0.25 much did.")
+    by_chance: float | None = Field(description="What it exceeds once in a thousand where nothing changed.")
+    state: str = Field(description="drifted, changed, stable, or too few images.")
+    images: int
+    reference_images: int
+    moved_most: DriftBin
+
+
+class ModelDrift(BaseModel):
+    """The newest answers of one model against its reference."""
+
+    model: str
+    digest: str
+    dataset: str
+    split: str
+    images: int
+    window: int
+    min_images: int
+    drifted: list[str]
+    features: list[DriftFeature]
+
+
+class DriftAnswer(BaseModel):
+    """The models that have a drift reference and have answered."""
+
+    models: list[ModelDrift]
+
+
 def parse_json(kind: type[BaseModel], body: bytes) -> Any:
     """A JSON body as a request model; a number in quotes is not a number.
 
@@ -256,8 +312,8 @@ def parse_json(kind: type[BaseModel], body: bytes) -> Any:
         raise _explained(kind, error) from None
 
 
-def parse_fields(fields: Mapping[str, list[str]]) -> Options:
-    """Form fields or query parameters as options; ``classes`` may be repeated or separated by commas.
+def parse_fields(fields: Mapping[str, list[str]], kind: type[OptionsKind]) -> OptionsKind:
+    """Form fields or query parameters as options of a kind; ``classes`` may be repeated or separated by commas.
 
     Raises:
         RequestError: 422, naming the field.
@@ -267,12 +323,25 @@ def parse_fields(fields: Mapping[str, list[str]]) -> Options:
         names = [name.strip() for text in fields["classes"] for name in text.split(",") if name.strip()]
         values["classes"] = [int(name) if name.isdecimal() and len(name) < 10 else name for name in names]
     try:
-        return Options.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
-        raise _explained(Options, error) from None
+        raise _explained(kind, error) from None
 
 
-def detections_json(detections: sv.Detections) -> list[dict[str, Any]]:
+def with_query(request: Asked, query: Mapping[str, list[str]], kind: type[Options]) -> Asked:
+    """A JSON request with the options of its query, which are of a kind; what stands in both, the body says.
+
+    Raises:
+        RequestError: 422, naming the query parameter.
+    """
+    if not query:
+        return request
+    asked = parse_fields(query, kind)
+    further = asked.model_fields_set - request.model_fields_set
+    return request.model_copy(update={name: getattr(asked, name) for name in further})
+
+
+def detections_json(detections: sv.Detections | Found) -> list[dict[str, Any]]:
     """Detections as the ``predictions`` of an answer: plain values, pixels to a hundredth, scores to four places."""
     names = detections.data.get("class_name")
     keypoints, corners = detections.data.get("keypoints"), detections.data.get("xyxyxyxy")
@@ -298,7 +367,7 @@ def detections_json(detections: sv.Detections) -> list[dict[str, Any]]:
     return found
 
 
-def item_json(index: int, image: np.ndarray | None, outcome: sv.Detections | OsvError) -> dict[str, Any]:
+def item_json(index: int, image: np.ndarray | None, outcome: sv.Detections | Found | OsvError) -> dict[str, Any]:
     """One result of a batch."""
     if isinstance(outcome, OsvError):
         return {"index": index, **error_body(outcome)}

@@ -5,22 +5,24 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import logging
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from osv_lab.core.errors import InvalidDataError, OsvError, UnavailableError, UsageError
+from osv_lab.serve.drift import SIDECAR_KEY, Reference
 from osv_lab.serve.scheduler import Plan, Scheduling, grey_image, load_planned
 
 if TYPE_CHECKING:
+    import numpy as np
     import supervision as sv
 
-    from osv_lab.detect.detector import Detector
+    from osv_lab.detect.detector import Detector, Found
 
+_log = logging.getLogger("osv_lab.serve")
 
 _ONE_PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -37,7 +39,13 @@ class Thresholds:
     classes: tuple[str | int, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+def thresholds_of(values: Mapping[str, Any]) -> Thresholds:
+    """Thresholds of JSON values, where tuples are lists."""
+    classes = values["classes"]
+    return Thresholds(**{**values, "classes": None if classes is None else tuple(classes)})
+
+
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class ServedModel:
     """A loaded model and all that is said about it; never changed, so that one answer comes from one model.
 
@@ -47,6 +55,7 @@ class ServedModel:
         described: What it is, as JSON-able values.
         defaults: What holds where a request says nothing: the model's own thresholds, from its sidecar.
         dataset_version: What it was trained on, where its sidecar says so.
+        reference: What its answers usually look like, where its sidecar says so.
     """
 
     detector: Detector
@@ -54,6 +63,7 @@ class ServedModel:
     described: Mapping[str, Any]
     defaults: Thresholds
     dataset_version: str | None = None
+    reference: Reference | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
@@ -78,14 +88,23 @@ class ServedModel:
         Raises:
             UsageError: a threshold, class name or image that cannot be used.
         """
+        from osv_lab.detect.detector import Found
+
+        found = self.find(images, thresholds)
+        return [one.to_detections() if isinstance(one, Found) else one for one in found]
+
+    def find(self, images: Sequence[np.ndarray], thresholds: Thresholds) -> list[sv.Detections | Found]:
+        """As :meth:`predict`; :class:`osv_lab.detect.detector.Found` from detectors that can do without supervision."""
+        find = getattr(self.detector, "find", self.detector.predict)
         with contextlib.nullcontext() if self.plan.mode == "parallel" else self._lock:
-            return self.detector.predict(
+            found: list[sv.Detections | Found] = find(
                 images,
                 confidence=thresholds.confidence,
                 iou=thresholds.iou,
                 max_detections=thresholds.max_detections,
                 classes=thresholds.classes,
             )
+        return found
 
 
 def load_model(
@@ -105,13 +124,13 @@ def load_model(
     # The first run of a session allocates its memory, and the first decoded image loads the decoders; no request
     # should wait for either.
     decode_image(_ONE_PIXEL)
-    detector.predict([grey_image(detector)])
-    sidecar = _sidecar(detector)
+    getattr(detector, "find", detector.predict)([grey_image(detector)])
+    sidecar = sidecar_of(detector)
     described = _describe(detector)
-    defaults = _stored_thresholds(sidecar, described["ref"])
-    version = _dataset_version(sidecar)
+    defaults = stored_thresholds(sidecar, described["ref"])
+    version = dataset_version_of(sidecar)
     described |= {"defaults": _shown(defaults), "dataset_version": version, "scheduling": plan.to_dict()}
-    return ServedModel(detector, plan, described, defaults, version)
+    return ServedModel(detector, plan, described, defaults, version, _reference(sidecar, described))
 
 
 class ModelSlot:
@@ -121,6 +140,7 @@ class ModelSlot:
         ref: What to load: a path, ``models:/name@alias``, or a detector that is loaded already.
         scheduling: How it is run, see :func:`osv_lab.serve.scheduler.load_planned`.
         max_batch: Most images that go through the network together; measured when ``None``.
+        loader: Loads it; :meth:`osv_lab.serve.crew.Crew.load` where worker processes run it.
         options: As for :func:`osv_lab.detect.load_detector`.
 
     Example:
@@ -135,9 +155,11 @@ class ModelSlot:
         *,
         scheduling: Scheduling = "auto",
         max_batch: int | None = None,
+        loader: Callable[..., ServedModel] = load_model,
         **options: Any,
     ) -> None:
         self.ref = ref
+        self._loader = loader
         self._scheduling = scheduling
         self._max_batch = max_batch
         self._options = options
@@ -177,7 +199,7 @@ class ModelSlot:
         """
         with self._lock:
             if self._model is None:
-                self._model = load_model(self.ref, self._options, self._scheduling, self._max_batch)
+                self._model = self._loader(self.ref, self._options, self._scheduling, self._max_batch)
 
     def swap(self, ref: str | Path | None = None) -> ServedModel:
         """Put another model in the place; until it is loaded and warm the old one answers.
@@ -202,10 +224,10 @@ class ModelSlot:
 
     def like(self, ref: str | Path | Detector) -> ModelSlot:
         """An empty place for another model, run as this one is."""
-        plan = None if self._model is None else self._model.plan
-        if plan is None or self._scheduling != "auto":
-            return ModelSlot(ref, scheduling=self._scheduling, max_batch=self._max_batch, **self._options)
-        return ModelSlot(ref, scheduling=plan.mode, max_batch=plan.max_batch, **self._options)
+        scheduling, max_batch = self._scheduling, self._max_batch
+        if self._model is not None and scheduling == "auto":
+            scheduling, max_batch = self._model.plan.mode, self._model.plan.max_batch
+        return ModelSlot(ref, scheduling=scheduling, max_batch=max_batch, loader=self._loader, **self._options)
 
     def check(self, thresholds: Thresholds) -> None:
         """See :meth:`ServedModel.check`."""
@@ -302,7 +324,7 @@ def _describe(detector: Detector) -> dict[str, Any]:
     }
 
 
-def _sidecar(detector: Detector) -> dict[str, Any]:
+def sidecar_of(detector: Detector) -> dict[str, Any]:
     """What stands beside the model's file, in ``<file>.osv.json``; empty where nothing does."""
     path = getattr(detector, "path", None)
     if path is None:
@@ -314,7 +336,7 @@ def _sidecar(detector: Detector) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _stored_thresholds(sidecar: Mapping[str, Any], ref: str) -> Thresholds:
+def stored_thresholds(sidecar: Mapping[str, Any], ref: str) -> Thresholds:
     """The sidecar's ``thresholds``: ``confidence``, ``iou`` and ``max_detections``, each where it is given."""
     from osv_lab.detect.detector import check_thresholds
 
@@ -333,7 +355,23 @@ def _stored_thresholds(sidecar: Mapping[str, Any], ref: str) -> Thresholds:
     return thresholds
 
 
-def _dataset_version(sidecar: Mapping[str, Any]) -> str | None:
+def _reference(sidecar: Mapping[str, Any], described: Mapping[str, Any]) -> Reference | None:
+    """The sidecar's drift reference. One that cannot be used costs the drift, never the model."""
+    stored = sidecar.get(SIDECAR_KEY)
+    if stored is None:
+        return None
+    try:
+        reference = Reference.from_json(stored)
+    except InvalidDataError as error:
+        _log.warning("no drift for %s: %s", described["ref"], error)
+        return None
+    if reference.digest != described.get("digest"):
+        _log.warning("no drift for %s: its reference was made with another file", described["ref"])
+        return None
+    return reference
+
+
+def dataset_version_of(sidecar: Mapping[str, Any]) -> str | None:
     """The data the model was trained on, as ``name@version``, or as ``name@`` and the start of the content's digest."""
     name, version = sidecar.get("dataset"), sidecar.get("dataset_version")
     version = version or str(sidecar.get("dataset_digest") or "")[:12]

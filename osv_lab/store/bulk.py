@@ -102,10 +102,12 @@ class Writer:
 
     Args:
         dataset: The dataset. Its media type must be set.
+        containers: The FiftyOne class of fields of inserted samples, where the labels alone do not tell.
     """
 
-    def __init__(self, dataset: fo.Dataset) -> None:
+    def __init__(self, dataset: fo.Dataset, containers: Mapping[str, str] | None = None) -> None:
         self._dataset = dataset
+        self._containers = dict(containers or {})
         self._schema = LabelSchema(dataset)
         self._frame_schema = LabelSchema(dataset, frames=True)
         self._values = ValueSchema(dataset)
@@ -285,7 +287,9 @@ class Writer:
     def _label_values(self, labels: Mapping[str, Sequence[Label]]) -> Document:
         values: Document = {}
         for name, some in labels.items():
-            container = "Classifications" if name == "ground_truth_classes" else container_for(some)
+            container = self._containers.get(name) or (
+                "Classifications" if name == "ground_truth_classes" else container_for(some)
+            )
             self._schema.declare(name, container)
             values[name] = self._field(self._schema, name, container, some)
         return values
@@ -297,8 +301,10 @@ class Writer:
 
         documents: dict[int, Document] = {}
         for name, numbers in frames.items():
-            container = container_for(one for some in numbers.values() for one in some)
-            container = "Detections" if container == "Classifications" else container
+            container = self._containers.get(f"frames.{name}")
+            if container is None:
+                container = container_for(one for some in numbers.values() for one in some)
+                container = "Detections" if container == "Classifications" else container
             self._frame_schema.declare(name, container)
             instances = track_instances(numbers.values())
             for number, some in numbers.items():

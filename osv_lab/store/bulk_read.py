@@ -110,6 +110,70 @@ def iter_records(view: fo.SampleCollection, fields: Sequence[str]) -> Iterator[t
             yield str(document["_id"]), record
 
 
+@dataclass(slots=True)
+class Content:
+    """All that a dataset version keeps of a sample.
+
+    Attributes:
+        id: The sample's id.
+        filepath: Its media file.
+        digest: The content digest that ingest stored, or ``None``.
+        tags: All its tags, the split among them.
+        labelled: Whether someone has labelled it, as for a :class:`~osv_lab.store.records.Record`.
+        metadata: The metadata document, plain values only.
+        labels: Labels per field; a field that is not set is not among them, one without a label is empty.
+        frames: For a video: labels per frame field and frame number.
+        values: Further sample fields.
+    """
+
+    id: str
+    filepath: str
+    digest: str | None
+    tags: tuple[str, ...]
+    labelled: bool
+    metadata: dict[str, Any]
+    labels: dict[str, list[Label]]
+    frames: dict[str, dict[int, list[Label]]] | None
+    values: dict[str, bool | int | float | str]
+
+
+def iter_contents(view: fo.SampleCollection, fields: Sequence[str]) -> Iterator[Content]:
+    """Read samples quickly, with their labels by field. Arguments as for :func:`iter_records`."""
+    view = view.view()
+    video = view.media_type == "video"
+    frame_fields = [name.removeprefix("frames.") for name in fields if name.startswith("frames.")]
+    names = [name for name in fields if not name.startswith("frames.")]
+    runs = [*view._dataset.list_evaluations(), *view._dataset.list_runs()]
+    marks = {f"{key}{end}" for key in runs for end in ("", "_iou", "_id", "_index")}
+    results = {f"{key}{end}" for key in runs for end in ("_tp", "_fp", "_fn", "_score")}
+    values = [name for name in _value_fields(view) if name not in results]
+    shown = dict.fromkeys(["filepath", "tags", "labelled", "metadata", DIGEST_FIELD, *names, *values], 1)
+    documents = view._aggregate(detach_frames=True, post_pipeline=[{"$project": shown}])
+    for batch in batches(documents, 256 if not video else 16):
+        ids = [document["_id"] for document in batch]
+        of_field = {name: _frames_of(view, ids, [name], marks) for name in frame_fields}
+        for document in batch:
+            labels = {
+                name: labels_of_container(document[name], marks)
+                for name in names
+                if document.get(name) is not None
+            }
+            frames = {name: found.get(document["_id"], {}) for name, found in of_field.items()} if video else None
+            labelled = document.get("labelled")
+            metadata = document.get("metadata") or {}
+            yield Content(
+                id=str(document["_id"]),
+                filepath=document.get("filepath", ""),
+                digest=document.get(DIGEST_FIELD),
+                tags=tuple(document.get("tags") or ()),
+                labelled=bool(labels or any((frames or {}).values())) if labelled is None else labelled,
+                metadata={key: value for key, value in metadata.items() if isinstance(value, (int, float, str))},
+                labels=labels,
+                frames=frames,
+                values={name: document[name] for name in values if document.get(name) is not None},
+            )
+
+
 _SIZE_KEYS = ("width", "height", "frame_width", "frame_height")
 
 

@@ -1,61 +1,106 @@
-"""Plain values of many samples in one write: what FiftyOne's ``set_values`` does, past its object layer."""
+"""The bulk route for what a server said about samples: the embedded document ``capture`` and its reader."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from osv_lab.store.bulk import BATCH
 from osv_lab.store.bulk_read import batches
 from osv_lab.store.database import database_errors
+from osv_lab.store.documents import labels_of_container
+from osv_lab.store.records import Label
 from osv_lab.store.schema import declaring_alone
 
 if TYPE_CHECKING:
     import fiftyone as fo
 
-BATCH = 2000
+CAPTURE = "capture"
+"""The sample field."""
+
+TAG = "captured"
 
 
-def write_documents(
-    dataset: fo.Dataset, field: str, kinds: Mapping[str, type], values: Mapping[str, Mapping[str, Any]]
-) -> None:
-    """Write one field of several named values per sample; the App shows and filters them as ``field.name``.
+@dataclass(frozen=True, slots=True)
+class CapturedSample:
+    """A sample with what a server said about it.
 
-    Args:
-        dataset: The dataset.
-        field: The field, declared if it is not there.
-        kinds: ``bool``, ``int``, ``float`` or ``str`` by name.
-        values: What each sample says, by sample id. What it said before is replaced.
+    Attributes:
+        id: The sample's id.
+        labels: Of the label field asked for; ``None`` where it is not set.
+        capture: The document; empty where the sample was not captured.
     """
+
+    id: str
+    labels: list[Label] | None
+    capture: Mapping[str, Any]
+
+
+def declare_capture(dataset: fo.Dataset) -> None:
+    """Make sure that the dataset has the field ``capture``, so that the App can show and filter it."""
     import fiftyone as fo
+
+    kinds: dict[str, tuple[type, dict[str, Any]]] = {
+        "rules": (fo.ListField, {"subfield": fo.StringField}),
+        "why": (fo.StringField, {}),
+        "at": (fo.DateTimeField, {}),
+        "model": (fo.StringField, {}),
+        "digest": (fo.StringField, {}),
+        "dataset_version": (fo.StringField, {}),
+        "threshold": (fo.FloatField, {}),
+        "partial": (fo.BooleanField, {}),
+        "brightness": (fo.FloatField, {}),
+        "score": (fo.FloatField, {}),
+    }
+    if all(dataset.get_field(f"{CAPTURE}.{name}") is not None for name in kinds):
+        return
+    with declaring_alone(dataset):
+        if dataset.get_field(CAPTURE) is None:
+            dataset.add_sample_field(
+                CAPTURE, fo.EmbeddedDocumentField, embedded_doc_type=fo.DynamicEmbeddedDocument
+            )
+        for name, (kind, options) in kinds.items():
+            if dataset.get_field(f"{CAPTURE}.{name}") is None:
+                dataset.add_sample_field(f"{CAPTURE}.{name}", kind, **options)
+
+
+def captured_at(dataset: fo.Dataset, sample_ids: Sequence[str]) -> dict[str, datetime]:
+    """When the samples' captures were taken, of those that have one."""
+    from bson import ObjectId
+
+    wanted = {"_id": {"$in": [ObjectId(one) for one in sample_ids]}, f"{CAPTURE}.at": {"$ne": None}}
+    with database_errors():
+        found = list(dataset._sample_collection.find(wanted, {f"{CAPTURE}.at": 1}))
+    return {str(one["_id"]): one[CAPTURE]["at"].replace(tzinfo=UTC) for one in found}
+
+
+def set_captures(dataset: fo.Dataset, captures: Mapping[str, Mapping[str, Any]], tags: Sequence[str]) -> None:
+    """Set the samples' ``capture``, by sample id, and tag them."""
     from bson import ObjectId
     from pymongo import UpdateOne
 
-    types = {bool: fo.BooleanField, int: fo.IntField, float: fo.FloatField, str: fo.StringField}
-    document = fo.DynamicEmbeddedDocument
-    with declaring_alone(dataset):
-        if dataset.get_field(field) is None:
-            dataset.add_sample_field(field, fo.EmbeddedDocumentField, embedded_doc_type=document)
-        for name, kind in kinds.items():
-            if dataset.get_field(f"{field}.{name}") is None:
-                dataset.add_sample_field(f"{field}.{name}", types[kind])
     now = datetime.now(UTC)
     operations = [
         UpdateOne(
             {"_id": ObjectId(sample_id)},
-            {"$set": {field: {"_cls": document.__name__, **one}, "last_modified_at": now}},
+            {
+                "$set": {CAPTURE: {"_cls": "DynamicEmbeddedDocument", **values}, "last_modified_at": now},
+                "$addToSet": {"tags": {"$each": list(tags)}},
+            },
         )
-        for sample_id, one in values.items()
+        for sample_id, values in captures.items()
     ]
     with database_errors():
         for batch in batches(operations, BATCH):
             dataset._sample_collection.bulk_write(batch, ordered=False)
-    dataset._update_last_modified_at()
-    dataset.reload()
 
 
-def read_documents(view: fo.SampleCollection, fields: Sequence[str]) -> list[dict[str, Any]]:
-    """The stored documents of a view's samples with these fields only, in the view's order; ``_id`` is text."""
-    shown = {"filepath": 1, "tags": 1, "metadata": 1, **dict.fromkeys(fields, 1)}
-    found = view._aggregate(detach_frames=True, post_pipeline=[{"$project": shown}])
-    return [{**document, "_id": str(document["_id"])} for document in found]
+def iter_captured(view: fo.SampleCollection, field: str) -> Iterator[CapturedSample]:
+    """The samples of a view of images with a label field and their ``capture``."""
+    shown = {field: 1, CAPTURE: 1}
+    for found in view.view()._aggregate(detach_frames=True, post_pipeline=[{"$project": shown}]):
+        container = found.get(field)
+        labels = None if container is None else labels_of_container(container)
+        yield CapturedSample(str(found["_id"]), labels, found.get(CAPTURE) or {})

@@ -13,7 +13,8 @@ from osv_lab.store.bulk_tracks import read_frames
 from osv_lab.store.clips import Clip
 from osv_lab.store.convert.supervision import CLASS_NAME, detections_of
 from osv_lab.store.documents import labels_of_container
-from osv_lab.store.predict import decoded_frames, decoded_images
+from osv_lab.store.predict import decoded_images
+from osv_lab.track.decode import VideoSource, read_ahead
 from osv_lab.track.tracks import Tracks
 
 if TYPE_CHECKING:
@@ -101,14 +102,14 @@ def follow(
 def decoded(clip: Clip) -> Iterator[tuple[int, Any]]:
     """Every frame's number and BGR image, or the error that stands in its way.
 
+    Frames of a video that cannot be decoded are left out.
+
     Raises:
         InvalidDataError: the video cannot be opened.
     """
     if clip.video:
-        for image in decoded_frames(clip.sample_id, clip.path, set()):
-            if isinstance(image.pixels, OsvError):
-                raise image.pixels
-            yield image.frame, image.pixels
+        for frame in read_ahead(VideoSource(clip.path)):
+            yield frame.number, frame.image
         return
     todo = ((clip.samples[number], clip.paths[number]) for number in clip.samples)
     for number, image in zip(clip.samples, decoded_images(todo, _AHEAD), strict=True):

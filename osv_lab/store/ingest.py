@@ -88,7 +88,7 @@ def ingest(
             if on_duplicate == "error":
                 _refuse_duplicates(root, format, name, progress)
             opened, records = _open(root, format)
-            run = IngestRun(_load_or_make(dataset), opened, options, progress)
+            run = IngestRun(load_or_make(dataset), opened, options, progress)
             lines = run.lines
             run.take(records)
             run.finish()
@@ -116,7 +116,12 @@ def _open(root: Path, format: str) -> tuple[Source, Iterator[Record]]:
     return open_source(root, format)
 
 
-def _load_or_make(dataset: str | fo.Dataset) -> fo.Dataset:
+def load_or_make(dataset: str | fo.Dataset) -> fo.Dataset:
+    """A dataset or the one of a name, made if need be, that recognises content by its digest.
+
+    Raises:
+        UsageError: no name for a dataset, or it holds other media.
+    """
     import fiftyone as fo
 
     if not isinstance(dataset, str):

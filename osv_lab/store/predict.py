@@ -29,6 +29,7 @@ from osv_lab.store.database import connect, database_errors
 from osv_lab.store.ingest_items import shown
 from osv_lab.store.memory import collecting_only_new
 from osv_lab.store.records import ImageClass, Label, Problem
+from osv_lab.track.decode import VideoSource, read_ahead
 
 if TYPE_CHECKING:
     import fiftyone as fo
@@ -335,7 +336,7 @@ class _Run:
 
     def _fail(self, image: DecodedImage, why: str) -> None:
         name = f"{image.name} frame {image.frame}" if image.frame else image.name
-        self._problems.append(Problem(name, why, "", "file skipped"))
+        self._problems.append(Problem(name, why, "", "skipped" if image.frame else "file skipped"))
 
 
 def decoded_images(todo: Iterable[tuple[str, Any]], ahead: int) -> Iterator[DecodedImage]:
@@ -362,27 +363,16 @@ def decoded_images(todo: Iterable[tuple[str, Any]], ahead: int) -> Iterator[Deco
 
 
 def decoded_frames(sample_id: str, path: str, done: set[int]) -> Iterator[DecodedImage]:
-    """The frames of a video that are not ``done``; reading goes on in a thread, one frame ahead."""
-    import cv2
-
-    capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG)
-    pool = ThreadPoolExecutor(1, "osv-decode")
+    """The frames of a video that are not ``done``, and at its end what was wrong with it."""
     try:
-        if not capture.isOpened():
-            yield DecodedImage(
-                sample_id, 0, shown(path), InvalidDataError("the video cannot be opened", shown(path))
-            )
-            return
-        number = 0
-        coming = pool.submit(capture.read)
-        while True:
-            more, pixels = coming.result()
-            if not more:
-                return
-            number += 1
-            coming = pool.submit(capture.read)
-            if number not in done:
-                yield DecodedImage(sample_id, number, shown(path), pixels)
-    finally:
-        pool.shutdown(wait=True)
-        capture.release()
+        source = VideoSource(path)
+    except InvalidDataError as error:
+        yield DecodedImage(sample_id, 0, shown(path), error)
+        return
+    first = next(number for number in itertools.count(1) if number not in done)
+    for frame in read_ahead(source, first):
+        if frame.number not in done:
+            yield DecodedImage(sample_id, frame.number, shown(path), frame.image)
+    for event in source.events:
+        wrong = InvalidDataError(f"the video is {event.kind}", event.detail)
+        yield DecodedImage(sample_id, event.frame, shown(path), wrong)

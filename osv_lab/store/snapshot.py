@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import datetime
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from osv_lab.core.digests import bytes_digest, file_digest, set_digest, value_digest
+from osv_lab.core.digests import set_digest
 from osv_lab.core.errors import CheckFailedError, NotFoundError, UsageError, nearest
 from osv_lab.core.report import Report
-from osv_lab.core.settings import SPLITS
+from osv_lab.store.documents import CONTAINERS
+from osv_lab.store.versions.create import counts, view_entries
 
-_VERSIONS = "osv_versions"
+if TYPE_CHECKING:
+    from osv_lab.store.versions.model import DatasetVersion
 
 
 @dataclass(frozen=True)
@@ -54,9 +53,9 @@ class Snapshot(Report):
 def snapshot(view: Any, fields: Sequence[str] = ("ground_truth",)) -> Snapshot:
     """Digest a view's media, splits and labels.
 
-    Per sample the digest covers the media file's content digest, its split tags, and every label's class and
-    geometry to the last bit. Sample ids, paths, order, predictions and other fields do not matter, so the same
-    data ingested elsewhere has the same digest.
+    Per sample the digest covers the media file's content digest, its split, and every label's class, attributes and
+    geometry to the last bit: it is the digest that a version of the view would have. Sample ids, paths, order,
+    predictions and other fields do not matter, so the same data ingested elsewhere has the same digest.
 
     Args:
         view: A ``fiftyone.Dataset`` or view of images.
@@ -69,79 +68,57 @@ def snapshot(view: Any, fields: Sequence[str] = ("ground_truth",)) -> Snapshot:
     Example:
         >>> snapshot(dataset.match_tags("train")).digest      # doctest: +SKIP
     """
-    media = _media_digests(view)
-    splits = [tuple(tag for tag in SPLITS if tag in tags) for tags in view.values("tags")]
-    labels: list[list[list[Any]]] = [[] for _ in media]
-    classes: Counter[str] = Counter()
     for name in fields:
-        for own, found in zip(labels, _labels_of(view, name), strict=True):
-            # A sample without labels in a field is not the same as one labelled as empty.
-            own.append([] if found is None else [name, *sorted(found, key=str)])
-            classes.update(str(label[0]) for label in found or ())
-    digest = set_digest(value_digest(one) for one in zip(media, splits, labels, strict=True))
-    counted = Counter("+".join(split) or "none" for split in splits)
+        _check_field(view, name)
+    entries = view_entries(view, fields)
+    stated = counts(entries)
     return Snapshot(
-        digest=digest,
+        digest=set_digest(entry.key for entry in entries),
         dataset=str(_dataset(view).name),
-        samples=len(media),
-        labels=sum(classes.values()),
-        splits={
-            split: counted[split] for split in (*SPLITS, *sorted(set(counted) - set(SPLITS))) if counted[split]
-        },
-        classes=dict(sorted(classes.items())),
+        samples=stated["samples"],
+        labels=stated["labels"],
+        splits=stated["splits"],
+        classes=stated["classes"],
         fields=tuple(fields),
     )
 
 
 def freeze(view: Any, name: str, fields: Sequence[str] = ("ground_truth",)) -> Snapshot:
-    """Bind a version name to a view's content, or check that it still has the content the name was bound to.
+    """Make a view's content the dataset version of a name, or check that it is what this version has.
 
-    The first use of a name records the digest and counts in ``dataset.info`` and saves the view under the name.
+    The first use of a name creates the version (:func:`osv_lab.store.versions.create_version`).
 
     Raises:
-        CheckFailedError: the name is bound to other content; the message says what changed in counts.
-        UsageError: the name is empty.
+        CheckFailedError: the version has other content; the message says what changed in counts.
+        UsageError: not a name.
     """
-    if not name or not name.strip():
-        raise UsageError("a dataset version needs a name", repr(name), "for example 'v1'")
-    dataset = _dataset(view)
+    from osv_lab.store.versions.create import create_version
+    from osv_lab.store.versions.model import check_name
+    from osv_lab.store.versions.registry import list_versions
+
+    dataset = str(_dataset(view).name)
+    check_name(name)
+    known = {version.name: version for version in list_versions(dataset).versions}
     now = snapshot(view, fields)
-    versions = dict(dataset.info.get(_VERSIONS) or {})
-    if name not in versions:
-        versions[name] = {
-            **now.to_dict(),
-            "version": name,
-            "created": datetime.datetime.now(datetime.UTC).isoformat(),
-        }
-        dataset.info[_VERSIONS] = versions
-        dataset.save()
-        if not dataset.has_saved_view(name):
-            dataset.save_view(name, view.view())
-        return _named(now, name)
-    then = versions[name]
-    if then["digest"] != now.digest:
+    if name not in known:
+        create_version(view, name, fields=fields)
+    elif known[name].digest != now.digest:
         raise CheckFailedError(
             f"dataset version '{name}' is bound to other content",
-            _difference(then, now),
-            f"use a new name ('{_next_name(name, versions)}') for the data as it is now",
+            _difference(known[name], now),
+            f"use a new name ('{_next_name(name, known)}') for the data as it is now",
         )
-    return _named(now, name)
+    return dataclasses.replace(now, version=name)
 
 
-def _named(content: Snapshot, name: str) -> Snapshot:
-    import dataclasses
-
-    return dataclasses.replace(content, version=name)
-
-
-def _difference(then: Mapping[str, Any], now: Snapshot) -> str:
+def _difference(then: DatasetVersion, now: Snapshot) -> str:
     """What changed in counts, or that counts are equal and content is not."""
     parts = []
-    if list(then.get("fields", ())) != list(now.fields):
-        parts.append(f"fields {', '.join(then['fields'])} → {', '.join(now.fields)}")
-    pairs = [(what, then[what], getattr(now, what)) for what in ("samples", "labels")]
-    for what, mine in (("splits", now.splits), ("classes", now.classes)):
-        pairs += [(key, then[what].get(key, 0), mine.get(key, 0)) for key in sorted({*then[what], *mine})]
+    if tuple(then.fields) != now.fields:
+        parts.append(f"fields {', '.join(then.fields)} → {', '.join(now.fields)}")
+    pairs = [("samples", then.samples, now.samples), ("labels", then.labels, now.labels)]
+    for before, after in ((then.splits, now.splits), (then.classes, now.classes)):
+        pairs += [(key, before.get(key, 0), after.get(key, 0)) for key in sorted({*before, *after})]
     parts += [f"{what} {before} → {after}" for what, before, after in pairs if before != after]
     return "; ".join(parts) or "the same counts, but images, boxes or classes differ"
 
@@ -158,62 +135,13 @@ def _dataset(view: Any) -> Any:
     return getattr(view, "_root_dataset", None) or view
 
 
-def _media_digests(view: Any) -> list[str]:
-    """Content digests as ingest stored them; files of a dataset that was made elsewhere are read."""
-    paths = view.values("filepath")
-    known = view.values("content_digest") if view.has_field("content_digest") else [None] * len(paths)
-    return [digest or file_digest(path) for digest, path in zip(known, paths, strict=True)]
-
-
-def _labels_of(view: Any, name: str) -> Iterator[list[list[Any]] | None]:
-    """Per sample: its labels as plain lists that start with the class, or ``None`` where the field is empty."""
+def _check_field(view: Any, name: str) -> None:
     if not view.has_field(name):
         raise NotFoundError("no such label field", repr(name), nearest(name, view.get_field_schema()))
-    kind = getattr(view.get_field(name), "document_type", None)
-    reader = _READERS.get(getattr(kind, "__name__", ""))
-    if reader is None:
+    kind = getattr(getattr(view.get_field(name), "document_type", None), "__name__", "")
+    if kind not in (*CONTAINERS, "Detection", "Polyline", "Keypoint", "Classification"):
         raise UsageError(
             "a field does not hold labels that can be digested",
-            f"'{name}' ({getattr(kind, '__name__', view.get_field(name))})",
+            f"'{name}' ({kind or view.get_field(name)})",
             "give a field of detections, polylines, keypoints or classifications",
         )
-    return reader(view, name)
-
-
-def _lists(parts: Sequence[str], inside: str) -> Callable[[Any, str], Iterator[list[list[Any]] | None]]:
-    """A reader of a field that holds a list of labels: the given attributes of each, in this order."""
-
-    def read(view: Any, name: str) -> Iterator[list[list[Any]] | None]:
-        schema = view.get_field_schema(flat=True)
-        have = [part for part in parts if f"{name}.{inside}.{part}" in schema]
-        # A list that was emptied is stored as no list at all; only the class says that the field is there.
-        kinds = view.values(f"{name}._cls")
-        for kind, *columns in zip(kinds, *view.values([f"{name}.{inside}.{part}" for part in have]), strict=True):
-            filled = [column or () for column in columns]
-            yield None if kind is None else [[_plain(v) for v in row] for row in zip(*filled, strict=True)]
-
-    return read
-
-
-def _classes(view: Any, name: str) -> Iterator[list[list[Any]] | None]:
-    for label in view.values(f"{name}.label"):
-        yield None if label is None else [[label]]
-
-
-_READERS: Mapping[str, Callable[[Any, str], Iterator[list[list[Any]] | None]]] = {
-    "Detections": _lists(("label", "bounding_box", "mask", "mask_path"), "detections"),
-    "Polylines": _lists(("label", "points", "closed", "filled"), "polylines"),
-    "Keypoints": _lists(("label", "points"), "keypoints"),
-    "Classification": _classes,
-}
-
-
-def _plain(value: Any) -> Any:
-    """A label's attribute as JSON can say it: arrays as their digest, points that are not there as ``None``."""
-    if isinstance(value, np.ndarray):
-        return [value.shape, bytes_digest(np.packbits(value.astype(bool)).tobytes())]
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value

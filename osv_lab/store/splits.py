@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeAlias
 
 from osv_lab.core.errors import UsageError, nearest
 from osv_lab.core.settings import SEED, SPLITS
@@ -43,6 +44,7 @@ def stratified(
     ratios: Mapping[str, float] | Sequence[float] = DEFAULT_RATIOS,
     *,
     existing: Mapping[str, Mapping[str, int]] | None = None,
+    groups: Mapping[str, str] | None = None,
     seed: int = SEED,
 ) -> dict[str, str]:
     """Give each sample a split so that every class is spread over the splits by the ratios.
@@ -57,6 +59,8 @@ def stratified(
         ratios: See :func:`check_ratios`.
         existing: Samples that have a split already, as counts by split and class, with ``""`` counting all samples
             of the split. They are not moved; new samples fill what they leave to be wanted.
+        groups: The group of a key (a patient, a scene). The samples of a group get one split, the largest groups
+            first; a key without a group stands for itself.
         seed: Another seed gives another, equally good division.
 
     Returns:
@@ -69,13 +73,35 @@ def stratified(
     """
     shares = check_ratios(ratios)
     existing = existing or {}
-    classes = {key: tuple(sorted({"", *names})) for key, names in content.items()}
-    order = {key: hashlib.sha256(f"{seed} {key}".encode("utf-8", "surrogateescape")).digest() for key in classes}
-    left = Counter(name for names in classes.values() for name in names)
-    members: dict[str, list[str]] = {}
-    for key in sorted(classes, key=order.__getitem__):
-        for name in classes[key]:
-            members.setdefault(name, []).append(key)
+    units: dict[tuple[bool, str], Counter[str]] = {}
+    unit_of = {}
+    for key, names in content.items():
+        # Whether it is a group keeps a group from being mixed up with a key of the same name.
+        unit_of[key] = unit = (True, groups[key]) if groups and key in groups else (False, key)
+        units.setdefault(unit, Counter()).update({"", *names})
+    placed = _place(units, shares, existing, seed)
+    return {key: placed[unit] for key, unit in unit_of.items()}
+
+
+Unit: TypeAlias = tuple[bool, str]
+
+
+def _place(
+    units: Mapping[Unit, Counter[str]],
+    shares: Mapping[str, float],
+    existing: Mapping[str, Mapping[str, int]],
+    seed: int,
+) -> dict[Unit, str]:
+    """The split of each unit: a sample, or a group, with how many of its samples show each class."""
+    order = {
+        unit: hashlib.sha256(f"{seed} {unit[1]}".encode("utf-8", "surrogateescape")).digest() for unit in units
+    }
+    left: Counter[str] = Counter()
+    members: dict[str, list[Unit]] = {}
+    for unit in sorted(units, key=lambda unit: (-units[unit][""], order[unit], unit)):
+        left.update(units[unit])
+        for name in units[unit]:
+            members.setdefault(name, []).append(unit)
     wanted = {
         split: {
             name: share * (count + sum(counts.get(name, 0) for counts in existing.values()))
@@ -84,17 +110,17 @@ def stratified(
         }
         for split, share in shares.items()
     }
-    placed: dict[str, str] = {}
+    placed: dict[Unit, str] = {}
     while left:
         # All samples count under "", which therefore comes last, and then holds those without any class.
         rarest = min(left, key=lambda name: (left[name], name == "", name))
-        for key in members[rarest]:
-            if key in placed:
+        for unit in members[rarest]:
+            if unit in placed:
                 continue
             split = max(shares, key=lambda split: (wanted[split][rarest], wanted[split][""], shares[split]))
-            placed[key] = split
-            for name in classes[key]:
-                wanted[split][name] -= 1
-                left[name] -= 1
+            placed[unit] = split
+            for name, count in units[unit].items():
+                wanted[split][name] -= count
+                left[name] -= count
         left = Counter({name: count for name, count in left.items() if count > 0})
     return placed

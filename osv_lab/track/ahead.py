@@ -85,6 +85,11 @@ class Ahead(Generic[Item]):
                 raise item
             yield item  # type: ignore[misc]
 
+    @property
+    def running(self) -> bool:
+        """Whether the other thread still runs; for a while it may after :meth:`close`."""
+        return self._thread.is_alive()
+
     def close(self, wait_s: float = 2.0) -> None:
         """Stop the producer. One that hangs in a device is left behind after ``wait_s``."""
         self._stop.set()

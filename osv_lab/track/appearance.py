@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from osv_lab.core.errors import InvalidDataError
-from osv_lab.track.tracks import Ints
+from osv_lab.track.table import Seen, TrackTable
+from osv_lab.track.tracks import Floats, Ints
 
 Vectors = npt.NDArray[np.float32]
 _ROOM = 16
@@ -165,3 +167,39 @@ class Gallery:
         self.vectors = None if vectors is None else np.array(vectors, dtype=np.float32)
         self.count = np.array(state["gallery_count"], dtype=np.int64)
         self.slot, self._free = np.arange(len(self.count)), []
+
+
+class AppearanceTable(TrackTable):
+    """A table of tracks that remember what they look like: the base of BoT-SORT and DeepSORT.
+
+    Attributes:
+        gallery: What each track looked like.
+        embeddings: (n, d) of this frame's detections, in the input's order; ``None`` without.
+    """
+
+    gallery: Gallery
+    embeddings: Vectors | None
+
+    def _new_gallery(self) -> Gallery:
+        raise NotImplementedError
+
+    def reset(self) -> None:
+        super().reset()
+        self.gallery, self.embeddings = self._new_gallery(), None
+
+    def _begin(self, seen: Seen, columns: Ints, measured: Floats, status: float) -> Ints:
+        columns = super()._begin(seen, columns, measured, status)
+        if self.embeddings is not None:
+            self.gallery.begin(self.tracks.shape[1] - len(columns), self.embeddings[seen.order[columns]])
+        return columns
+
+    def _keep(self, keep: npt.NDArray[np.bool_]) -> None:
+        super()._keep(keep)
+        self.gallery.keep(keep)
+
+    def _own_state(self) -> dict[str, Any]:
+        return {**super()._own_state(), **self.gallery.state()}
+
+    def _restore_own(self, state: Mapping[str, Any]) -> None:
+        super()._restore_own(state)
+        self.gallery.restore(state)

@@ -46,8 +46,7 @@ def assign(cost: npt.NDArray[np.floating[Any]], limit: float) -> tuple[Ints, Int
         rows, columns = small(capped)
     else:
         rows, columns = large(capped)
-    paired = capped.take(rows * width + columns)
-    kept = paired < limit
+    kept = capped[rows, columns] < limit
     return (rows, columns) if np.count_nonzero(kept) == len(kept) else (rows[kept], columns[kept])
 
 

@@ -5,14 +5,13 @@ Aharon et al., 2022, https://arxiv.org/abs/2206.14651.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from osv_lab.track import kalman
-from osv_lab.track.appearance import Gallery, Vectors
+from osv_lab.track.appearance import AppearanceTable, Gallery
 from osv_lab.track.association import Overlaps
 from osv_lab.track.bytetrack import ByteTrack, Match
 from osv_lab.track.settings import BotSortSettings
@@ -20,7 +19,7 @@ from osv_lab.track.table import Seen
 from osv_lab.track.tracks import Floats, Ints
 
 
-class BotSort(ByteTrack):
+class BotSort(AppearanceTable, ByteTrack):
     """BoT-SORT over arrays: centre, width and height are filtered, tracks follow the camera, and look like themselves.
 
     Example:
@@ -42,10 +41,8 @@ class BotSort(ByteTrack):
     ) -> None:
         super().__init__(settings or BotSortSettings(), frame_rate=frame_rate, model=model or kalman.SizeModel())
 
-    def reset(self) -> None:
-        super().reset()
-        self.gallery = Gallery(smooth=self.settings.smooth)
-        self._embeddings: Vectors | None = None
+    def _new_gallery(self) -> Gallery:
+        return Gallery(smooth=self.settings.smooth)
 
     def update(
         self,
@@ -63,36 +60,19 @@ class BotSort(ByteTrack):
             xyxy, confidence, class_id, timestamp, warp: As there.
             embeddings: (n, d) what each detection looks like; with every frame or with none.
         """
-        self._embeddings = self.gallery.unit_vectors(embeddings, np.size(confidence))
+        self.embeddings = self.gallery.unit_vectors(embeddings, np.size(confidence))
         return super().update(xyxy, confidence, class_id, timestamp=timestamp, warp=warp)
 
     def _associate(self, overlap: Overlaps, seen: Seen, high: int, weight: Floats | None) -> Match:
-        if self._embeddings is not None and self.gallery.vectors is not None and high:
+        if self.embeddings is not None and self.gallery.vectors is not None and high:
             self.gallery.pad(self.tracks.shape[1])
             rows, columns = overlap.near(self.settings.near_iou)
             known = self.gallery.latest(rows)
-            half = 0.5 * (1 - np.einsum("nd,nd->n", known, self._embeddings[seen.order[columns]]))
+            half = 0.5 * (1 - np.einsum("nd,nd->n", known, self.embeddings[seen.order[columns]]))
             overlap.resemble(rows, columns, np.where(half <= self.settings.alike, 1.0 - half, 0.0))
         return super()._associate(overlap, seen, high, weight)
 
     def _learn(self, rows: Ints, columns: Ints, seen: Seen, high: int) -> None:
-        if self._embeddings is not None:
+        if self.embeddings is not None:
             sure = columns < high
-            self.gallery.learn(rows[sure], self._embeddings[seen.order[columns[sure]]])
-
-    def _begin(self, seen: Seen, columns: Ints, measured: Floats, status: float) -> Ints:
-        columns = super()._begin(seen, columns, measured, status)
-        if self._embeddings is not None:
-            self.gallery.begin(self.tracks.shape[1] - len(columns), self._embeddings[seen.order[columns]])
-        return columns
-
-    def _keep(self, keep: npt.NDArray[np.bool_]) -> None:
-        super()._keep(keep)
-        self.gallery.keep(keep)
-
-    def _own_state(self) -> dict[str, Any]:
-        return {**super()._own_state(), **self.gallery.state()}
-
-    def _restore_own(self, state: Mapping[str, Any]) -> None:
-        super()._restore_own(state)
-        self.gallery.restore(state)
+            self.gallery.learn(rows[sure], self.embeddings[seen.order[columns[sure]]])

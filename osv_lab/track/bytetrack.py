@@ -35,7 +35,8 @@ from osv_lab.track.tracks import Floats, Ints
 # Before the camera's shift is known almost any overlap may be a match; the median forgives the wrong ones.
 _SHAKEN = 0.95
 
-_CENTRE_HEIGHT, _WIDTH_HEIGHT_HEIGHT = np.array([0, 1, 3]), np.array([0, 1, 1])
+_NONE: Ints = np.empty(0, np.int64)
+_X_HEIGHT = slice(0, 4, 3)
 
 
 @dataclass(eq=False, slots=True)
@@ -186,21 +187,14 @@ class ByteTrack(TrackTable):
         self._vote(rows, columns, seen)
         self._learn(rows[: len(match.rows)], match.columns, seen, high)
 
-        keep = self._surviving(before, rows)
-        if before > self.confirmed or self.updates == 1:
-            status, identity = self.tracks[STATUS], self.tracks[ID]
-            self._issue_ids((keep & (status == TRACKED) & (identity == 0)).nonzero()[0])
+        ending = self._ending(before, rows)
+        if len(ending) or len(fresh) or before > self.confirmed:
+            shown = self._settle(before, ending, rows)
+        else:
+            shown = self.tracks[ID].take(rows)
         ids = np.empty(seen.total, np.int64)
         ids.fill(UNTRACKED)
-        shown = self.tracks[ID].take(rows)
-        dropped = np.count_nonzero(keep) < len(keep)
-        if dropped or len(fresh):
-            shown[~keep[rows] | (shown == 0)] = UNTRACKED
         ids[seen.order.take(columns)] = shown
-        tentative = np.count_nonzero(keep[before:]) if len(fresh) and self.updates > 1 else 0
-        if dropped:
-            self._keep(keep)
-        self.confirmed = self.tracks.shape[1] - tentative
         return ids
 
     def _overlaps(self, seen: Seen) -> Overlaps:
@@ -238,16 +232,15 @@ class ByteTrack(TrackTable):
         waiting = self.tracks[STATUS, :confirmed] == TRACKED
         waiting[rows] = False
         missed = waiting.nonzero()[0]
-        left = all_true(high)
-        left[columns] = False
-        free = left.nonzero()[0]
+        sure, free = columns, _others(columns, high)
 
         # Second: tracks seen in the last frame that are still unmatched, with the weak detections.
         if len(missed) and high < count:
             more_rows, more_columns = overlap.pairs(missed, slice(high, count), settings.match_low)
-            rows, columns = np.concatenate((rows, more_rows)), np.concatenate((columns, more_columns))
-            waiting[more_rows] = False
-            missed = waiting.nonzero()[0]
+            if len(more_rows):
+                rows, columns = np.concatenate((rows, more_rows)), np.concatenate((columns, more_columns))
+                waiting[more_rows] = False
+                missed = waiting.nonzero()[0]
 
         # Third: tentative tracks with the confident detections that are left.
         if confirmed < total and len(free):
@@ -255,54 +248,79 @@ class ByteTrack(TrackTable):
             more_rows, more_columns = overlap.pairs(
                 slice(confirmed, total), free, settings.match_tentative, weight
             )
-            rows, columns = np.concatenate((rows, more_rows)), np.concatenate((columns, more_columns))
-            left[more_columns] = False
-            free = left.nonzero()[0]
+            if len(more_rows):
+                rows, columns = np.concatenate((rows, more_rows)), np.concatenate((columns, more_columns))
+                free = _others(np.concatenate((sure, more_columns)), high)
         return Match(rows, columns, missed, free)
 
     def _learn(self, rows: Ints, columns: Ints, seen: Seen, high: int) -> None:
         """Remember more of the matched detections; ByteTrack needs nothing but boxes."""
 
-    def _surviving(self, before: int, seen: Ints) -> npt.NDArray[np.bool_]:
-        """Which tracks stay: not tentative ones that were missed, not those lost too long, not duplicates.
+    def _ending(self, before: int, rows: Ints) -> Ints:
+        """The tracks that end: tentative ones that were missed, those lost too long, duplicates.
 
         Args:
             before: How many tracks there were before the new ones of this frame.
-            seen: The tracks that have a detection in this frame.
+            rows: The tracks that have a detection in this frame.
         """
-        status, last_seen = self.tracks[STATUS], self.tracks[SEEN]
-        keep = all_true(len(status))
-        if before > self.confirmed:
-            keep[self.confirmed : before] = status[self.confirmed : before] == TRACKED
+        status, confirmed = self.tracks[STATUS], self.confirmed
+        ending = [_NONE]
+        if before > confirmed:
+            ending.append(confirmed + (status[confirmed:before] != TRACKED).nonzero()[0])
         lost = (status == LOST).nonzero()[0]
         if len(lost):
-            self._drop_duplicates(seen, lost, keep)
-            keep[lost[self.now - last_seen.take(lost) > self.buffer]] = False
-        return keep
+            absent = self.now - self.tracks[SEEN].take(lost)
+            ending += [self._duplicates(rows, lost), lost[absent > self.buffer]]
+        return np.concatenate(ending) if any(map(len, ending)) else _NONE
 
-    def _drop_duplicates(self, seen: Ints, lost: Ints, keep: npt.NDArray[np.bool_]) -> None:
-        """Of a seen and a lost track that overlap by more than ``duplicate_iou`` keep the older."""
-        positions = self.tracks[kalman.POSITION]
-        here, there = positions.take(seen, axis=1), positions.take(lost, axis=1)
+    def _duplicates(self, seen: Ints, lost: Ints) -> Ints:
+        """Of a seen and a lost track that overlap by more than ``duplicate_iou`` the younger."""
+        position = self.tracks[kalman.POSITION]
+        here, there = position.take(seen, axis=1), position.take(lost, axis=1)
         far, near = self._near(there, here)
         if not len(near):
-            return
+            return _NONE
         first = kalman.corners(self.model, here.take(near, axis=1))
         second = kalman.corners(self.model, there.take(far, axis=1))
         twice = paired_iou(first, second) > self.settings.duplicate_iou
         near, far = seen[near[twice]], lost[far[twice]]
         age = self.tracks[SEEN] - self.tracks[BORN]
-        keep[np.where(age[near] > age[far], far, near)] = False
+        return np.where(age[near] > age[far], far, near)
 
     def _near(self, few: Floats, many: Floats) -> tuple[Ints, Ints]:
-        """Pairs of (4, n) and (4, m) positions whose place and height are close enough for ``duplicate_iou``."""
+        """Pairs of (4, n) and (4, m) positions whose x and height are close enough for ``duplicate_iou``."""
         least = self.settings.duplicate_iou
         # IoU of at least t leaves a side of at most 1/t times the other's, and an offset of at most (1 - t) of it.
-        reach = self.model.size(few).take(_WIDTH_HEIGHT_HEIGHT, axis=0)
-        reach *= (1 - least) / max(least, 1e-9)
-        offset = few.take(_CENTRE_HEIGHT, axis=0)[:, :, None] - many.take(_CENTRE_HEIGHT, axis=0)[:, None, :]
-        across, along, high = np.abs(offset, out=offset) <= reach[:, :, None]
-        across &= along
+        reach = self.model.size(few) * ((1 - least) / max(least, 1e-9))
+        offset = many[_X_HEIGHT, None, :] - few[_X_HEIGHT, :, None]
+        across, high = np.abs(offset, out=offset) <= reach[:, :, None]
         across &= high
         row, column = across.nonzero()
         return row, column
+
+    def _settle(self, before: int, ending: Ints, rows: Ints) -> Floats:
+        """Give identities to tracks that are confirmed now, and drop those that end.
+
+        Returns:
+            The identities of ``rows``, -1 where there is none.
+        """
+        keep = all_true(self.tracks.shape[1])
+        keep[ending] = False
+        status, identity = self.tracks[STATUS], self.tracks[ID]
+        self._issue_ids((keep & (status == TRACKED) & (identity == 0)).nonzero()[0])
+        shown: Floats = identity.take(rows)
+        shown[~keep[rows] | (shown == 0)] = UNTRACKED
+        tentative = 0 if self.updates == 1 else np.count_nonzero(keep[before:])
+        if len(ending):
+            self._keep(keep)
+        self.confirmed = self.tracks.shape[1] - tentative
+        return shown
+
+
+def _others(chosen: Ints, count: int) -> Ints:
+    """Those of the first ``count`` that are not chosen, rising; the chosen ones are among them."""
+    if len(chosen) == count:
+        return _NONE
+    left = all_true(count)
+    left[chosen] = False
+    return left.nonzero()[0]

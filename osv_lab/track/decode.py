@@ -13,6 +13,7 @@ import numpy as np
 
 from osv_lab.core.errors import InvalidDataError
 from osv_lab.detect.images import MAX_PIXELS
+from osv_lab.track.ahead import Ahead
 from osv_lab.track.source import FRAME_RATE, Frame, Image, VideoEvent
 
 if TYPE_CHECKING:
@@ -108,6 +109,16 @@ class VideoSource:
             )
             detail += broke
             self.events.append(VideoEvent("truncated", number, timestamp, detail))
+
+
+def read_ahead(source: VideoSource, first: int = 1, depth: int = 4) -> Iterator[Frame]:
+    """A video's frames from ``first`` on, decoded in a thread up to ``depth`` ahead of who takes them."""
+    ahead = Ahead(source.frames(first), depth=depth)
+    try:
+        yield from ahead
+    finally:
+        source.close()
+        ahead.close()
 
 
 def decoded_frames(container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame | None]:

@@ -13,19 +13,19 @@ import numpy as np
 import numpy.typing as npt
 
 from osv_lab.track import kalman
-from osv_lab.track.appearance import Gallery, Vectors
+from osv_lab.track.appearance import AppearanceTable, Gallery
 from osv_lab.track.assignment import assign
 from osv_lab.track.association import overlaps
 from osv_lab.track.motion import check_warp
 from osv_lab.track.settings import DeepSortSettings
-from osv_lab.track.table import ID, LOST, SEEN, STATUS, TENTATIVE, TRACKED, UNTRACKED, Seen, TrackTable
+from osv_lab.track.table import ID, LOST, SEEN, STATUS, TENTATIVE, TRACKED, UNTRACKED, Seen
 from osv_lab.track.thresholds import ScoreScale
 from osv_lab.track.tracks import Floats, Ints
 
 _NONE: Ints = np.empty(0, np.int64)
 
 
-class DeepSort(TrackTable):
+class DeepSort(AppearanceTable):
     """DeepSORT over arrays. Without embeddings it is SORT with the same bookkeeping.
 
     Args:
@@ -48,9 +48,10 @@ class DeepSort(TrackTable):
     def reset(self) -> None:
         super().reset()
         self.scale = ScoreScale()
-        self.gallery = Gallery(self.settings.gallery)
         self.hits: Ints = np.zeros(0, np.int64)
-        self._embeddings: Vectors | None = None
+
+    def _new_gallery(self) -> Gallery:
+        return Gallery(self.settings.gallery)
 
     @property
     def least(self) -> float:
@@ -82,7 +83,7 @@ class DeepSort(TrackTable):
             xyxy, confidence, class_id, timestamp, warp: As there.
             embeddings: (n, d) what each detection looks like; with every frame or with none.
         """
-        self._embeddings = self.gallery.unit_vectors(embeddings, np.size(confidence))
+        self.embeddings = self.gallery.unit_vectors(embeddings, np.size(confidence))
         matrix = None if warp is None else check_warp(warp)
         # A copy, so that a frame that turns out to be wrong changes nothing.
         scale = replace(self.scale)
@@ -109,8 +110,8 @@ class DeepSort(TrackTable):
         self.tracks[STATUS, lost] = LOST
         # A match makes a track "tracked"; one that has too few of them yet stays tentative.
         self.tracks[STATUS, (self.hits < self.settings.hits) & (self.tracks[ID] == 0)] = TENTATIVE
-        if self._embeddings is not None:
-            self.gallery.learn(rows, self._embeddings[seen.order[columns]])
+        if self.embeddings is not None:
+            self.gallery.learn(rows, self.embeddings[seen.order[columns]])
 
         free = np.ones(len(seen.order), dtype=bool)
         free[columns] = False
@@ -136,10 +137,10 @@ class DeepSort(TrackTable):
         age = self.now - self.tracks[SEEN]
         free = np.ones(len(seen.order), dtype=bool)
         rows, columns = _NONE, _NONE
-        if self._embeddings is not None and confirmed.any() and len(seen.order):
+        if self.embeddings is not None and confirmed.any() and len(seen.order):
             rows, columns = self._cascade(confirmed.nonzero()[0], age, seen, measured, free)
         waiting = ~confirmed | (self.tracks[STATUS] == TRACKED)
-        if self._embeddings is None:
+        if self.embeddings is None:
             waiting[:] = True
         waiting[rows] = False
         left = free.nonzero()[0]
@@ -153,10 +154,10 @@ class DeepSort(TrackTable):
         self, confirmed: Ints, age: Floats, seen: Seen, measured: Floats, free: npt.NDArray[np.bool_]
     ) -> tuple[Ints, Ints]:
         """By appearance, those seen last first; takes from ``free``."""
-        assert self._embeddings is not None
+        assert self.embeddings is not None
         self.gallery.pad(self.tracks.shape[1])
         near = self._gating(confirmed, measured) <= self.settings.gate
-        cost = self.gallery.distance(confirmed, self._embeddings[seen.order], near)
+        cost = self.gallery.distance(confirmed, self.embeddings[seen.order], near)
         limit = self.settings.alike + 1e-5
         # Only tracks that some detection is near to and looks like take part.
         possible = (cost.min(axis=1) < limit).nonzero()[0]
@@ -183,19 +184,16 @@ class DeepSort(TrackTable):
     def _begin(self, seen: Seen, columns: Ints, measured: Floats, status: float) -> Ints:
         columns = super()._begin(seen, columns, measured, status)
         self.hits = np.concatenate((self.hits, np.ones(len(columns), np.int64)))
-        if self._embeddings is not None:
-            self.gallery.begin(self.tracks.shape[1] - len(columns), self._embeddings[seen.order[columns]])
         return columns
 
     def _keep(self, keep: npt.NDArray[np.bool_]) -> None:
         super()._keep(keep)
         self.hits = self.hits[keep]
-        self.gallery.keep(keep)
 
     def _own_state(self) -> dict[str, Any]:
-        return {"level": self.scale.level, "hits": self.hits.copy(), **self.gallery.state()}
+        return {**super()._own_state(), "level": self.scale.level, "hits": self.hits.copy()}
 
     def _restore_own(self, state: Mapping[str, Any]) -> None:
+        super()._restore_own(state)
         self.scale = ScoreScale(float(state["level"]))
         self.hits = np.array(state["hits"], dtype=np.int64)
-        self.gallery.restore(state)

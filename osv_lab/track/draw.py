@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from osv_lab.detect.draw import COLOURS
 from osv_lab.track.source import Image
 from osv_lab.track.zones import Line, Zone, ZoneEvent
 
@@ -16,19 +17,6 @@ if TYPE_CHECKING:
     import supervision as sv
 
 _TRACE_S = 1.5
-# Neighbouring identities far apart in hue, all light enough for black letters.
-_COLOURS = (
-    "#29B6F6",
-    "#FF7A3D",
-    "#4CD964",
-    "#FF5FA2",
-    "#B39DFF",
-    "#26D7C4",
-    "#FF9E9E",
-    "#9CCC3C",
-    "#8FB8FF",
-    "#E6A3FF",
-)
 _LINE, _ZONE = "#FFD400", "#FFFFFF"
 
 
@@ -52,7 +40,7 @@ class Drawer:
     ) -> None:
         import supervision as sv
 
-        by_track, palette = sv.ColorLookup.TRACK, sv.ColorPalette.from_hex(list(_COLOURS))
+        by_track, palette = sv.ColorLookup.TRACK, sv.ColorPalette.from_hex(list(COLOURS))
         self._thickness = sv.calculate_optimal_line_thickness(size)
         self._scale = sv.calculate_optimal_text_scale(size)
         self._box = sv.BoxAnnotator(palette, color_lookup=by_track, thickness=self._thickness)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -27,8 +29,8 @@ def check_warp(warp: npt.ArrayLike) -> Floats:
         matrix = matrix[:2]
     if matrix.shape != (2, 3):
         raise InvalidDataError("a warp of the wrong shape", matrix.shape, "give a (2, 3) affine matrix")
-    determinant = matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[1, 0]
-    if not 1e-3 < determinant < 1e3 or not np.isfinite(matrix).all():
+    (a, b, x), (c, d, y) = matrix.tolist()
+    if not 1e-3 < a * d - b * c < 1e3 or not all(map(math.isfinite, (a, b, c, d, x, y))):
         raise InvalidDataError(
             "a warp that is no camera motion", matrix.round(4).tolist(), "check how it was found"
         )

@@ -105,6 +105,13 @@ class Run:
 
     def go(self, stall_s: float, progress: Progress) -> None:
         """Run to the end of the source."""
+        try:
+            self._to_the_end(stall_s, progress)
+        finally:
+            if self.writer is not None:
+                self.writer.abandon()
+
+    def _to_the_end(self, stall_s: float, progress: Progress) -> None:
         source = self.source
         patience = _PATIENCE * stall_s if source.live else None
         ahead = Ahead(

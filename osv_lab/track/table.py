@@ -27,7 +27,8 @@ ROWS = kalman.ROWS + 4
 TENTATIVE, TRACKED, LOST = 0.0, 1.0, 2.0
 UNTRACKED = -1
 
-_LARGEST = 1e7
+# No image is that large; beyond it, and at infinity, arithmetic on boxes is not to be trusted.
+_FARTHEST = 1e7
 _STATE_VERSION = 1
 
 
@@ -101,7 +102,7 @@ class TrackTable:
     def _check(
         self, xyxy: npt.ArrayLike, confidence: npt.ArrayLike, class_id: npt.ArrayLike | None, least: float
     ) -> Seen:
-        """The detections above ``least`` that can be tracked. Boxes without area or with NaN stay untracked."""
+        """The detections above ``least`` that can be tracked: boxes with an area, within ten million pixels."""
         boxes = np.asarray(xyxy, dtype=np.float64)
         scores = np.asarray(confidence, dtype=np.float64)
         total = len(scores) if scores.ndim == 1 else -1
@@ -126,11 +127,11 @@ class TrackTable:
             best = -negated.item(0)
             if best > 1:
                 raise InvalidDataError("a confidence above 1", best, "confidences are 0 to 1, not per cent")
-            size = corners[2:] - corners[:2]
             # The first NaN is the least and the greatest of all, and fails both.
-            if not (size.item(size.argmin()) > 0 and size.item(size.argmax()) < _LARGEST):
-                with np.errstate(invalid="ignore"):
-                    usable = ((size > 0) & (size < _LARGEST)).all(axis=0)
+            within = corners.item(corners.argmin()) > -_FARTHEST and corners.item(corners.argmax()) < _FARTHEST
+            wide = corners[2:] > corners[:2]
+            if not within or np.count_nonzero(wide) < wide.size:
+                usable = wide.all(axis=0) & (np.abs(corners) < _FARTHEST).all(axis=0)
                 order, negated, corners = order[usable], negated[usable], corners[:, usable]
         classes = None
         if class_id is not None:
@@ -168,13 +169,10 @@ class TrackTable:
 
     def _correct(self, rows: Ints, measured: Floats, noise: Floats | None = None) -> None:
         """Correct matched tracks by their measurements (4, k), ``noise`` (k,) times as uncertain: tracked, now."""
-        tracks = self.tracks
-        filters = tracks[: kalman.ROWS]
-        matched = filters.take(rows, axis=1)
+        matched = self.tracks.take(rows, axis=1)
         kalman.correct(self.model, matched, measured, noise)
-        filters[:, rows] = matched
-        tracks[STATUS][rows] = TRACKED
-        tracks[SEEN][rows] = self.now
+        matched[STATUS], matched[SEEN] = TRACKED, self.now
+        self.tracks[:, rows] = matched
 
     def _lose(self, rows: Ints) -> None:
         """Tracks without a match are lost. What is not seen does not change its size."""

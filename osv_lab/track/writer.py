@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,10 +113,14 @@ class SegmentWriter:
         return self._first
 
     def abandon(self) -> None:
-        """Close without finishing."""
-        if self._container is not None:
-            self._container.close()
-            self._container = None
+        """Close what :meth:`cut` has not finished: it is written anew when the run goes on."""
+        import av
+
+        container, self._container = self._container, None
+        if container is not None:
+            # Why the run ended is what matters; that the rest of this file cannot be written follows from it.
+            with contextlib.suppress(av.error.FFmpegError, OSError):
+                container.close()
 
 
 def segment(folder: Path, number: int) -> Path:

@@ -1,4 +1,4 @@
-"""Lines and polygons that tracks cross, enter, stay in and leave: events on the timeline, and counts.
+"""Lines and polygons that tracks cross, enter, stay in and leave: events with their frames, and counts.
 
 supervision has ``LineZone`` and ``PolygonZone``. The sides of a line and the names of its two directions are theirs.
 Counting is ours, because theirs

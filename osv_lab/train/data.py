@@ -53,8 +53,12 @@ def label_field(view: Any, task: Task, field: str) -> str:
 
 
 def dataset_name(view: Any) -> str:
-    """The name of a view's dataset."""
-    return str((getattr(view, "_root_dataset", None) or view).name)
+    """The name of a view's dataset; of the dataset that was frozen, for a view of a dataset version."""
+    from osv_lab.store.versions.load import INFO
+
+    dataset = getattr(view, "_root_dataset", None) or view
+    ref = (dataset.info.get(INFO) or {}).get("ref")
+    return str(dataset.name.rpartition("@")[0] if ref == dataset.name else dataset.name)
 
 
 def labelled(view: Any, field: str) -> Any:

@@ -19,6 +19,8 @@ from typing import Any
 from osv_lab.core.digests import file_digest
 from osv_lab.core.errors import InterruptedJobError, OsvError, UnavailableError, UsageError
 from osv_lab.core.progress import Progress, silent
+from osv_lab.store.versions.load import load_version, version_of
+from osv_lab.store.versions.model import DatasetVersion
 from osv_lab.train import data, engine, tracking
 from osv_lab.train.recipe import Recipe
 from osv_lab.train.run import (
@@ -52,10 +54,12 @@ def train(
     """Train a model and track the run in MLflow.
 
     Args:
-        view: A ``fiftyone.Dataset`` or view of images whose splits are the tags ``train`` and ``val``. Samples that
-            nobody labelled are left out. May be ``None`` when ``resume`` names a run whose data is written.
+        view: A ``fiftyone.Dataset`` or view of images whose splits are the tags ``train`` and ``val``, or a dataset
+            version (``blood@v2``), which the run then records. Samples that nobody labelled are left out. May be
+            ``None`` when ``resume`` names a run whose data is written.
         recipe: How to train. May be ``None`` when resuming.
-        dataset_version: A name for exactly this data, as in :func:`osv_lab.store.snapshot.freeze`.
+        dataset_version: Freeze the data as the version of this name, or check that it is what that version has. See
+            :func:`osv_lab.store.snapshot.freeze`.
         gt_field: The label field.
         resume: ``True`` goes on with the newest run of this dataset and experiment if it is unfinished, returns it if
             it is finished and nothing has changed, and starts one otherwise. A run's name or MLflow id goes on
@@ -79,6 +83,8 @@ def train(
         >>> run = train(dataset, Recipe("yolo11n", epochs=20))      # doctest: +SKIP
         >>> run.metrics["mAP50"], run.weights                        # doctest: +SKIP
     """
+    if isinstance(view, (str, DatasetVersion)):
+        view = load_version(view, progress=progress)
     folder = _resumable(view, recipe, resume, run_name, experiment) if resume else None
     if folder is None:
         if view is None or recipe is None:
@@ -148,20 +154,28 @@ def _new(
     field = data.label_field(view, task, gt_field)
     _, notes = data.trainable(view, field)
     classes = data.class_names(view, field)
+    dataset = data.dataset_name(view)
     seen = data.labelled(view, field)
-    content = freeze(seen, version, [field]) if version else snapshot(seen, [field])
+    frozen = version_of(view)
+    if frozen is not None and version not in (None, frozen.name):
+        raise UsageError("the view is a version already", f"'{frozen.ref}'", "leave dataset_version out")
+    content = freeze(seen, version, [field]) if version and frozen is None else snapshot(seen, [field])
     model, origin, note = starting_point(recipe.model)
     if origin != "scratch":
         engine.check_weights(Path(model), task)
     started = datetime.datetime.now()
     state = new_state(
         name="",
-        dataset=content.dataset,
-        version=version,
-        experiment=experiment or content.dataset,
+        dataset=dataset,
+        version=frozen.name if frozen else version,
+        experiment=experiment or dataset,
         recipe=recipe.to_dict(),
         digest=content.digest,
-        data={**content.to_dict(), "summary": content.summary()},
+        data={
+            **content.to_dict(),
+            "summary": content.summary(),
+            "version_digest": frozen.digest if frozen else content.digest if version else None,
+        },
         gt_field=field,
         classes=classes,
         model=model,

@@ -216,7 +216,7 @@ HOSTILE: dict[str, tuple[int, dict[str, Any]]] = {
         {"data": {"confidence_threshold": "0.5"}, "files": {}, "headers": FORM, "content": None},
     ),
     "a form with two files": (422, {"files": [("file", IMAGE), ("file", IMAGE)]}),
-    "options in body and query": (422, said() | {"params": {"iou_threshold": "0.5"}}),
+    "a query that cannot be beside a body": (422, said() | {"params": {"iou_threshold": "much"}}),
 }
 
 
@@ -506,6 +506,20 @@ def test_settings_that_cannot_be_are_one_line(changes: dict[str, str], code: int
     assert done.returncode == code
     assert line in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_what_the_body_says_counts_before_the_query(tmp_path: Path) -> None:
+    grey = np.full((32, 32, 3), 128, np.uint8)  # found with a confidence of 0.5
+    body = {"image_url": "data:image/png;base64," + base64.b64encode(cv2.imencode(".png", grey)[1]).decode()}
+    with start_server(write_tiny_model(tmp_path / "tiny.onnx")) as handle:
+
+        def found(said: dict[str, float], query: dict[str, str]) -> int:
+            answer = httpx.post(f"{handle.url}/predict", json=body | said, params=query, trust_env=False)
+            return len(answer.json()["predictions"])
+
+        low, high = {"confidence_threshold": 0.4}, {"confidence_threshold": "0.6"}
+        assert [found({}, {}), found({}, high), found(low, high)] == [1, 0, 1]
+        assert found(low, {"classes": "cat"}) == 0, "both count where they do not meet"
 
 
 @pytest.mark.skipif(shared_data() is None, reason="needs the trained weights, which no clone has")

@@ -698,8 +698,8 @@ def test_memory_stays_flat(stage: Stage) -> None:
         f"memory: {before / MEGABYTE:.0f} MB; {2 * len(costly)} costly requests later {grown:+.1f}, peak {peak:+.1f} MB"
     )
     stage.answers.append(f"memory of all the requests above: {whole:+.1f} MB at most")
-    # One bomb decoded would be 400 MB.
-    assert whole < 100
+    # One bomb decoded would be 400 MB; each worker process allocates its own decoders and arenas once.
+    assert whole < 200
     assert grown < 24
     assert peak < 100
     assert stage.serves()

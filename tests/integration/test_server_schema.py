@@ -145,4 +145,5 @@ def test_methods_and_examples(http: httpx.Client, document: dict[str, Any]) -> N
         for example in schema["examples"]:
             jsonschema.validate(example, schema)
             assert http.post(path, json=example).status_code == 200
-            assert http.post(path, json=example, params={"iou_threshold": "0.5"}).status_code == 422
+            assert http.post(path, json=example, params={"iou_threshold": "0.5"}).status_code == 200
+            assert http.post(path, json=example, params={"iou_threshold": "much"}).status_code == 422

@@ -75,7 +75,7 @@ def options(settings: ByteTrackSettings, model: kalman.BoxModel, buffer: float) 
         layout.FOLLOW: settings.follow_camera, layout.PER_CLASS: settings.per_class, layout.BUFFER: buffer,
         layout.ASPECT: isinstance(model, kalman.AspectModel), layout.SHAKEN: _SHAKEN,
         layout.LEAST_PAIRS: motion.LEAST_PAIRS, layout.SIGNIFICANT: motion.SIGNIFICANT,
-        layout.ERROR_PER_MAD: motion._ERROR_PER_MAD, layout.LARGEST: table._LARGEST,
+        layout.ERROR_PER_MAD: motion._ERROR_PER_MAD, layout.FARTHEST: table._FARTHEST,
         layout.SPARSE_PAYS: association.SPARSE_PAYS, layout.NOISE_P: kalman.STD_POSITION**2,
         layout.NOISE_V: kalman.STD_VELOCITY**2, layout.START_P: (2 * kalman.STD_POSITION) ** 2,
         layout.START_V: (10 * kalman.STD_VELOCITY) ** 2, layout.HIGH_AT_ONE: thresholds._HIGH_AT_ONE,

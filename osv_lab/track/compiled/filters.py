@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from osv_lab.track.compiled.layout import ASPECT, LARGEST, NOISE_P, NOISE_V, START_P, START_V, Mask, compiled
+from osv_lab.track.compiled.layout import ASPECT, FARTHEST, NOISE_P, NOISE_V, START_P, START_V, Mask, compiled
 from osv_lab.track.table import STATUS
 from osv_lab.track.tracks import Floats, Ints
 
@@ -84,8 +84,8 @@ def rank(
     for k in range(len(scores)):
         if scores[k] > low:
             proper = proper and scores[k] <= 1
-            width, height = boxes[k, 2] - boxes[k, 0], boxes[k, 3] - boxes[k, 1]
-            if 0 < width < options[LARGEST] and 0 < height < options[LARGEST]:
+            far = options[FARTHEST]
+            if -far < boxes[k, 0] < boxes[k, 2] < far and -far < boxes[k, 1] < boxes[k, 3] < far:
                 chosen[total], negated[total] = k, -scores[k]
                 total += 1
     order = rising(negated[:total])

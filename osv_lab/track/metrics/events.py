@@ -10,8 +10,6 @@ import numpy as np
 from osv_lab.track.metrics.clear import Matches, find_breaks
 from osv_lab.track.tracks import Ints, Tracks
 
-KINDS = ("switch", "merge", "fragmentation", "false", "false_track", "missed", "missed_track")
-
 
 @dataclass(frozen=True)
 class TrackEvent:

@@ -82,22 +82,17 @@ def pair(truth: Tracks, predicted: Tracks, frames: int | None = None) -> Sequenc
     )
 
 
-def motchallenge_preprocess(
+def motchallenge_masks(
     truth: Tracks, predicted: Tracks, frames: int | None = None, *, benchmark: str = "mot17"
-) -> tuple[Tracks, Tracks]:
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """MOTChallenge's preprocessing: only pedestrians that are to be considered count.
 
     Predicted boxes are matched to all truth boxes (IoU of at least 0.5, the highest sum); those that fall on a
     distractor are removed, then all truth boxes but the considered pedestrians.
+
+    Returns:
+        Which boxes stay, of the truth (n,) and of the prediction (m,).
     """
-    considered, kept = motchallenge_masks(truth, predicted, frames, benchmark=benchmark)
-    return truth[considered], predicted[kept]
-
-
-def motchallenge_masks(
-    truth: Tracks, predicted: Tracks, frames: int | None = None, *, benchmark: str = "mot17"
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Which boxes :func:`motchallenge_preprocess` leaves, of the truth (n,) and of the prediction (m,)."""
     if benchmark not in DISTRACTORS:
         raise UsageError("unknown benchmark", repr(benchmark), nearest(benchmark, DISTRACTORS))
     distractors = DISTRACTORS[benchmark]

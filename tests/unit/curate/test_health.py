@@ -29,7 +29,10 @@ def ward(fo: Any, dataset_name: str) -> Any:
         split = "val" if i % 5 == 0 else "train"
         add(f"{i:02d}", ("RBC", [0.1, 0.1, 0.2, 0.2]), ("RBC", [0.5, 0.5, 0.2, 0.2]), split=split)
     add("unlabelled", labelled=False)
-    add("background")
+    add("background", ("RBC", [0.3, 0.3, 0.1, 0.1]))
+    sample = dataset.last()
+    sample.ground_truth.detections = []
+    sample.save()
     add("outside", ("RBC", [0.9, 0.9, 0.2, 0.2]), ("RBC", [0.2, 0.2, 0.1, 0.1]))
     add("empty", ("RBC", [0.3, 0.3, 0.0, 0.1]))
     add("double", ("RBC", [0.3, 0.3, 0.1, 0.1]), ("RBC", [0.3, 0.3, 0.1, 0.1]))

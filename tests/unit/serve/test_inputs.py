@@ -115,7 +115,7 @@ def test_a_file_needs_no_file_name_when_it_is_called_one() -> None:
         (form(("name=file", PNG)), "multipart/form-data; boundary=" + "x" * 300, 400),
         (form(("name=file", PNG)), "multipart/form-data; boundary=other", 400),
         (form(("name=file", PNG), end=False), "multipart/form-data; boundary=xyz", 400),
-        (form(*[("name=file", b"")] * 200), "multipart/form-data; boundary=xyz", 413),
+        (form(*[("name=file", b"")] * 200), "multipart/form-data; boundary=xyz", 422),
         (b"--xyz\r\n" + b"A: b\r\n" * 100_000, "multipart/form-data; boundary=xyz", 400),
         (b"", "multipart/form-data; boundary=xyz", 400),
     ],

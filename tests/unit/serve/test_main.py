@@ -55,9 +55,22 @@ def test_limits(main: ModuleType) -> None:
     assert given["allow_urls"] == ["store.lan", "minio:9000"]
 
 
+def test_sources(main: ModuleType) -> None:
+    given = main.options({"OSV_MODEL": "a.onnx", "OSV_SOURCES": " gate=rtsp://u:p@10.0.0.7/a?b=c  yard=/videos "})
+    assert given["sources"] == {"gate": "rtsp://u:p@10.0.0.7/a?b=c", "yard": "/videos"}
+    assert given["track"] == "bytetrack"
+    assert main.options({"OSV_MODEL": "a.onnx", "OSV_TRACK": "none"})["track"] is False
+    for wrong in ("rtsp://u:secret@10.0.0.7/", "a=rtsp://u:secret@b a=c"):
+        with pytest.raises(UsageError, match="OSV_SOURCES") as refused:
+            main.options({"OSV_MODEL": "a.onnx", "OSV_SOURCES": wrong})
+        assert "secret" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("OSV_TRACK", "deepsort"),
+        ("OSV_MAX_STREAMS", "0"),
         ("OSV_MAX_PIXELS", "0"),
         ("OSV_MAX_PIXELS", "many"),
         ("OSV_MAX_IMAGE_BYTES", "1.5"),
@@ -66,6 +79,8 @@ def test_limits(main: ModuleType) -> None:
         ("OSV_FETCH_TIMEOUT_S", "inf"),
         ("OSV_ALLOW_NETWORKS", "10.0.0.1/8"),
         ("OSV_ALLOW_NETWORKS", "lan"),
+        ("OSV_PROCESSES", "-1"),
+        ("OSV_PROCESSES", "many"),
     ],
 )
 def test_what_cannot_be(main: ModuleType, name: str, value: str) -> None:

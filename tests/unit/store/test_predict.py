@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import supervision as sv
+from video_scenes import write_video
 
 from osv_lab.core.errors import InterruptedJobError, UnavailableError, UsageError
 from osv_lab.store import predict as module
@@ -201,3 +202,20 @@ def test_videos_are_predicted_frame_by_frame_and_continue(
     assert report.kept >= 4 and report.kept + report.predicted == 12
     assert dataset.count("frames.predictions.detections") == 12
     assert dataset.first().frames[12].predictions.detections[0].confidence > 0.7
+
+
+def test_a_video_that_ends_early_is_predicted_up_to_there_and_reported(
+    fo: Any, dataset_name: str, tmp_path: Path
+) -> None:
+    whole = write_video(tmp_path / "whole.mp4", 60)
+    ingest(tmp_path, dataset_name)
+    whole.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    (tmp_path / "broken.mp4").write_bytes(b"no video at all")
+    dataset = fo.load_dataset(dataset_name)
+    dataset.add_sample(fo.Sample(filepath=str(tmp_path / "broken.mp4"), media_type="video"))
+    report = predict(dataset, Bright())
+
+    assert 0 < report.predicted == dataset.count("frames.predictions") < 60
+    assert [one.what.split(" (")[0] for one in report.problems][-1].startswith("not a video that can be read")
+    early = [one for one in report.problems if "truncated" in one.what]
+    assert len(early) == 1 and "of the 60 that its header promises" in early[0].what, report.problems

@@ -11,6 +11,7 @@ from osv_lab.core.errors import InvalidDataError, OsvError
 from osv_lab.track import ObjectTracker
 from osv_lab.track.appearance import Gallery
 from osv_lab.track.botsort import BotSort
+from osv_lab.track.compiled import available
 from osv_lab.track.deepsort import DeepSort
 
 ALGORITHMS = ["bytetrack", "botsort", "deepsort"]
@@ -57,6 +58,7 @@ RESULTS: dict[str, tuple[dict[str, Any], list[int]]] = {
     "corners exchanged": ({"xyxy": [[50, 90, 10, 10], BOX], "confidence": [0.9, 0.9]}, [NONE, 1]),
     "huge boxes": ({"xyxy": [[-1e200, -1e200, 1e200, 1e200], BOX], "confidence": [0.9, 0.9]}, [NONE, 1]),
     "huge coordinates": ({"xyxy": [[FAR, FAR, FAR + 9, FAR + 9], BOX], "confidence": [0.9, 0.9]}, [NONE, 1]),
+    "one huge coordinate": ({"xyxy": [[0, 0, 9, FAR], BOX], "confidence": [0.9, 0.9]}, [NONE, 1]),
     "tiny boxes": ({"xyxy": [[5, 5, 5 + 1e-12, 5 + 1e-12], BOX], "confidence": [0.9, 0.9]}, [NONE, 1]),
     "no confidence at all": ({"xyxy": [BOX, BOX], "confidence": [np.nan, 0.9]}, [NONE, 1]),
     "negative confidence": ({"xyxy": [BOX, BOX], "confidence": [-0.5, 0.9]}, [NONE, 1]),
@@ -114,6 +116,20 @@ def test_what_may_be_gives_a_clean_result(algorithm: str, case: str) -> None:
     if update["timestamp"] < 1:
         following = {**usual, "timestamp": update["timestamp"] + 0.1}
         assert tracker.update_arrays(**following).tolist() == [1]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize(
+    "compiled", [False, pytest.param(True, marks=pytest.mark.skipif(not available(), reason="needs Numba"))]
+)
+def test_boxes_that_cannot_be_are_left_out_without_a_warning(algorithm: str, compiled: bool) -> None:
+    boxes = [[np.inf] * 4, [-np.inf, 0, np.inf, 9], [FAR, FAR, FAR + 9, FAR + 9], [np.nan] * 4, BOX]
+    tracker = ObjectTracker(algorithm, compiled=compiled)
+    confirmed = 3 if algorithm == "deepsort" else 1
+    found = [tracker.update_arrays(boxes, [0.9] * 5).tolist() for _ in range(confirmed)]
+    assert found[-1] == [NONE] * 4 + [1]
+    assert tracker.tracker.tracks.shape[1] == 1, "no track begins on them, not even a tentative one"
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

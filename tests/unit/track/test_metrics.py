@@ -48,16 +48,11 @@ def test_scores_after_preprocessing_agree_with_trackeval() -> None:
 
 
 def test_scores_on_a_mot17_sequence_agree_with_trackeval() -> None:
-    sequences = mot17()
-    if "MOT17-09-SDP" in sequences:
-        sequence = sequences["MOT17-09-SDP"]
-        scores = evaluate_sequence(
-            sequence.truth, disturb(sequence.truth, 3), sequence.frames, benchmark="mot17"
-        ).values()
-        agree(scores, MOT17_09)
-    else:
-        truth = marked(walk())
-        agree(evaluate_sequence(truth, disturb(truth), 120, benchmark="mot17").values(), PREPROCESSED)
+    sequence = mot17().get("MOT17-09-SDP")
+    if sequence is None:
+        pytest.skip("needs MOT17, which no clone has; a generated scene stands for it above")
+    found = evaluate_sequence(sequence.truth, disturb(sequence.truth, 3), sequence.frames, benchmark="mot17")
+    agree(found.values(), MOT17_09)
 
 
 def test_sequences_are_pooled_not_averaged() -> None:

@@ -231,3 +231,21 @@ def test_no_device(dataset: Any, recipe: Recipe) -> None:
     if torch.cuda.device_count() <= 7:
         with pytest.raises(UnavailableError, match="no such device"):
             train(dataset, Recipe.from_dict({**recipe.to_dict(), "device": 7}), run_name="device")
+
+
+def test_a_run_takes_a_version_and_records_it(fo: Any, shapes: Callable[..., Any], recipe: Recipe) -> None:
+    from osv_lab.store.versions import create_version
+
+    made = shapes(train=4, val=2)
+    version = create_version(made)
+    made.delete_samples(made.match_tags("train"))
+    short = Recipe.from_dict({**recipe.to_dict(), "epochs": 1})
+    found = train(version.ref, short, run_name="of-version")
+    assert found.dataset == version.ref
+    state = find_run("of-version")[1]
+    assert (state.dataset, state.version, state.digest) == (made.name, "v1", version.digest)
+    assert state.data["version_digest"] == version.digest and state.data["samples"] == 6
+    assert train(version, short, resume=True) == found
+    with pytest.raises(UsageError, match="is a version already"):
+        train(version, short, dataset_version="v2")
+    fo.delete_dataset(version.ref)

@@ -1,0 +1,80 @@
+"""From nothing to the first answer: ``python -m benchmarks.serving.cold [--rounds N]``.
+
+The floor is a process that imports onnxruntime and loads the model. Beside it a server is started, and asked until it
+answers a prediction; in the same round, in turns. Printed are the least and the median of all rounds: what else runs on
+the machine only ever slows them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.serving.load import ROOT, SERVE, machine, material, post
+
+FLOOR = "import sys, onnxruntime; onnxruntime.InferenceSession(sys.argv[1])"
+KINDS: dict[str, dict[str, Any]] = {
+    "processes, parallel": {"scheduling": "parallel"},
+    "processes, measured": {"scheduling": "auto"},
+    "threads, parallel": {"scheduling": "parallel", "processes": 0},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="benchmarks.serving.cold", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        model, images = material(Path(folder))
+        found: dict[str, list[float]] = {}
+        for _ in range(args.rounds):
+            started = time.perf_counter()
+            subprocess.run([sys.executable, "-c", FLOOR, str(model)], check=True)
+            found.setdefault("import and load", []).append(time.perf_counter() - started)
+            for kind, options in KINDS.items():
+                found.setdefault(kind, []).append(first_answer(model, images[0], options))
+    print(f"{model.name}, {machine()}")
+    floor = found["import and load"]
+    for kind, times in found.items():
+        ratio = statistics.median(one / base for one, base in zip(times, floor, strict=True))
+        print(
+            f"{kind:22} least {min(times):.2f} s, median {statistics.median(times):.2f} s, {ratio:.2f} of the floor"
+        )
+
+
+def first_answer(model: Path, image: bytes, options: dict[str, Any]) -> float:
+    """Seconds until a server that is started now has answered a prediction."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    asked = json.dumps({"port": port, "log_level": "error", **options})
+    started = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-c", SERVE, str(model), asked], cwd=ROOT)
+    try:
+        while True:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+            try:
+                status, _ = post(connection, image)
+                if status == 200:
+                    return time.perf_counter() - started
+            except (OSError, http.client.HTTPException):
+                if process.poll() is not None:
+                    raise SystemExit("the server does not answer") from None
+            finally:
+                connection.close()
+            time.sleep(0.005)
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,227 @@
+"""A worker process: decodes, computes and encodes the answers that the front process hands it.
+
+Started by :mod:`osv_lab.serve.crew` as ``python -m osv_lab.serve.worker JOBS CONTROL``, the file descriptors of two
+sockets. Work comes over the first, one frame per job and one per answer. Models are loaded and forgotten over the
+second, by a thread of its own, so that neither waits for the other. A job says by which loaded model each name is
+answered; the worker itself has no notion of what is current. When the front has gone the worker ends.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from osv_lab.core.errors import OsvError
+from osv_lab.serve import pipe
+from osv_lab.serve.scheduler import LARGEST_BATCH, Batcher
+
+if TYPE_CHECKING:
+    from osv_lab.serve.inputs import Limits
+    from osv_lab.serve.slot import ServedModel
+
+_log = logging.getLogger("osv_lab.serve")
+
+
+class Worker:
+    """The models of one worker process, and what it does with them.
+
+    Args:
+        limits: How much a request may ask; URLs are the front's business.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._models: dict[int, ServedModel] = {}
+        self._tally = Tally()
+        self._batcher = Batcher(self._tally.batch)
+
+    def load(self, key: int, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """Load a model under a key.
+
+        Args:
+            asked: ``ref``, ``options``, ``scheduling`` and ``max_batch`` as for
+                :func:`osv_lab.serve.slot.load_model`, and ``described``: what the front says of this model to
+                clients, when another worker has loaded it before.
+
+        Returns:
+            What the front must know of it.
+
+        Raises:
+            OsvError: it cannot be loaded.
+        """
+        from osv_lab.serve.slot import load_model
+
+        import_all()
+        options = dict(asked["options"])
+        if isinstance(options.get("imgsz"), list):
+            options["imgsz"] = tuple(options["imgsz"])
+        model = load_model(asked["ref"], options, asked["scheduling"], asked["max_batch"])
+        digest = model.described["digest"]
+        if asked["described"] is not None:
+            model = dataclasses.replace(model, described=asked["described"])
+        self._models[key] = model
+        return {
+            "digest": digest,
+            "described": model.described,
+            "plan": dataclasses.asdict(model.plan),
+            "defaults": dataclasses.asdict(model.defaults),
+            "dataset_version": model.dataset_version,
+            "reference": None if model.reference is None else model.reference.to_json(),
+            "path": str(getattr(model.detector, "path", asked["ref"])),
+        }
+
+    def forget(self, key: int) -> None:
+        """Nobody will ask for this model again."""
+        self._models.pop(key, None)
+
+    def answer(self, job: Mapping[str, Any], parts: list[bytes]) -> tuple[dict[str, Any], list[bytes]]:
+        """The answer to a job, an error being one too."""
+        from osv_lab.serve import remote
+        from osv_lab.serve.answers import Answers
+        from osv_lab.serve.house import Ticket
+
+        async def unknown() -> None:
+            """Whether the client is still there is the front's to know."""
+
+        ticket = Ticket(job["started"], job["deadline"], unknown)
+        try:
+            ticket.check()
+            named = Named({name: self._models[key] for name, key in job["models"].items()})
+            observing = bool(job["observing"])
+            answers = Answers(named, self._limits, self._batcher, self._tally, observing=observing)  # type: ignore[arg-type]
+            header, found = remote.OPERATIONS[job["do"]].done(answers, ticket, job, parts)
+        except OsvError as error:
+            header, found = {"error": pipe.error_json(error)}, []
+        except Exception as error:  # noqa: BLE001 - the front answers 500; this process lives on
+            _log.exception("a request failed")
+            header, found = {"failed": type(error).__name__}, []
+        return {**header, "id": job["id"], **self._tally.take()}, found
+
+
+class Named:
+    """The models of one job by name; what :class:`osv_lab.serve.models.Models` is to the front."""
+
+    def __init__(self, models: Mapping[str, ServedModel]) -> None:
+        self._models = models
+
+    def current(self, name: str | None = None) -> ServedModel:
+        """See :meth:`osv_lab.serve.models.Models.current`."""
+        from osv_lab.serve.models import DEFAULT, no_such_model
+
+        model = self._models.get(name or DEFAULT)
+        if model is None:
+            raise no_such_model(str(name), self._models)
+        return model
+
+
+class Tally:
+    """What was counted since the front was last told; see :class:`osv_lab.serve.metrics.Metrics`."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: dict[str, int] = {}
+        self._batches: list[int] = []
+
+    def count(self, name: str, by: int = 1) -> None:
+        with self._lock:
+            self._counts[name] = self._counts.get(name, 0) + by
+
+    def batch(self, size: int) -> None:
+        with self._lock:
+            self._batches.append(size)
+
+    def take(self) -> dict[str, Any]:
+        """``{"counts", "batches"}``, and begin anew."""
+        with self._lock:
+            taken = {"counts": self._counts, "batches": self._batches}
+            self._counts, self._batches = {}, []
+        return taken
+
+
+def import_all() -> None:
+    """Import what the first job would otherwise wait for."""
+    import cv2
+    import onnxruntime  # noqa: F401
+
+    import osv_lab.serve.remote  # noqa: F401
+
+    cv2.setNumThreads(1)  # other workers have the other cores
+
+
+def main() -> None:
+    """Work until the front has gone."""
+    # The front is told to stop and drains; its workers end with it, not before.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s:     worker: %(message)s")
+    jobs, control = (socket.socket(fileno=int(one)) for one in sys.argv[1:3])
+    first = pipe.receive(control)
+    if first is None:
+        return
+    worker = Worker(_limits(first[0]["limits"]))
+    threading.Thread(target=_obey, args=(control, worker), name="control", daemon=True).start()
+    _work(jobs, worker)
+
+
+def _limits(said: Mapping[str, Any]) -> Limits:
+    from osv_lab.serve.fetch import FetchPolicy
+    from osv_lab.serve.inputs import Limits
+
+    return Limits(**said, fetch=FetchPolicy(allow=False))
+
+
+def _obey(control: socket.socket, worker: Worker) -> None:
+    """Load and forget models as told; end the process, whatever it is at, when nobody tells any more."""
+    try:
+        while (frame := pipe.receive(control)) is not None:
+            order, _ = frame
+            said: dict[str, Any]
+            try:
+                if order["do"] == "forget":
+                    worker.forget(order["key"])
+                    continue
+                if order["do"] == "import":
+                    import_all()
+                    said = {}
+                else:
+                    said = {"loaded": worker.load(order["key"], order)}
+            except OsvError as error:
+                said = {"error": pipe.error_json(error)}
+            except Exception as error:  # noqa: BLE001 - as above
+                _log.exception("a model could not be loaded")
+                said = {"error": pipe.error_json(OsvError("the model cannot be loaded", type(error).__name__))}
+            pipe.send(control, said)
+    finally:
+        os._exit(0)
+
+
+def _work(jobs: socket.socket, worker: Worker) -> None:
+    """Answer jobs: one after the other, or in as many threads as a model that runs in batches asks."""
+    sending = threading.Lock()
+
+    def do(job: Mapping[str, Any], parts: list[bytes]) -> None:
+        header, found = worker.answer(job, parts)
+        with sending:
+            pipe.send(jobs, header, *found)
+
+    with ThreadPoolExecutor(2 * LARGEST_BATCH) as pool:
+        try:
+            while (frame := pipe.receive(jobs)) is not None:
+                if frame[0]["alone"]:
+                    do(*frame)
+                else:
+                    pool.submit(do, *frame)
+        except OSError:
+            pass  # the front has gone
+
+
+if __name__ == "__main__":
+    main()

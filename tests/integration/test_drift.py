@@ -1,0 +1,113 @@
+"""Drift from end to end: a reference beside the model, a server that counts, the drifted samples in the dataset."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from serving import NEAR, SURE, measured, png, until
+from tiny_model import write_tiny_model
+
+from osv_lab.core.errors import NotFoundError, UsageError
+from osv_lab.serve.keys import Keys, add_key
+from osv_lab.serve.run import start_server
+from osv_lab.store.captures import import_captures
+from osv_lab.store.drift import drift, make_reference
+from osv_lab.store.ingest import ingest
+
+
+@pytest.fixture
+def referenced(fo: Any, dataset_name: str, tmp_path: Path) -> Path:
+    """The tiny model with a reference of eighty bright images."""
+    folder = tmp_path / "bright"
+    folder.mkdir()
+    for number in range(80):
+        (folder / f"{number}.png").write_bytes(png(SURE - number % 20, number))
+    ingest(folder, dataset_name)
+    (tmp_path / "model").mkdir()
+    copy = write_tiny_model(tmp_path / "model" / "tiny.onnx")
+    Path(f"{copy}.osv.json").write_text('{"thresholds": {"confidence": 0.2}, "dataset_version": "lamps@v1"}')
+    report = make_reference(copy, fo.load_dataset(dataset_name), split="val")
+    assert report.reference.profile.images["scores"] == 80
+    assert "80 images of 'lamps@v1' (val)" in report.summary()
+    assert json.loads(Path(f"{copy}.osv.json").read_text())["thresholds"] == {"confidence": 0.2}
+    return copy
+
+
+def test_drift_is_measured_shown_and_found_again_in_the_dataset(
+    fo: Any, referenced: Path, dataset_name: str, tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys.txt"
+    key = {"Authorization": f"Bearer {add_key(keys, 'me', ['predict'])}"}
+    scraper = {"Authorization": f"Bearer {add_key(keys, 'prometheus', ['metrics'])}"}
+    rules = {"rules": [{"random": 1, "per_hour": 1000}]}
+    options = {"capture": rules, "capture_to": tmp_path / "spool", "key": Keys.from_file(keys)}
+    with start_server(referenced, **options) as server, httpx.Client(trust_env=False) as http:
+        headers = {**key, "Content-Type": "image/png"}
+
+        def show(levels: list[int]) -> None:
+            before = measured(server, **scraper)["osv_observations_total|observed"]
+            for number, level in enumerate(levels):
+                image = png(level, 1000 + number)
+                assert http.post(f"{server.url}/predict", content=image, headers=headers).status_code == 200
+            until(lambda: measured(server, **scraper)["osv_observations_total|observed"] == before + len(levels))
+
+        assert http.get(f"{server.url}/drift").status_code == 401
+        assert http.get(f"{server.url}/drift", headers=key).status_code == 403
+        show([SURE - number % 20 for number in range(60)])
+        [state] = http.get(f"{server.url}/drift", headers=scraper).json()["models"]
+        assert state["drifted"] == [] and state["images"] == 60 and state["dataset"] == "lamps@v1"
+        assert {one["state"] for one in state["features"]} == {"stable"}
+        show([NEAR + number % 20 for number in range(60)])
+        [state] = http.get(f"{server.url}/drift", headers=scraper).json()["models"]
+        assert state["drifted"] == ["scores", "brightness"]
+        counts = measured(server, **scraper)
+        psi = {name.split("|")[2]: value for name, value in counts.items() if name.startswith("osv_drift_psi")}
+        assert psi["scores"] > 0.25 and psi["classes"] < 0.1
+        assert {n.split("|")[2] for n, v in counts.items() if n.startswith("osv_drifted|") and v} == {
+            "scores",
+            "brightness",
+        }
+
+    import_captures(tmp_path / "spool", dataset_name)
+    dataset = fo.load_dataset(dataset_name)
+    assert len(dataset) == 80 + 120
+    report = drift(dataset, referenced)
+    assert report.drifted == ("scores", "brightness") and not report.biased
+    assert report.samples == 120 and report.others == 0
+    drifted = report.view()
+    assert len(drifted) == 60
+    assert max(drifted.values("capture.brightness")) < 0.5
+    assert len(dataset.load_saved_view("drifted")) == 60
+    assert "scores, brightness drifted" in report.summary()
+    assert "scores" in report._repr_html_() and len(report.to_frame()) == 5
+    assert json.loads(json.dumps(report.to_dict()))["drifted"] == ["scores", "brightness"]
+    dataset.match_tags("captured").set_values("capture.rules", [["near"]] * 120)
+    chosen = drift(dataset, referenced)
+    assert chosen.biased and "differences are expected" in chosen.summary()
+
+
+def test_references_that_cannot_be(fo: Any, referenced: Path, dataset_name: str, tmp_path: Path) -> None:
+    dataset = fo.load_dataset(dataset_name)
+    with pytest.raises(UsageError):
+        make_reference(referenced, dataset.match_tags("no such tag"))
+    with pytest.raises(UsageError):
+        make_reference(referenced, dataset, out=tmp_path / "drift.txt")
+    with pytest.raises(NotFoundError):
+        drift(dataset, tmp_path / "none.json")
+    made = make_reference(referenced, dataset, out=tmp_path / "drift.json")
+    # Of another file: nothing is compared, and the server serves all the same.
+    other = json.loads((tmp_path / "drift.json").read_text()) | {"digest": "0" * 64}
+    Path(f"{referenced}.osv.json").write_text(json.dumps({"drift_reference": other}))
+    (tmp_path / "other.json").write_text(json.dumps(other))
+    image, headers = png(SURE), {"Content-Type": "image/png"}
+    for given, expected in ((True, 0), (tmp_path / "other.json", 0), (tmp_path / "drift.json", 1), (False, 0)):
+        with start_server(referenced, drift=given, processes=0) as server, httpx.Client(trust_env=False) as http:
+            http.post(f"{server.url}/predict", content=image, headers=headers).raise_for_status()
+            if given is not False:
+                until(lambda server=server: measured(server)["osv_observations_total|observed"] == 1)
+            assert len(http.get(f"{server.url}/drift").json()["models"]) == expected
+    assert drift(dataset, made.path, captured_only=False).samples == 0, "nothing was predicted into the field yet"
