@@ -26,6 +26,7 @@ def add_view_arguments(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("dataset", help="a dataset, or a version of one (NAME@v1)")
     verb.add_argument("--split", help="only this split")
     verb.add_argument("--view", help="a saved view of the dataset")
+    verb.add_argument("--query", help="only samples that match, as in 'class:RBC>=10 conf<0.4 -tag:reviewed'")
 
 
 def progress_of(args: argparse.Namespace) -> Any:
@@ -47,7 +48,12 @@ def view_of(args: argparse.Namespace) -> Any:
         view = load_version(args.dataset)
     else:
         view = open_dataset(args.dataset).view()
-    return view.match_tags(args.split) if args.split else view
+    view = view.match_tags(args.split) if args.split else view
+    if text := getattr(args, "query", None):
+        from osv_lab.curate.query import query
+
+        view = query(view, text)
+    return view
 
 
 def assignments(items: Sequence[str]) -> dict[str, Any]:
