@@ -68,17 +68,17 @@ def test_captures_are_seen_selected_and_tagged_for_annotation(
     page.locator("[data-cy='sidebar-group-capture-field'] svg").last.click()
     page.locator("[data-cy='checkbox-capture.rules']").last.click()
     page.locator("[data-cy='looker']").first.get_by_text("near").wait_for(timeout=60_000)
+    # The grid fades its images in; a picture taken earlier shows grey squares.
+    page.wait_for_timeout(6000)
     for index in range(2):
         looker = page.locator("[data-cy='looker']").nth(index)
         looker.hover()
         looker.locator("input[type=checkbox]").first.dispatch_event("click")
     page.locator("[data-cy='action-tag-sample-labels']").click()
     tag = page.locator("[data-cy='sample-tag-input']")
-    assert tag.get_attribute("placeholder") == "+ tag 2 selected samples"
     tag.fill("annotate")
-    # The grid fades its images in; a picture taken earlier shows grey squares.
-    page.wait_for_timeout(6000)
     page.screenshot(path=output_dir / "app-captures.png")
+    assert tag.get_attribute("placeholder") == "+ tag 2 selected samples"
     tag.press("Enter")
     page.get_by_text("Apply", exact=True).click()
     until(lambda: captured.count_sample_tags().get("annotate"))
