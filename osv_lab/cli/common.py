@@ -24,6 +24,11 @@ def add_verb(stages: Any, name: str, command: Command, text: str) -> argparse.Ar
 def add_view_arguments(verb: argparse.ArgumentParser) -> None:
     """A dataset, or a part of it."""
     verb.add_argument("dataset", help="a dataset, or a version of one (NAME@v1)")
+    add_narrowing(verb)
+
+
+def add_narrowing(verb: argparse.ArgumentParser) -> None:
+    """Which part of the dataset."""
     verb.add_argument("--split", help="only this split")
     verb.add_argument("--view", help="a saved view of the dataset")
     verb.add_argument("--query", help="only samples that match, as in 'class:RBC>=10 conf<0.4 -tag:reviewed'")

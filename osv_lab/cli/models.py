@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from osv_lab.cli.common import add_verb, add_view_arguments, assignments, progress_of, view_of
+from osv_lab.cli.common import add_narrowing, add_verb, add_view_arguments, assignments, progress_of, view_of
 from osv_lab.core.errors import NotFoundError, UsageError
 
 
@@ -39,7 +39,7 @@ def add_commands(stages: Any) -> None:
     verb.add_argument("images", nargs="*", help="further image files")
     verb.add_argument("--model", required=True, help="a path or models:/name@alias")
     verb.add_argument("--field", default="predictions")
-    verb.add_argument("--split", help="only this split")
+    add_narrowing(verb)
     verb.add_argument("--confidence", type=float, help="lowest score kept")
     verb.add_argument("--iou", type=float, help="overlap above which the weaker of two boxes goes")
     verb.add_argument("--batch", type=int, default=8)
