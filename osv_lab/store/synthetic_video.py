@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from osv_lab.core.progress import Progress, silent, tracked
 from osv_lab.core.report import Report, plain
 from osv_lab.core.settings import SEED
 from osv_lab.store.scenes import CLASSES, Part, background, develop, draw, random_part
+from osv_lab.track.writer import encoders
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +67,8 @@ class SyntheticVideo(Report):
         path: The video.
         mot: Truth in MOTChallenge's format: ``frame,id,x,y,w,h,1,class,visibility``, all counted from 1.
         truth: The same and the meetings as JSON.
-        codec: What it was really encoded with: ``h264``, ``mp4v`` or ``MJPG``; browsers play only the first.
+        codec: What it was really encoded with: ``h264`` where it can be; browsers play ``vp9``, too, but neither
+            ``mpeg4`` nor ``MJPG``.
         fps: Frames per second.
         size: ``(width, height)`` in pixels.
         n_frames: Number of frames.
@@ -148,7 +148,7 @@ def render_video(
         points.clear()
         return _film(movers, n_frames, size, seed, points)
 
-    codec = _encode(path, lambda: tracked(frames(), "rendering video", progress, n_frames), size, fps)
+    codec = _encode(path, tracked(frames(), "rendering video", progress, n_frames), size, fps)
     tracks = tuple(
         Track(number, movers[number - 1].part.label, tuple(points[number])) for number in sorted(points)
     )
@@ -267,48 +267,35 @@ def _mot(tracks: Sequence[Track]) -> str:
     return "".join(lines)
 
 
-def _encode(path: Path, frames: Any, size: tuple[int, int], fps: float) -> str:
-    """Encode what ``frames()`` yields with the best encoder there is; returns its name."""
+def _encode(path: Path, frames: Iterator[np.ndarray], size: tuple[int, int], fps: float) -> str:
+    """Encode frames with the best encoder there is; returns what it made."""
     with atomic_path(path) as temporary:
         if path.suffix.lower() == ".avi":
-            _encode_opencv(temporary, frames(), size, fps, "MJPG")
+            _encode_opencv(temporary, frames, size, fps, "MJPG")
             return "MJPG"
-        if shutil.which("ffmpeg") and _encode_h264(temporary, frames(), size, fps):
-            return "h264"
-        _encode_opencv(temporary, frames(), size, fps, "mp4v")
-        return "mp4v"
+        encoder, codec, options = encoders(size)[0]
+        _encode_av(temporary, frames, size, fps, encoder, options)
+        return codec
 
 
-def _encode_h264(path: Path, frames: Iterator[np.ndarray], size: tuple[int, int], fps: float) -> bool:
-    """Whether ffmpeg could do it: a build without libx264 cannot."""
-    command = ["ffmpeg", "-loglevel", "error", "-y", "-f", "rawvideo", "-pix_fmt", "bgr24"]
-    command += [
-        "-s",
-        f"{size[0]}x{size[1]}",
-        "-r",
-        f"{fps:g}",
-        "-i",
-        "-",
-        "-c:v",
-        "libx264",
-        "-preset",
-        "veryfast",
-    ]
-    command += ["-crf", "20", "-pix_fmt", "yuv420p", "-movflags", "+faststart", "-threads", "1", str(path)]
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
-        assert process.stdin is not None
-        try:
-            for frame in frames:
-                process.stdin.write(frame.tobytes())
-            process.stdin.close()
-        except BrokenPipeError:
-            pass  # ffmpeg gave up; its exit status says so below
-        finally:
-            if process.poll() is None and not process.stdin.closed:
-                process.kill()
-            status = process.wait()
-    return status == 0
+def _encode_av(
+    path: Path,
+    frames: Iterator[np.ndarray],
+    size: tuple[int, int],
+    fps: float,
+    encoder: str,
+    options: dict[str, str],
+) -> None:
+    import av
+
+    with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
+        stream: Any = container.add_stream(encoder, rate=Fraction(fps).limit_denominator(60_000), options=options)
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        # More threads would make the file depend on the machine.
+        stream.codec_context.thread_count = 1
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="bgr24")))
+        container.mux(stream.encode(None))
 
 
 def _encode_opencv(

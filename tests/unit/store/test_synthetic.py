@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -225,15 +226,15 @@ def test_video_is_the_same_again(tmp_path: Path) -> None:
     assert one.mot.read_text() == two.mot.read_text()
 
 
-def test_video_without_ffmpeg_says_which_codec_it_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_video_plays_in_browsers_without_any_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     video = render_video(tmp_path / "parts.mp4", 6, size=(128, 96), n_parts=2)
-    assert video.codec == "mp4v"
-    assert "mp4v" in video.summary()
-    # An ffmpeg that cannot encode H.264 is as good as none.
-    (tmp_path / "ffmpeg").write_text("#!/bin/sh\nexit 1\n")
-    (tmp_path / "ffmpeg").chmod(0o755)
-    assert render_video(tmp_path / "again.mp4", 6, size=(128, 96), n_parts=2).codec == "mp4v"
+    with av.open(str(video.path)) as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.width, stream.height) == (video.codec, 128, 96)
+        assert len(list(container.decode(stream))) == 6
+    assert video.codec in ("h264", "vp9")
+    assert video.codec in video.summary()
 
 
 @pytest.mark.parametrize("arguments", [{"n_frames": 1}, {"size": (127, 96)}, {"n_parts": 1}, {"fps": 0}])
