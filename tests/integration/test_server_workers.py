@@ -127,10 +127,14 @@ def test_a_killed_worker_fails_its_own_request_and_is_replaced(server: ServerHan
     before = set(all_up(server, 2))
     restarts = processes(server)["restarts"]
     with ThreadPoolExecutor(8) as pool:
-        # A stopped worker takes a request and does not answer it, so that it certainly has one when it is killed.
+        # Stopped workers take a request each and do not answer it, so that one certainly has one when it is killed.
         victim = min(before)
-        os.kill(victim, signal.SIGSTOP)
+        for worker in before:
+            os.kill(worker, signal.SIGSTOP)
         asked = [pool.submit(ask, server, png(level)) for level in range(150, 156)]
+        until(lambda: "\nosv_in_flight 6\n" in get(server, "/metrics").text)
+        for worker in before - {victim}:
+            os.kill(worker, signal.SIGCONT)
         until(lambda: sum(one.done() for one in asked) == 5)
         assert {one.result().status_code for one in asked if one.done()} == {200}
         os.kill(victim, signal.SIGKILL)

@@ -118,7 +118,7 @@ def test_what_may_be_gives_a_clean_result(algorithm: str, case: str) -> None:
         assert tracker.update_arrays(**following).tolist() == [1]
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize(
     "compiled", [False, pytest.param(True, marks=pytest.mark.skipif(not available(), reason="needs Numba"))]
