@@ -103,7 +103,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", help=f"of {', '.join(OURS)}; default: ours and naive")
     args = parser.parse_args()
     pythons = dict(one.split("=", 1) for one in args.peer)
-    kinds = ["floor", *(args.only or ("ours", "naive")), *pythons]
+    kinds = list(dict.fromkeys(["floor", *(args.only or ("ours", "naive")), *pythons]))
     with tempfile.TemporaryDirectory() as folder:
         model, images = _material(Path(folder))
         # Shares of a floor mean nothing without the model: HTTP weighs more beside a network that costs little.
