@@ -47,7 +47,7 @@ class Deployment(Report):
         version: The registered version.
         artifact: The exported file.
         parity: How the exported file compares with the weights on the validation view; ``None`` where the
-            dataset has no labelled validation samples to compare on.
+            dataset has no validation samples to compare on, or the model came as ONNX.
     """
 
     ref: str
@@ -61,7 +61,7 @@ class Deployment(Report):
             {"": "artifact", "value": str(self.artifact.path)},
             {
                 "": "parity",
-                "value": self.parity.summary() if self.parity else "not checked: no labelled val samples",
+                "value": self.parity.summary() if self.parity else "not checked: nothing to compare",
             },
             {"": "serve it", "value": f"osv serve {self.ref}"},
         ]
@@ -350,6 +350,8 @@ class Lab:
     ) -> Deployment:
         """Export a model to ONNX, verify the export on the validation split, register it and give it an alias.
 
+        A model that is ONNX already is registered as it is: there is nothing to compare it with.
+
         What its answers look like on that split is written beside it, so that the server can tell drift.
 
         Args:
@@ -362,6 +364,7 @@ class Lab:
         Raises:
             CheckFailedError: the exported file does not answer as the weights do; nothing is registered.
         """
+        from osv_lab.detect.reference import resolve_model
         from osv_lab.evaluate.verify import verify
         from osv_lab.store.drift import make_reference
         from osv_lab.train.registry import register
@@ -371,8 +374,9 @@ class Lab:
         artifact = self.export(weights, **options)
         parity = None
         if self._exists() and len(validation := self.view(split)):
-            parity = verify(artifact, validation, original=weights, progress=self.progress)
-            if not parity.passed:
+            if artifact.path != resolve_model(weights):
+                parity = verify(artifact, validation, original=weights, progress=self.progress)
+            if parity is not None and not parity.passed:
                 raise CheckFailedError(
                     "the exported model does not answer as the weights do, so it was not registered",
                     parity.summary(),

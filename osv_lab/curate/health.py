@@ -91,10 +91,21 @@ class HealthReport(FindingsReport):
         else:
             marks = [go.Heatmap(z=self.places)]
         figure = go.Figure(marks)
-        figure.update_layout(title=f"{self.dataset}: {name}")
+        title, across, up = _TITLES[name]
+        figure.update_layout(title=f"{self.dataset}: {title}", xaxis_title=across, yaxis_title=up)
         if name == "places":
             figure.update_yaxes(autorange="reversed")
         return figure
+
+
+_TITLES = {
+    "classes": ("objects, and images that have one, by class", "class", "count"),
+    "splits": ("share of each class in each split", "class", "share of the split's objects"),
+    "density": ("objects per image", "objects in an image", "images"),
+    "sizes": ("how large objects are", "width, share of the image's", "height, share of the image's"),
+    "places": ("where objects are, on a grid over the image", "column, from the left", "row, from the top"),
+}
+"""Of each plot its title, and what its axes say."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
+from moto import server
 
 from osv_lab.core.errors import CheckFailedError, NotFoundError, OsvError, UnavailableError, UsageError
 from osv_lab.store.versions import (
@@ -181,9 +183,6 @@ def test_a_remote_that_would_write_elsewhere(small: Any, tmp_path: Path, monkeyp
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of an S3 API on loopback with one bucket, in which nothing is."""
-    pytest.importorskip("dvc_s3", reason="needs the extra 's3'")
-    server = pytest.importorskip("moto.server", reason="needs moto[server] (the development group)")
-    boto3 = pytest.importorskip("boto3")
     for name, value in (("ACCESS_KEY_ID", "test"), ("SECRET_ACCESS_KEY", "test"), ("DEFAULT_REGION", "us-east-1")):
         monkeypatch.setenv(f"AWS_{name}", value)
     running = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -196,8 +195,6 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def test_through_s3(s3: str, make: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import boto3
-
     dataset = make()
     version = create_version(dataset)
     here = digests(rebuild(version, tmp_path / "here"))
