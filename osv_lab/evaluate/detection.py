@@ -161,9 +161,13 @@ def evaluate(
         0.867
     """
     started = time.monotonic()
-    _check_arguments(view, pred_field, gt_field, key, iou, confidence)
-    chosen, notes = _evaluable(view, pred_field, gt_field)
-    class_names, more = _classes(chosen, pred_field, gt_field)
+    if not key.isidentifier():
+        raise UsageError("not a name for an evaluation", repr(key), "use letters, digits and '_'")
+    if confidence is not None and not 0 <= confidence <= 1:
+        raise UsageError("confidence must lie between 0 and 1", confidence)
+    check_arguments(view, pred_field, gt_field, iou)
+    chosen, notes = evaluable(view, pred_field, gt_field)
+    class_names, more = classes_of(chosen, pred_field, gt_field)
     predictions = boxes_of(chosen, pred_field, class_names)
     targets = boxes_of(chosen, gt_field, class_names)
     progress("evaluate", 0, 3)
@@ -250,15 +254,10 @@ def _scores(
     )
 
 
-def _check_arguments(
-    view: Any, pred_field: str, gt_field: str, key: str, iou: float, confidence: float | None
-) -> None:
-    if not key.isidentifier():
-        raise UsageError("not a name for an evaluation", repr(key), "use letters, digits and '_'")
+def check_arguments(view: Any, pred_field: str, gt_field: str, iou: float) -> None:
+    """Refuse what cannot be evaluated; see :func:`evaluate` for the errors."""
     if not 0 < iou <= 1:
         raise UsageError("iou must lie above 0 and at most at 1", iou)
-    if confidence is not None and not 0 <= confidence <= 1:
-        raise UsageError("confidence must lie between 0 and 1", confidence)
     if pred_field == gt_field:
         raise UsageError("predictions and ground truth are the same field", repr(gt_field))
     if not len(view):
@@ -275,7 +274,7 @@ def _check_arguments(
             raise UsageError("only fields of Detections can be evaluated", f"'{name}' holds {kind}")
 
 
-def _evaluable(view: Any, pred_field: str, gt_field: str) -> tuple[Any, list[str]]:
+def evaluable(view: Any, pred_field: str, gt_field: str) -> tuple[Any, list[str]]:
     """The labelled samples, and notes on what was left out or never predicted."""
     from osv_lab.train.data import labelled
 
@@ -304,7 +303,7 @@ def _evaluable(view: Any, pred_field: str, gt_field: str) -> tuple[Any, list[str
     return chosen, notes
 
 
-def _classes(view: Any, pred_field: str, gt_field: str) -> tuple[list[str], list[str]]:
+def classes_of(view: Any, pred_field: str, gt_field: str) -> tuple[list[str], list[str]]:
     """Class names in the dataset's order, and a note on classes that only one side has."""
     dataset = view._dataset
     wanted = set(view.distinct(f"{gt_field}.detections.label"))

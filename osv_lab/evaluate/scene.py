@@ -1,0 +1,165 @@
+"""Everything that two fields say about a view, as columns: what errors, thresholds, slices and curves are computed on.
+
+One row per box over all images, so that nothing downstream loops over images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from osv_lab.core.errors import NotFoundError, UsageError, nearest
+from osv_lab.evaluate.arrays import image_sizes
+from osv_lab.evaluate.detection import check_arguments, classes_of, evaluable
+from osv_lab.store.bulk_documents import boxes_in, read_parts
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Boxes of all images, in the order of the images and within one as the field has them.
+
+    Attributes:
+        image: ``(n,)`` int, rows of :attr:`Scene.samples`.
+        xyxy: ``(n, 4)`` float64, pixels.
+        class_id: ``(n,)`` int, rows of :attr:`Scene.class_names`.
+        confidence: ``(n,)`` float64; 1 where there is none.
+        crowd: ``(n,)`` bool.
+        ids: ``(n,)`` the labels' ids.
+    """
+
+    image: np.ndarray
+    xyxy: np.ndarray
+    class_id: np.ndarray
+    confidence: np.ndarray
+    crowd: np.ndarray
+    ids: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    def take(self, rows: np.ndarray) -> Boxes:
+        """The boxes of these rows (indices in order, or a mask)."""
+        return Boxes(*(getattr(self, name)[rows] for name in _COLUMNS))
+
+    @property
+    def area(self) -> np.ndarray:
+        """``(n,)`` square pixels."""
+        return np.asarray(np.prod(self.xyxy[:, 2:] - self.xyxy[:, :2], axis=1))
+
+
+_COLUMNS = ("image", "xyxy", "class_id", "confidence", "crowd", "ids")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Predictions and objects of a view.
+
+    Attributes:
+        dataset: The dataset's name.
+        pred_field: The predictions' field.
+        gt_field: The objects' field.
+        samples: Ids of the labelled samples, in the view's order.
+        sizes: ``(images, 2)`` widths and heights in pixels.
+        class_names: Names by class id.
+        predictions: All predictions.
+        objects: All objects.
+        iou: Least overlap of a match.
+        notes: What was left out, and what is only on one side.
+    """
+
+    dataset: str
+    pred_field: str
+    gt_field: str
+    samples: tuple[str, ...]
+    sizes: np.ndarray
+    class_names: tuple[str, ...]
+    predictions: Boxes
+    objects: Boxes
+    iou: float
+    notes: tuple[str, ...] = ()
+
+    def view(self, images: np.ndarray | Sequence[int]) -> Any:
+        """The samples of these rows, in that order, as a FiftyOne view."""
+        from osv_lab.store.catalogue import open_dataset
+
+        return open_dataset(self.dataset).select([self.samples[row] for row in images], ordered=True)
+
+
+def read_scene(
+    view: Any,
+    eval_key: str | None = None,
+    *,
+    pred_field: str = "predictions",
+    gt_field: str = "ground_truth",
+    iou: float = 0.5,
+) -> Scene:
+    """The predictions and objects of a view of images; samples that nobody labelled are left out.
+
+    Args:
+        view: A ``fiftyone.Dataset`` or view of images.
+        eval_key: An evaluation, whose fields and IoU are taken.
+        pred_field: The predictions, where no evaluation is named.
+        gt_field: The objects, likewise.
+        iou: Least overlap of a match, likewise.
+
+    Raises:
+        NotFoundError: no such evaluation or field.
+        UsageError: fields that cannot be compared.
+        InvalidDataError: no labelled or no predicted samples.
+    """
+    if eval_key is not None:
+        known = view._dataset.list_evaluations()
+        if eval_key not in known:
+            fix = nearest(eval_key, known) if known else "run evaluate() first"
+            raise NotFoundError("no such evaluation", repr(eval_key), fix)
+        config = view._dataset.get_evaluation_info(eval_key).config
+        if not getattr(config, "gt_field", None) or getattr(config, "type", "detection") != "detection":
+            raise UsageError("not an evaluation of detections", repr(eval_key))
+        pred_field, gt_field, iou = config.pred_field, config.gt_field, float(config.iou)
+    check_arguments(view, pred_field, gt_field, iou)
+    chosen, notes = evaluable(view, pred_field, gt_field)
+    class_names, more = classes_of(chosen, pred_field, gt_field)
+    sizes = image_sizes(chosen)
+    parts = ("_id", "label", "bounding_box", "confidence", "iscrowd")
+    paths = [f"{field}.detections.{part}" for field in (pred_field, gt_field) for part in parts]
+    documents = read_parts(chosen, paths)
+    return Scene(
+        dataset=str(view._dataset.name),
+        pred_field=pred_field,
+        gt_field=gt_field,
+        samples=tuple(one["_id"] for one in documents),
+        sizes=sizes,
+        class_names=tuple(class_names),
+        predictions=columns(documents, pred_field, class_names, sizes),
+        objects=columns(documents, gt_field, class_names, sizes),
+        iou=iou,
+        notes=(*notes, *more),
+    )
+
+
+def columns(
+    documents: Sequence[Mapping[str, Any]], field: str, class_names: Sequence[str], sizes: np.ndarray
+) -> Boxes:
+    """The boxes of stored documents; those of classes that are not listed are left out."""
+    ids = {name: number for number, name in enumerate(class_names)}
+    rows = [
+        (row, box, ids[label["label"]])
+        for row, document in enumerate(documents)
+        for label in boxes_in(document, field)
+        if label.get("label") in ids and (box := label)
+    ]
+    image = np.array([row for row, _, _ in rows], dtype=int)
+    xywh = np.array([box["bounding_box"] for _, box, _ in rows], dtype=float).reshape(-1, 4)
+    xywh *= np.tile(sizes[image], 2).reshape(-1, 4)
+    scores = [1.0 if (score := box.get("confidence")) is None else score for _, box, _ in rows]
+    return Boxes(
+        image=image,
+        xyxy=np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1),
+        class_id=np.array([number for _, _, number in rows], dtype=int),
+        confidence=np.array(scores, dtype=float),
+        crowd=np.array([bool(box.get("iscrowd")) for _, box, _ in rows], dtype=bool),
+        ids=np.array([str(box["_id"]) for _, box, _ in rows], dtype=object),
+    )
