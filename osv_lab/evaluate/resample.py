@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from osv_lab.core.settings import SEED
-from osv_lab.evaluate.pairing import MAX_DETECTIONS, counted, match, pairs_of
+from osv_lab.evaluate.pairing import counted, match, pairs_of
 from osv_lab.evaluate.scene import Boxes, Scene
 
 N_BOOT = 1000
@@ -97,15 +97,18 @@ class Matched:
         scene: What to match.
         iou: Least overlap; the scene's own by default.
         keep: ``(n,)`` mask of the predictions that count; all by default.
+        least: Overlap from which pairs are kept, for those who ask what was nearly right.
     """
 
-    def __init__(self, scene: Scene, iou: float | None = None, keep: np.ndarray | None = None) -> None:
+    def __init__(
+        self, scene: Scene, iou: float | None = None, keep: np.ndarray | None = None, least: float = 1.0
+    ) -> None:
         self.scene = scene
         self.iou = scene.iou if iou is None else iou
         found = scene.predictions
         self.rows = np.flatnonzero(counted(found) if keep is None else counted(found) & keep)
         own = found.take(self.rows)
-        self.pairs = pairs_of(own, scene.objects, min(self.iou, 0.1))
+        self.pairs = pairs_of(own, scene.objects, min(self.iou, 1 - 1e-10, least))
         taken = match(own, scene.objects, self.pairs, self.iou)
         self.predictions, self.taken = own, taken
         self.ignored = (taken >= 0) & np.append(scene.objects.crowd, False)[taken]
@@ -181,6 +184,3 @@ def bootstrap(
     """``(n_boot, ...)`` a statistic of ``(b, images)`` weights, on resamples of the images."""
     weights = draws(images, n_boot, seed)
     return np.concatenate([statistic(weights[rows]) for rows in chunks(n_boot, images)])
-
-
-__all__ = ["LEVEL", "MAX_DETECTIONS", "N_BOOT", "Matched", "Ranked", "Resampled", "bootstrap", "draws", "interval"]
