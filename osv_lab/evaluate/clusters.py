@@ -34,10 +34,10 @@ def clusters(chosen: Any, scene: Scene, embeddings: np.ndarray | str | None) -> 
         NotFoundError: no such field.
         UsageError: embeddings of another number, or not known for every image.
     """
-    from sklearn.cluster import KMeans
-    from sklearn.decomposition import PCA
-    from sklearn.metrics import silhouette_score
-    from threadpoolctl import threadpool_limits
+    from sklearn.cluster import KMeans  # type: ignore[import-untyped]
+    from sklearn.decomposition import PCA  # type: ignore[import-untyped]
+    from sklearn.metrics import silhouette_score  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     points = _points(chosen, embeddings)
     if points.ndim != 2 or len(points) != len(scene.samples):

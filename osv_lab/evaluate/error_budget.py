@@ -34,7 +34,8 @@ class ErrorShare:
         by: ``all``, ``class``, ``size``, or what the slice is by.
         group: The class, size or slice; ``""`` for all.
         count: How many.
-        gain: mAP that mending them all would bring, 0 to 1. Those of the classes add up to that of all; others need not.
+        gain: mAP that mending them all would bring, 0 to 1. Those of the classes add up to that of all; others need
+            not.
     """
 
     kind: str
@@ -107,7 +108,8 @@ class ErrorBudget(Report):
         """The largest losses in one line."""
         every = [one for one in self.shares if one.by == "all" and one.count]
         worst = ", ".join(f"{one.kind} {one.gain:+.3f} ({one.count:,})" for one in every[:3])
-        return f"mAP{self.iou * 100:.0f} {self.mean_ap:.3f} on {self.samples:,} images; mending brings: {worst or 'nothing'}"
+        head = f"mAP{self.iou * 100:.0f} {self.mean_ap:.3f} on {self.samples:,} images"
+        return f"{head}; mending brings: {worst or 'nothing'}"
 
     def view(
         self, kind: str, class_: str | None = None, *, size: str | None = None, slice: str | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,8 +26,8 @@ def save_views(budget: ErrorBudget) -> list[str]:
     dataset = open_dataset(budget.dataset)
     attribute = f"{budget.key}_error"
     said = {
-        budget.pred_field: np.full(len(scene.predictions), "", object),
-        budget.gt_field: np.full(len(scene.objects), "", object),
+        budget.pred_field: np.full(len(scene.predictions), None, object),
+        budget.gt_field: np.full(len(scene.objects), None, object),
     }
     errors, names = budget._errors, np.array(TYPES, object)
     wrong = errors.prediction >= 0
@@ -41,10 +42,7 @@ def save_views(budget: ErrorBudget) -> list[str]:
     set_attributes(
         view,
         {name: _by_image(scene, own, own.ids) for name, own in boxes.items()},
-        {
-            name: {attribute: _by_image(scene, own, np.where(said[name] == "", None, said[name]))}
-            for name, own in boxes.items()
-        },
+        {name: {attribute: _by_image(scene, own, said[name])} for name, own in boxes.items()},
         {},
     )
     saved = []
@@ -62,4 +60,4 @@ def save_views(budget: ErrorBudget) -> list[str]:
 def _by_image(scene: Scene, boxes: Boxes, values: np.ndarray) -> list[list[Any]]:
     edges = np.searchsorted(boxes.image, np.arange(len(scene.samples) + 1))
     column = values.tolist()
-    return [column[low:high] for low, high in zip(edges[:-1], edges[1:], strict=True)]
+    return [column[low:high] for low, high in itertools.pairwise(edges)]

@@ -87,7 +87,8 @@ class Resampled:
         """``(b,)`` mean over the classes that have objects."""
         known = ~np.isnan(self.ap)
         total = np.where(known, self.ap, 0).sum(axis=1)
-        return np.divide(total, known.sum(axis=1), out=np.full(len(total), np.nan), where=known.any(axis=1))
+        whole = np.full(len(total), np.nan)
+        return np.asarray(np.divide(total, known.sum(axis=1), out=whole, where=known.any(axis=1)))
 
 
 class Matched:

@@ -218,7 +218,8 @@ def slices(
     at = operating_point(matched, confidence)
     parts = slices_of(view, scene, [word for word in by if word != "size"], embeddings=embeddings, bins=bins)
     study = _Study(matched, at, metric, n_boot, seed)
-    found, members = [], {}
+    found: list[SliceScore] = []
+    members: dict[str, list[str]] = {}
     total = len(parts) + (len(SIZES) - 1 if "size" in by else 0)
     for part in parts:
         progress("slices", len(found), total)

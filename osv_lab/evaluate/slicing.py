@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -116,7 +117,7 @@ def _numbers(
         return []
     edges = np.unique(np.quantile(values[known], np.linspace(0, 1, bins + 1)))
     found = []
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in itertools.pairwise(edges):
         own = known & (values >= low) & ((values < high) if high < edges[-1] else (values <= high))
         if own.any():
             least, most = show(float(values[own].min())), show(float(values[own].max()))
