@@ -111,7 +111,9 @@ def differences(
         right = _per_class(
             [p.class_id[o.kept & o.right] for p, o in zip(predictions, operated, strict=True)], len(class_names)
         )
-        kept = _per_class([p.class_id[o.kept] for p, o in zip(predictions, operated, strict=True)], len(class_names))
+        kept = _per_class(
+            [p.class_id[o.kept] for p, o in zip(predictions, operated, strict=True)], len(class_names)
+        )
         matched = match_by_class(predictions, targets, max_detections=MAX_DETECTIONS)
         models.append(_Model(matched, right, kept))
     everything = np.ones(len(targets), dtype=bool)
@@ -222,5 +224,3 @@ def _judged(rows: Sequence[_Row], margin: float) -> tuple[Difference, ...]:
                 images=row.images,
             )
     return tuple(found[number] for number in range(len(rows)))
-
-

@@ -87,9 +87,7 @@ def outcome(
     A false positive of the second is one of the first if their classes are equal and they overlap by at least ``iou``;
     the second's most confident choose first.
     """
-    names = np.where(
-        a.found, np.where(b.found, "both_right", "broken"), np.where(b.found, "fixed", "both_wrong")
-    )
+    names = np.where(a.found, np.where(b.found, "both_right", "broken"), np.where(b.found, "fixed", "both_wrong"))
     objects = np.where(targets.data["iscrowd"].astype(bool), "crowd", names)
     was, now = np.flatnonzero(a.false), np.flatnonzero(b.false)
     old, new = first[was], second[now]

@@ -72,7 +72,10 @@ def _draw(cell: Any, labels: Any, name: str, font: Any) -> None:
     from PIL import ImageDraw
 
     draw = ImageDraw.Draw(cell, "RGBA")
-    said = [(one.get_field(name) if one.has_field(name) else None, one) for one in (labels.detections if labels else ())]
+    said = [
+        (one.get_field(name) if one.has_field(name) else None, one)
+        for one in (labels.detections if labels else ())
+    ]
     for what, one in sorted(said, key=lambda pair: pair[0] in ("fixed", "broken", "fp_new", "fp_gone")):
         if what not in _COLOURS:
             continue
