@@ -8,6 +8,8 @@ from typing import Any
 
 from osv_lab.cli.common import add_verb, add_view_arguments, progress_of, view_of
 
+_SLICE: dict[str, Any] = {"action": "append", "default": [], "metavar": "FIELD"}
+
 
 def add_commands(stages: Any) -> None:
     """The commands that pick a model, and say where it came from."""
@@ -17,7 +19,7 @@ def add_commands(stages: Any) -> None:
     add_view_arguments(verb)
     verb.add_argument("a", help="an evaluation's key or a predictions field: the model that is there now")
     verb.add_argument("b", help="the same of the model that may take its place")
-    verb.add_argument("--slice", action="append", default=[], metavar="FIELD", help="look at each value of a field (or 'tags') apart; repeatable")  # fmt: skip
+    verb.add_argument("--slice", **_SLICE, help="look at each value of a field (or 'tags') apart; repeatable")
     verb.add_argument("--n-boot", type=int, default=1000, help="resamples of the images (1000)")
     verb.add_argument("--seed", type=int, default=51)
 
@@ -27,7 +29,7 @@ def add_commands(stages: Any) -> None:
     verb.add_argument("model", help="a registered version, such as models:/cells/4")
     add_view_arguments(verb)
     verb.add_argument("--over", default="champion", metavar="ALIAS", help="the alias (champion)")
-    verb.add_argument("--slice", action="append", default=[], metavar="FIELD", help="also judge each value of a field (or 'tags'); repeatable")  # fmt: skip
+    verb.add_argument("--slice", **_SLICE, help="also judge each value of a field (or 'tags') apart; repeatable")
     verb.add_argument("--margin", type=float, default=0.01, help="largest fall of mAP50-95 overall (0.01)")
     verb.add_argument("--slice-margin", type=float, default=0.0, help="largest fall of one class or slice (0)")
     verb.add_argument(

@@ -97,10 +97,10 @@ class ComparisonReport(Report):
         one = self.of()
         fp = self.false_positives
         text = (
-            f"{self.keys[1]} against {self.keys[0]} on {self.samples} samples of {self.dataset}: mAP50-95 {one.a:.3f} → "
-            f"{one.b:.3f} ({one.difference:+.3f}, 95% [{one.low:+.3f}, {one.high:+.3f}]); objects: "
-            f"{self.objects['fixed']} fixed, {self.objects['broken']} broken; false positives: {fp['fp_gone']} gone, "
-            f"{fp['fp_new']} new"
+            f"{self.keys[1]} against {self.keys[0]} on {self.samples} samples of {self.dataset}: "
+            f"mAP50-95 {one.a:.3f} → {one.b:.3f} ({one.difference:+.3f}, 95% [{one.low:+.3f}, {one.high:+.3f}]); "
+            f"objects: {self.objects['fixed']} fixed, {self.objects['broken']} broken; "
+            f"false positives: {fp['fp_gone']} gone, {fp['fp_new']} new"
         )
         if self.cost:
             first, second = self.cost.median_ms

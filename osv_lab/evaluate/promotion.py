@@ -134,8 +134,8 @@ def promote(
 ) -> Verdict:
     """Point an alias at a model version if the evidence allows it; the rule is this module's docstring.
 
-    Both models' predictions are written into the fields ``<model>_v<version>`` of the view's dataset, where they are not
-    there already. The verdict is kept in MLflow: as ``verdicts/*.json`` of the candidate's run, and in tags of the
+    Both models' predictions are written into the fields ``<model>_v<version>`` of the view's dataset, where they are
+    not there already. The verdict is kept in MLflow: as ``verdicts/*.json`` of the candidate's run, and in tags of the
     model version.
 
     Args:

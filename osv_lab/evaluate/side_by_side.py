@@ -72,6 +72,7 @@ def _draw(cell: Any, labels: Any, name: str, font: Any) -> None:
     from PIL import ImageDraw
 
     draw = ImageDraw.Draw(cell, "RGBA")
+    named: list[tuple[Any, tuple[float, float, float, float], tuple[int, int, int]]] = []
     said = [
         (one.get_field(name) if one.has_field(name) else None, one)
         for one in (labels.detections if labels else ())
@@ -85,7 +86,9 @@ def _draw(cell: Any, labels: Any, name: str, font: Any) -> None:
         colour = _COLOURS[what]
         draw.rectangle(box, outline=colour, width=4 if strong else 2, fill=(*colour, 45) if strong else None)
         if strong:
-            text = one.label if one.confidence is None else f"{one.label} {one.confidence:.2f}"
-            left, top = box[0], max(box[1] - 18, 0)
-            draw.rectangle((left, top, left + draw.textlength(text, font) + 8, top + 18), fill=colour)
-            draw.text((left + 4, top), text, (255, 255, 255), font)
+            named.append((one, box, colour))
+    for one, box, colour in named:
+        text = one.label if one.confidence is None else f"{one.label} {one.confidence:.2f}"
+        left, top = box[0], max(box[1] - 18, 0)
+        draw.rectangle((left, top, left + draw.textlength(text, font) + 8, top + 18), fill=colour)
+        draw.text((left + 4, top), text, (255, 255, 255), font)

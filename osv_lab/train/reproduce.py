@@ -66,10 +66,11 @@ class Reproduction(Report):
         said = "reproduced" if self.passed else "NOT reproduced"
         data = "the same data" if self.same_data else "OTHER data"
         places = f"{len(self.environment)} differences" if self.environment else "no difference"
+        then, now = (run.metrics.get(self.metric, math.nan) for run in (self.original, self.again))
         return (
             f"{self.original.name} {said} as {self.again.name}: {self.metric} "
-            f"{self.original.metrics.get(self.metric, math.nan):.4f} → {self.again.metrics.get(self.metric, math.nan):.4f} "
-            f"({self.difference:+.4f}, {self.tolerance} allowed) on {data}; {places} of environment"
+            f"{then:.4f} → {now:.4f} ({self.difference:+.4f}, {self.tolerance} allowed) on {data}; "
+            f"{places} of environment"
         )
 
     def to_dict(self) -> dict[str, Any]:
