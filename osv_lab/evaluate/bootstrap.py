@@ -141,7 +141,7 @@ def _hits_needed(targets: np.ndarray) -> np.ndarray:
     needed = np.maximum(np.floor(RECALLS * whole) - 1, 0)
     for _ in range(3):
         needed += needed / np.maximum(whole, 1) < RECALLS
-    return needed
+    return np.asarray(needed)
 
 
 @dataclass(frozen=True)

@@ -219,7 +219,10 @@ def compare(
         [operated(one, truth, line, iou) for one, truth in zip(predictions, targets, strict=True)]
         for predictions, line in zip(found, thresholds, strict=True)
     )
-    outcomes = [outcome(*row, iou) for row in zip(*found, targets, *at, strict=True)]
+    outcomes = [
+        outcome(first, second, truth, a, b, iou)
+        for first, second, truth, a, b in zip(found[0], found[1], targets, at[0], at[1], strict=True)
+    ]
     progress("compare", 1, 4)
     judged = differences(
         found[0], found[1], targets, names, (at[0], at[1]), _slices(chosen, slices),

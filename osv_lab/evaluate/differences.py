@@ -160,9 +160,9 @@ def _rows(
         found.append(values)
     rows = []
     for key in found[0].keys() & found[1].keys():
-        number = list(class_names).index(key[1]) if key[0] == "class" and class_names else None
-        column = wanted.sum(axis=1) if number is None else wanted[:, number]
-        images = int(mask.sum()) if number is None else int((column > 0).sum())
+        of_class = key[0] == "class" and bool(class_names)
+        column = wanted[:, list(class_names).index(key[1])] if of_class else wanted.sum(axis=1)
+        images = int((column > 0).sum()) if of_class else int(mask.sum())
         rows.append(_Row(*key, found[0][key], found[1][key], int(column.sum()), images))
     order = list(found[0])
     return sorted(rows, key=lambda row: order.index((row.kind, row.slice, row.metric)))

@@ -37,7 +37,7 @@ class Operated:
     @property
     def false(self) -> np.ndarray:
         """``(n,)`` whether it is a false positive."""
-        return self.kept & ~self.right
+        return np.asarray(self.kept & ~self.right)
 
 
 def operated(predictions: sv.Detections, targets: sv.Detections, thresholds: np.ndarray, iou: float) -> Operated:

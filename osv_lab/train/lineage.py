@@ -100,7 +100,7 @@ class Lineage(Report):
         import plotly.graph_objects as go
 
         columns = [kind for kind in KINDS if self.of(kind)]
-        place = {}
+        place: dict[str, tuple[float, float]] = {}
         for x, kind in enumerate(columns):
             some = self.of(kind)
             place |= {node.id: (x, (len(some) - 1) / 2 - y) for y, node in enumerate(some)}
