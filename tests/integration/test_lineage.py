@@ -44,7 +44,7 @@ def test_a_served_answer_leads_to_its_samples(trained: tuple[Lab, TrainingRun], 
     handle = lab.server.start()
     try:
         answer = httpx.post(f"{handle.url}/predict", content=picture.read_bytes(),
-                            headers={"Content-Type": "image/jpeg"}, timeout=60)  # fmt: skip
+                            headers={"Content-Type": "image/jpeg"}, timeout=60, trust_env=False)  # fmt: skip
     finally:
         lab.server.stop()
     assert answer.status_code == 200, answer.text
@@ -77,7 +77,7 @@ def test_a_served_answer_leads_to_its_samples(trained: tuple[Lab, TrainingRun], 
 
 
 def test_a_run_is_reproduced(trained: tuple[Lab, TrainingRun]) -> None:
-    lab, run = trained
+    _, run = trained
     again = reproduce(run.name, 0.001)
     assert again.passed and again.same_data and again.exit_code == 0, again.summary()
     assert again.again.run_id != run.run_id and again.again.metrics["mAP50-95"] > 0.1

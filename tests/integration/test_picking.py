@@ -1,4 +1,4 @@
-"""Two models of different quality on real images: compared, judged, promoted, taken back, and followed to their data."""
+"""Two models of different quality on real images: compared, judged, promoted, and taken back."""
 
 from __future__ import annotations
 
