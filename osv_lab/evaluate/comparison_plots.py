@@ -65,7 +65,8 @@ def objects(report: ComparisonReport) -> Any:
                 for n in names]  # fmt: skip
         figure.add_bar(
             y=names, x=[sign * count for count in counts], name=what, orientation="h", marker_color=colour,
-            text=[str(count) if count else "" for count in counts], textposition="outside", cliponaxis=False, hovertext=told,
+            text=[str(count) if count else "" for count in counts], textposition="outside",
+            cliponaxis=False, hovertext=told,
         )  # fmt: skip
     figure.add_vline(x=0, line={"color": "#444", "width": 1})
     figure.update_yaxes(autorange="reversed", ticksuffix="  ")

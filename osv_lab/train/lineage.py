@@ -101,9 +101,9 @@ class Lineage(Report):
 
         columns = [kind for kind in KINDS if self.of(kind)]
         place: dict[str, tuple[float, float]] = {}
-        for x, kind in enumerate(columns):
+        for column, kind in enumerate(columns):
             some = self.of(kind)
-            place |= {node.id: (x, (len(some) - 1) / 2 - y) for y, node in enumerate(some)}
+            place |= {node.id: (column, (len(some) - 1) / 2 - y) for y, node in enumerate(some)}
         figure = go.Figure()
         for a, b, verb in self.edges:
             (x0, y0), (x1, y1) = place[a], place[b]
