@@ -70,7 +70,9 @@ def weighted_precision(matches: Matches, weights: np.ndarray) -> np.ndarray:
     """
     targets = weights @ matches.targets
     if (compiled := _compiled()) is not None:
-        arrays = (matches.image, matches.true, matches.ignored, weights, targets, RECALLS)
+        counted = ~matches.ignored.all(axis=0)
+        tables = (matches.image[counted], matches.true[:, counted], matches.ignored[:, counted])
+        arrays = (*tables, weights, targets, _hits_needed(targets).astype(np.int32))
         return np.asarray(compiled(*map(np.ascontiguousarray, arrays)))
     found = np.full((len(weights), len(matches.true)), np.nan)
     rows = max(1, _CHUNK // max(len(matches.image), 1))
@@ -163,13 +165,14 @@ class Estimates:
     p_adjusted: np.ndarray
 
 
-def estimates(values: np.ndarray, level: float = 0.95) -> Estimates:
+def estimates(values: np.ndarray, level: float = 0.95, together: np.ndarray | None = None) -> Estimates:
     """Intervals and p-values of ``m`` quantities.
 
     Args:
         values: ``(1 + b, m)``: each quantity on the images as they are, then on the resamples. NaN where a resample has
             nothing to measure, which leaves it out for that quantity.
         level: Of the intervals (percentiles of the resamples).
+        together: ``(m,) bool`` which are judged together; all by default. The others have no ``p_adjusted``.
     """
     value, drawn = values[0], values[1:]
     known = np.isfinite(drawn).sum(axis=0) >= len(drawn) // 2
@@ -182,19 +185,20 @@ def estimates(values: np.ndarray, level: float = 0.95) -> Estimates:
         counted = np.isfinite(drawn[:, use]).sum(axis=0)
         below, above = (drawn[:, use] <= 0).sum(axis=0), (drawn[:, use] >= 0).sum(axis=0)
         p[use] = np.minimum(1, 2 * (np.minimum(below, above) + 1) / (counted + 1))
-    return Estimates(value, low, high, p, _adjusted(values, use, np.abs))
+    return Estimates(value, low, high, p, _adjusted(values, use if together is None else use & together, np.abs))
 
 
-def one_sided_adjusted(values: np.ndarray, margin: float = 0.0) -> np.ndarray:
+def one_sided_adjusted(values: np.ndarray, margin: float = 0.0, together: np.ndarray | None = None) -> np.ndarray:
     """``(m,)`` probability that luck alone shows a fall as large as each, anywhere among all of them.
 
     Args:
         values: As for :func:`estimates`; a fall is a negative value.
         margin: Falls are counted from here: the difference that is still accepted, at least 0.
+        together: As for :func:`estimates`.
     """
     shifted = values + margin
     use = np.isfinite(values[0]) & (np.isfinite(values[1:]).sum(axis=0) >= len(values[1:]) // 2)
-    return _adjusted(shifted, use, np.negative)
+    return _adjusted(shifted, use if together is None else use & together, np.negative)
 
 
 def _adjusted(values: np.ndarray, use: np.ndarray, side: np.ufunc) -> np.ndarray:

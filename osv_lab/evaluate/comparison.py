@@ -16,7 +16,7 @@ from osv_lab.core.settings import SEED, SPLITS
 from osv_lab.evaluate.arrays import boxes_of
 from osv_lab.evaluate.confusion import best_operating_point
 from osv_lab.evaluate.detection import _classes, _evaluable
-from osv_lab.evaluate.differences import Difference, differences
+from osv_lab.evaluate.differences import MIN_OBJECTS, Difference, differences
 from osv_lab.evaluate.latency import Cost, measure
 from osv_lab.evaluate.outcomes import FALSE_POSITIVES, OBJECTS, count_by_class, operated, outcome
 
@@ -158,6 +158,7 @@ def compare(
     slices: Sequence[str] = (),
     models: tuple[str, str] | None = None,
     margin: float = 0.0,
+    min_objects: int = MIN_OBJECTS,
     name: str | None = None,
     progress: Progress = silent,
 ) -> ComparisonReport:
@@ -180,6 +181,7 @@ def compare(
         models: References of the two models' files, to measure time and size. By default what made the predictions,
             where that is on this machine still.
         margin: A fall up to here is accepted by the one-sided p-values.
+        min_objects: Slices with fewer are not judged together with the others.
         name: ``<key_a>_to_<key_b>`` by default.
         progress: Told of the stages.
 
@@ -226,7 +228,7 @@ def compare(
     progress("compare", 1, 4)
     judged = differences(
         found[0], found[1], targets, names, (at[0], at[1]), _slices(chosen, slices),
-        n_boot=n_boot, seed=seed, margin=margin,
+        n_boot=n_boot, seed=seed, margin=margin, min_objects=min_objects,
     )  # fmt: skip
     progress("compare", 2, 4)
     from osv_lab.evaluate.comparison_fields import save_comparison

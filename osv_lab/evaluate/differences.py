@@ -26,6 +26,8 @@ Slices = Mapping[str, Mapping[str, np.ndarray]]
 """Kind of slice ("tag", "weather") to its values, each a ``(images,) bool`` mask."""
 
 MAX_DETECTIONS = 100
+MIN_OBJECTS = 20
+"""A slice with fewer objects is not judged together with the others: its few images make it jump, and hide them."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Difference:
         low: Lower end of the difference's 95% interval.
         high: Upper end.
         p: Of no difference, this one alone.
-        p_adjusted: Of no difference, judged together with all rows of the metric.
+        p_adjusted: Of no difference, judged together with all rows of the metric that have enough objects.
         p_fall: One-sided, judged together: that luck alone shows such a fall below the margin.
         objects: In the slice.
         images: In the slice.
@@ -99,6 +101,7 @@ def differences(
     n_boot: int,
     seed: int,
     margin: float = 0.0,
+    min_objects: int = MIN_OBJECTS,
 ) -> tuple[Difference, ...]:
     """All differences, with intervals.
 
@@ -124,7 +127,7 @@ def differences(
         for value, mask in values.items():
             if mask.any():
                 rows += _rows(models, weights, objects, mask, kind, value, ())
-    return _judged(rows, margin)
+    return _judged(rows, margin, min_objects)
 
 
 def _per_class(ids: Sequence[np.ndarray], classes: int) -> np.ndarray:
@@ -199,13 +202,15 @@ def _mean(values: np.ndarray) -> np.ndarray:
     return np.asarray(np.divide(total, count, out=np.full(len(values), np.nan), where=count > 0))
 
 
-def _judged(rows: Sequence[_Row], margin: float) -> tuple[Difference, ...]:
+def _judged(rows: Sequence[_Row], margin: float, least: int) -> tuple[Difference, ...]:
     """Rows of one metric are judged together."""
     found: dict[int, Difference] = {}
     for metric in dict.fromkeys(row.metric for row in rows):
         numbers = [number for number, row in enumerate(rows) if row.metric == metric]
         values = np.stack([rows[number].b - rows[number].a for number in numbers], axis=1)
-        known, falls = estimates(values), one_sided_adjusted(values, margin)
+        judged = np.array([rows[number].objects >= least for number in numbers])
+        known = estimates(values, together=judged)
+        falls = one_sided_adjusted(values, margin, judged)
         for column, number in enumerate(numbers):
             row = rows[number]
             found[number] = Difference(

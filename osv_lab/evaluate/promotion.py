@@ -28,7 +28,7 @@ from osv_lab.core.progress import Progress, silent
 from osv_lab.core.report import Report
 from osv_lab.core.settings import SEED
 from osv_lab.evaluate.comparison import ComparisonReport, compare
-from osv_lab.evaluate.differences import Difference
+from osv_lab.evaluate.differences import MIN_OBJECTS, Difference
 from osv_lab.train import tracking
 from osv_lab.train.aliases import move_alias, parse_version
 from osv_lab.train.registry import ModelVersion, get_version, has_alias
@@ -124,7 +124,7 @@ def promote(
     max_latency_ratio: float = 1.25,
     max_latency_ms: float | None = None,
     min_images: int = 30,
-    min_objects: int = 20,
+    min_objects: int = MIN_OBJECTS,
     strict: bool = False,
     force: bool = False,
     reason: str = "",
@@ -177,6 +177,7 @@ def promote(
         fields = tuple(_predicted(one, view, progress) for one in (now, version))
         comparison = compare(
             view, fields[0], fields[1], n_boot, seed, slices=slices, margin=slice_margin,
+            min_objects=min_objects,
             models=tuple(str(_file(one)) for one in (now, version)), progress=progress,  # type: ignore[arg-type]
         )  # fmt: skip
     regressed, unjudged = _slices(comparison, min_objects, slice_margin)

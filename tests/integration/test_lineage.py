@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from osv_lab.cli import main
 from osv_lab.core.errors import NotFoundError, UsageError
 from osv_lab.lab import Lab
+from osv_lab.train import tracking
 from osv_lab.train.lineage import lineage
 from osv_lab.train.reproduce import reproduce
 from osv_lab.train.run import TrainingRun
@@ -76,12 +78,22 @@ def test_a_served_answer_leads_to_its_samples(trained: tuple[Lab, TrainingRun], 
         lineage()
 
 
+def environment_text(run_id: str) -> str:
+    import mlflow.artifacts
+
+    place = tracking.client().get_run(run_id).info.artifact_uri
+    return str(mlflow.artifacts.load_text(f"{place}/environment.json"))
+
+
 def test_a_run_is_reproduced(trained: tuple[Lab, TrainingRun]) -> None:
     _, run = trained
+    then = json.loads(environment_text(run.run_id)) | {"ultralytics": "8.0.0"}
+    tracking.log_text(run.run_id, json.dumps(then), "environment.json")
     again = reproduce(run.name, 0.001)
     assert again.passed and again.same_data and again.exit_code == 0, again.summary()
     assert again.again.run_id != run.run_id and again.again.metrics["mAP50-95"] > 0.1
-    assert again.environment == {} and "no difference of environment" in again.summary()
+    assert again.environment["ultralytics"][0] == "8.0.0" and "torch" not in again.environment
+    assert any("pip install" in note and "ultralytics==8.0.0" in note for note in again.notes)
     assert len(again.plot().data) == 2 and again.to_dict()["passed"]
 
     from osv_lab.train.trainer import latest_run
