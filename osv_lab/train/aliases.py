@@ -19,6 +19,9 @@ from osv_lab.train import tracking
 from osv_lab.train.locks import exclusive
 from osv_lab.train.registry import ModelVersion, get_version, has_alias, list_models, set_alias
 
+ANY = -1
+"""For ``expected``: wherever it points."""
+
 _KEPT = 200
 
 
@@ -30,7 +33,8 @@ class Move:
         to: The version that it points at afterwards.
         before: Where it pointed; ``None`` where there was no such alias.
         at: When, as ISO 8601 in UTC.
-        kind: ``promote``, ``forced``, ``rollback``, or ``elsewhere`` for one that was not made by these functions.
+        kind: ``register``, ``promote``, ``forced``, ``rollback``, or ``elsewhere`` for one that was not made by these
+            functions.
         reason: Why, where someone said so.
     """
 
@@ -91,7 +95,7 @@ def alias_history(name: str, alias: str = "champion") -> AliasHistory:
 def move_alias(
     name: str, alias: str, to: int, *, expected: int | None, kind: str = "promote", reason: str = ""
 ) -> ModelVersion:
-    """Point an alias at a version, if it still points where it is expected to.
+    """Point an alias at a version, if it still points where it is expected to (:data:`ANY`: wherever it does).
 
     Raises:
         CheckFailedError: it has been moved meanwhile.
@@ -100,7 +104,7 @@ def move_alias(
     found = get_version(name, version=to)
     with exclusive(load_settings().home / ".aliases.lock"):
         now = get_version(name, alias).version if has_alias(name, alias) else None
-        if now != expected:
+        if expected not in (ANY, now):
             raise CheckFailedError(
                 f"the alias '{alias}' has been moved meanwhile",
                 f"it points at version {now}, not {expected}",
