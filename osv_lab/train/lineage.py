@@ -26,6 +26,11 @@ KINDS = (
     "evaluation",
     "verdict",
 )
+_ONE = {"samples": "sample set", "predictions": "predictions field"}
+_COLUMNS = (
+    ("task", "capture"), ("samples",), ("version", "environment"), ("run",), ("model",), ("predictions", "verdict"),
+    ("evaluation",),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,9 @@ class Lineage(Report):
 
     def summary(self) -> str:
         counts = {kind: sum(node.kind == kind for node in self.nodes) for kind in KINDS}
-        told = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
+        told = ", ".join(
+            f"{count} {_ONE.get(kind, kind)}{'s' if count > 1 else ''}" for kind, count in counts.items() if count
+        )
         return f"lineage of {self.ref}: {told}"
 
     def of(self, kind: str) -> tuple[Node, ...]:
@@ -99,11 +106,13 @@ class Lineage(Report):
         """The graph as a plotly figure, from left to right."""
         import plotly.graph_objects as go
 
-        columns = [kind for kind in KINDS if self.of(kind)]
+        columns = [some for some in _COLUMNS if any(self.of(kind) for kind in some)]
         place: dict[str, tuple[float, float]] = {}
-        for column, kind in enumerate(columns):
-            some = self.of(kind)
-            place |= {node.id: (column, (len(some) - 1) / 2 - y) for y, node in enumerate(some)}
+        most = 1
+        for column, kinds in enumerate(columns):
+            stacked = [node for kind in kinds for node in self.of(kind)]
+            most = max(most, len(stacked))
+            place |= {node.id: (column, (len(stacked) - 1) / 2 - y) for y, node in enumerate(stacked)}
         figure = go.Figure()
         for a, b, verb in self.edges:
             (x0, y0), (x1, y1) = place[a], place[b]
@@ -115,15 +124,18 @@ class Lineage(Report):
             x, y = place[node.id]
             told = "<br>".join(f"{key}: {value}" for key, value in node.detail.items())
             figure.add_scatter(
-                x=[x], y=[y], mode="markers+text", text=[_short(node.name)], textposition="bottom center",
+                x=[x], y=[y], mode="markers+text", text=[_short(node.name)],
+                textposition="bottom center" if int(x) % 2 else "top center",
                 marker={"size": 22, "color": "#ff7a3d" if node.id in self.focus else "#2979b9"}, showlegend=False,
                 hovertemplate=f"{told}<extra>{node.kind}</extra>",
             )  # fmt: skip
-        ticks = {"tickvals": list(range(len(columns))), "ticktext": columns, "side": "top"}
+        titles = ["<br>".join(kind for kind in kinds if self.of(kind)) for kinds in columns]
+        ticks = {"tickvals": list(range(len(columns))), "ticktext": titles, "side": "bottom"}
         figure.update_xaxes(**ticks, showgrid=False, zeroline=False, range=[-0.6, len(columns) - 0.4])
-        figure.update_yaxes(visible=False)
-        most = max((len(self.of(kind)) for kind in columns), default=1)
-        return figure.update_layout(title=self.summary(), template="plotly_white", height=220 + 90 * most)
+        figure.update_yaxes(visible=False, range=[-most / 2 - 0.2, most / 2 + 0.2])
+        return figure.update_layout(
+            title=f"Lineage of {self.ref}", template="plotly_white", height=220 + 90 * most
+        )
 
     def view(self) -> Any:
         """The samples that it came from: those of the dataset version, exactly as they were frozen.
