@@ -147,6 +147,7 @@ def average_precision(
     iou_thresholds: Sequence[float] = IOU_THRESHOLDS,
     max_detections: int = 100,
     class_names: Sequence[str] | None = None,
+    overlaps: Sequence[np.ndarray] | None = None,
 ) -> PrecisionReport:
     """Mean average precision of predictions, as COCO computes it.
 
@@ -157,6 +158,8 @@ def average_precision(
         iou_thresholds: The thresholds that are averaged over.
         max_detections: Predictions counted per image and class, the most confident first.
         class_names: Names for the report.
+        overlaps: Per image ``(n, m)`` how alike predictions and targets are, where it is not their boxes' IoU; see
+            :mod:`osv_lab.detect.overlaps`.
 
     Raises:
         UsageError: the two do not have the same number of images, or something is missing in them.
@@ -171,6 +174,8 @@ def average_precision(
         raise UsageError(
             "predictions and targets must be of the same images", f"{len(predictions)} and {len(targets)} sets"
         )
+    if overlaps is not None and [len(one) for one in predictions] != [len(one) for one in overlaps]:
+        raise UsageError("overlaps are not of these predictions", f"{len(overlaps)} images")
     thresholds = np.asarray(iou_thresholds, dtype=np.float64)
     if not len(thresholds) or not np.all((thresholds > 0) & (thresholds <= 1)):
         raise UsageError("IoU thresholds must lie between 0 and 1", list(iou_thresholds))
@@ -183,7 +188,7 @@ def average_precision(
         found = _select(predicted, predicted["class_id"] == class_id)
         wanted = _select(truth, truth["class_id"] == class_id)
         found = _most_confident(found, max_detections)
-        for row, matches in enumerate(_match(found, wanted, thresholds)):
+        for row, matches in enumerate(_match(found, wanted, thresholds, overlaps)):
             if matches.targets:
                 precision[row, column], largest = _curve(matches)
                 if row == 0:
@@ -226,8 +231,8 @@ _Table = dict[str, np.ndarray]
 
 
 def _flatten(sets: Sequence[sv.Detections], what: str) -> _Table:
-    """All images' boxes in one table of columns: image, xyxy, class_id, score, crowd, area."""
-    image, xyxy, class_id, score, crowd, area = [], [], [], [], [], []
+    """All images' boxes in one table of columns: image, row in it, xyxy, class_id, score, crowd, area."""
+    image, row, xyxy, class_id, score, crowd, area = [], [], [], [], [], [], []
     for index, one in enumerate(sets):
         count = len(one.xyxy)
         if count and one.class_id is None:
@@ -238,6 +243,7 @@ def _flatten(sets: Sequence[sv.Detections], what: str) -> _Table:
             continue
         boxes = np.asarray(one.xyxy, dtype=np.float64).reshape(-1, 4)
         image.append(np.full(count, index))
+        row.append(np.arange(count))
         xyxy.append(boxes)
         class_id.append(one.class_id)
         score.append(one.confidence if one.confidence is not None else np.ones(count))
@@ -248,6 +254,7 @@ def _flatten(sets: Sequence[sv.Detections], what: str) -> _Table:
     if not image:
         return {
             "image": np.zeros(0, int),
+            "row": np.zeros(0, int),
             "xyxy": np.zeros((0, 4)),
             "class_id": np.zeros(0, int),
             "score": np.zeros(0),
@@ -256,6 +263,7 @@ def _flatten(sets: Sequence[sv.Detections], what: str) -> _Table:
         }
     return {
         "image": np.concatenate(image),
+        "row": np.concatenate(row),
         "xyxy": np.concatenate(xyxy),
         "class_id": np.concatenate(class_id).astype(int),
         "score": np.concatenate(score).astype(np.float64),
@@ -277,7 +285,9 @@ def _most_confident(table: _Table, count: int) -> _Table:
     return _select(table, np.arange(len(image)) - first < count)
 
 
-def _match(found: _Table, wanted: _Table, thresholds: np.ndarray) -> list[_Matches]:
+def _match(
+    found: _Table, wanted: _Table, thresholds: np.ndarray, overlaps: Sequence[np.ndarray] | None = None
+) -> list[_Matches]:
     """Match one class over all images, for each size range of :data:`SIZES`.
 
     Predictions of all images are matched at once, rank by rank: the most confident of every image, then the second of
@@ -292,7 +302,10 @@ def _match(found: _Table, wanted: _Table, thresholds: np.ndarray) -> list[_Match
     prediction = np.repeat(np.arange(predictions), width)
     first_pair = np.concatenate([[0], np.cumsum(width)])
     target = start[prediction] + np.arange(len(prediction)) - first_pair[prediction]
-    iou = _pair_iou(found["xyxy"][prediction], wanted["xyxy"][target], wanted["crowd"][target])
+    if overlaps is None:
+        iou = _pair_iou(found["xyxy"][prediction], wanted["xyxy"][target], wanted["crowd"][target])
+    else:
+        iou = _looked_up(overlaps, found["image"][prediction], found["row"][prediction], wanted["row"][target])
     # Only pairs that reach the lowest threshold can ever match. COCO compares with 1 - 1e-10 at most.
     limits = np.minimum(thresholds, 1 - 1e-10)
     near = iou >= limits.min()
@@ -353,6 +366,18 @@ def _match_rank(
         taken[row, given] = True
         true[row, chosen] = ~ignored_target[given]
         ignored[row, chosen] = ignored_target[given]
+
+
+def _looked_up(
+    overlaps: Sequence[np.ndarray], image: np.ndarray, prediction: np.ndarray, target: np.ndarray
+) -> np.ndarray:
+    """The given overlap of each pair; pairs are ordered by image."""
+    found = np.zeros(len(image))
+    edges = np.flatnonzero(np.diff(image, prepend=-1, append=-1)) if len(image) else np.zeros(0, int)
+    for begin, end in itertools.pairwise(edges):
+        block = slice(begin, end)
+        found[block] = overlaps[image[begin]][prediction[block], target[block]]
+    return found
 
 
 def _pair_iou(first: np.ndarray, second: np.ndarray, crowd: np.ndarray) -> np.ndarray:
