@@ -49,6 +49,7 @@ def add_commands(stages: Any) -> None:
     verb.add_argument("--pred", default="predictions", help="field with predictions")
     verb.add_argument("--gt", default="ground_truth", help="field with ground truth")
     verb.add_argument("--key", default="eval", help="name of the evaluation in the App")
+    verb.add_argument("--masks", action="store_true", help="compare masks, not boxes")
 
 
 def add_export(kinds: Any) -> None:
@@ -199,7 +200,7 @@ def evaluate(args: argparse.Namespace) -> Any:
     from osv_lab.evaluate.detection import evaluate
 
     with progress_of(args) as progress:
-        return evaluate(view_of(args), args.pred, args.gt, args.key, progress=progress)
+        return evaluate(view_of(args), args.pred, args.gt, args.key, masks=args.masks, progress=progress)
 
 
 def export_model(args: argparse.Namespace) -> Any:
