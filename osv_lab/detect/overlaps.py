@@ -156,12 +156,12 @@ def _signed_area(corners: np.ndarray) -> np.ndarray:
 
 
 def _area(corners: np.ndarray) -> np.ndarray:
-    return np.abs(_signed_area(corners - corners.mean(axis=1, keepdims=True)))
+    return np.asarray(np.abs(_signed_area(corners - corners.mean(axis=1, keepdims=True))))
 
 
 def _counterclockwise(corners: np.ndarray) -> np.ndarray:
     backwards = _signed_area(corners - corners.mean(axis=1, keepdims=True)) < 0
-    return np.where(backwards[:, None, None], corners[:, ::-1], corners)
+    return np.asarray(np.where(backwards[:, None, None], corners[:, ::-1], corners))
 
 
 def _area_inside(outline: np.ndarray, region: np.ndarray, *, closed: bool) -> np.ndarray:
