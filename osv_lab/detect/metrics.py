@@ -153,6 +153,7 @@ def average_precision(
     iou_thresholds: Sequence[float] = IOU_THRESHOLDS,
     max_detections: int = 100,
     class_names: Sequence[str] | None = None,
+    overlaps: Sequence[np.ndarray] | None = None,
 ) -> PrecisionReport:
     """Mean average precision of predictions, as COCO computes it.
 
@@ -163,6 +164,8 @@ def average_precision(
         iou_thresholds: The thresholds that are averaged over.
         max_detections: Predictions counted per image and class, the most confident first.
         class_names: Names for the report.
+        overlaps: Per image ``(n, m)`` how alike predictions and targets are, where it is not their boxes' IoU; see
+            :mod:`osv_lab.detect.overlaps`.
 
     Raises:
         UsageError: the two do not have the same number of images, or something is missing in them.
@@ -172,7 +175,9 @@ def average_precision(
         >>> report.map50                                                # doctest: +SKIP
         0.87
     """
-    found = match_by_class(predictions, targets, iou_thresholds=iou_thresholds, max_detections=max_detections)
+    found = match_by_class(
+        predictions, targets, iou_thresholds=iou_thresholds, max_detections=max_detections, overlaps=overlaps
+    )
     thresholds = np.asarray(iou_thresholds, dtype=np.float64)
     ids = list(found)
     precision = np.full((len(SIZES), len(ids), len(thresholds)), np.nan)
@@ -224,6 +229,7 @@ def match_by_class(
     *,
     iou_thresholds: Sequence[float] = IOU_THRESHOLDS,
     max_detections: int = 100,
+    overlaps: Sequence[np.ndarray] | None = None,
 ) -> dict[int, dict[str, Matches]]:
     """What average precision is computed from: per class id, and size of :data:`SIZES`, which predictions are right.
 
@@ -234,6 +240,8 @@ def match_by_class(
         raise UsageError(
             "predictions and targets must be of the same images", f"{len(predictions)} and {len(targets)} sets"
         )
+    if overlaps is not None and [len(one) for one in predictions] != [len(one) for one in overlaps]:
+        raise UsageError("overlaps are not of these predictions", f"{len(overlaps)} images")
     thresholds = np.asarray(iou_thresholds, dtype=np.float64)
     if not len(thresholds) or not np.all((thresholds > 0) & (thresholds <= 1)):
         raise UsageError("IoU thresholds must lie between 0 and 1", list(iou_thresholds))
@@ -241,7 +249,7 @@ def match_by_class(
     for class_id in np.union1d(predicted["class_id"], truth["class_id"]).astype(int):
         found = _most_confident(_select(predicted, predicted["class_id"] == class_id), max_detections)
         wanted = _select(truth, truth["class_id"] == class_id)
-        matched[int(class_id)] = _match(found, wanted, thresholds, len(targets))
+        matched[int(class_id)] = _match(found, wanted, thresholds, len(targets), overlaps)
     return matched
 
 
@@ -249,8 +257,8 @@ _Table = dict[str, np.ndarray]
 
 
 def _flatten(sets: Sequence[sv.Detections], what: str) -> _Table:
-    """All images' boxes in one table of columns: image, xyxy, class_id, score, crowd, area."""
-    image, xyxy, class_id, score, crowd, area = [], [], [], [], [], []
+    """All images' boxes in one table of columns: image, row in it, xyxy, class_id, score, crowd, area."""
+    image, row, xyxy, class_id, score, crowd, area = [], [], [], [], [], [], []
     for index, one in enumerate(sets):
         count = len(one.xyxy)
         if count and one.class_id is None:
@@ -261,6 +269,7 @@ def _flatten(sets: Sequence[sv.Detections], what: str) -> _Table:
             continue
         boxes = np.asarray(one.xyxy, dtype=np.float64).reshape(-1, 4)
         image.append(np.full(count, index))
+        row.append(np.arange(count))
         xyxy.append(boxes)
         class_id.append(one.class_id)
         score.append(one.confidence if one.confidence is not None else np.ones(count))
@@ -271,6 +280,7 @@ def _flatten(sets: Sequence[sv.Detections], what: str) -> _Table:
     if not image:
         return {
             "image": np.zeros(0, int),
+            "row": np.zeros(0, int),
             "xyxy": np.zeros((0, 4)),
             "class_id": np.zeros(0, int),
             "score": np.zeros(0),
@@ -279,6 +289,7 @@ def _flatten(sets: Sequence[sv.Detections], what: str) -> _Table:
         }
     return {
         "image": np.concatenate(image),
+        "row": np.concatenate(row),
         "xyxy": np.concatenate(xyxy),
         "class_id": np.concatenate(class_id).astype(int),
         "score": np.concatenate(score).astype(np.float64),
@@ -300,7 +311,13 @@ def _most_confident(table: _Table, count: int) -> _Table:
     return _select(table, np.arange(len(image)) - first < count)
 
 
-def _match(found: _Table, wanted: _Table, thresholds: np.ndarray, images: int) -> dict[str, Matches]:
+def _match(
+    found: _Table,
+    wanted: _Table,
+    thresholds: np.ndarray,
+    images: int,
+    overlaps: Sequence[np.ndarray] | None = None,
+) -> dict[str, Matches]:
     """Match one class over all images, for each size range of :data:`SIZES`.
 
     Predictions of all images are matched at once, rank by rank: the most confident of every image, then the second of
@@ -315,7 +332,10 @@ def _match(found: _Table, wanted: _Table, thresholds: np.ndarray, images: int) -
     prediction = np.repeat(np.arange(predictions), width)
     first_pair = np.concatenate([[0], np.cumsum(width)])
     target = start[prediction] + np.arange(len(prediction)) - first_pair[prediction]
-    iou = _pair_iou(found["xyxy"][prediction], wanted["xyxy"][target], wanted["crowd"][target])
+    if overlaps is None:
+        iou = _pair_iou(found["xyxy"][prediction], wanted["xyxy"][target], wanted["crowd"][target])
+    else:
+        iou = _looked_up(overlaps, found["image"][prediction], found["row"][prediction], wanted["row"][target])
     # Only pairs that reach the lowest threshold can ever match. COCO compares with 1 - 1e-10 at most.
     limits = np.minimum(thresholds, 1 - 1e-10)
     near = iou >= limits.min()
@@ -377,6 +397,18 @@ def _match_rank(
         taken[row, given] = True
         true[row, chosen] = ~ignored_target[given]
         ignored[row, chosen] = ignored_target[given]
+
+
+def _looked_up(
+    overlaps: Sequence[np.ndarray], image: np.ndarray, prediction: np.ndarray, target: np.ndarray
+) -> np.ndarray:
+    """The given overlap of each pair; pairs are ordered by image."""
+    found = np.zeros(len(image))
+    edges = np.flatnonzero(np.diff(image, prepend=-1, append=-1)) if len(image) else np.zeros(0, int)
+    for begin, end in itertools.pairwise(edges):
+        block = slice(begin, end)
+        found[block] = overlaps[image[begin]][prediction[block], target[block]]
+    return found
 
 
 def _pair_iou(first: np.ndarray, second: np.ndarray, crowd: np.ndarray) -> np.ndarray:
