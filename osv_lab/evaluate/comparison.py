@@ -15,7 +15,7 @@ from osv_lab.core.report import Report
 from osv_lab.core.settings import SEED, SPLITS
 from osv_lab.evaluate.arrays import boxes_of
 from osv_lab.evaluate.confusion import best_operating_point
-from osv_lab.evaluate.detection import _classes, _evaluable
+from osv_lab.evaluate.detection import classes_of, evaluable
 from osv_lab.evaluate.differences import MIN_OBJECTS, Difference, differences
 from osv_lab.evaluate.latency import Cost, measure
 from osv_lab.evaluate.outcomes import FALSE_POSITIVES, OBJECTS, count_by_class, operated, outcome
@@ -205,9 +205,9 @@ def compare(
     name = name or f"{key_a}_to_{key_b}"
     if not name.isidentifier():
         raise UsageError("not a name for a comparison", repr(name), "use letters, digits and '_'")
-    chosen, notes = _evaluable(view, field_b, gt_field)
-    notes += [note for note in _evaluable(chosen, field_a, gt_field)[1] if note not in notes]
-    names = list(dict.fromkeys([*_classes(chosen, field_a, gt_field)[0], *_classes(chosen, field_b, gt_field)[0]]))
+    chosen, notes = evaluable(view, field_b, gt_field)
+    notes += [note for note in evaluable(chosen, field_a, gt_field)[1] if note not in notes]
+    names = list(dict.fromkeys([*classes_of(chosen, field_a, gt_field)[0], *classes_of(chosen, field_b, gt_field)[0]]))
     targets = boxes_of(chosen, gt_field, names)
     found = tuple(boxes_of(chosen, field, names) for field in (field_a, field_b))
     progress("compare", 0, 4)
