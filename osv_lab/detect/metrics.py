@@ -333,7 +333,7 @@ def _match(
     first_pair = np.concatenate([[0], np.cumsum(width)])
     target = start[prediction] + np.arange(len(prediction)) - first_pair[prediction]
     if overlaps is None:
-        iou = _pair_iou(found["xyxy"][prediction], wanted["xyxy"][target], wanted["crowd"][target])
+        iou = pair_iou(found["xyxy"][prediction], wanted["xyxy"][target], wanted["crowd"][target])
     else:
         iou = _looked_up(overlaps, found["image"][prediction], found["row"][prediction], wanted["row"][target])
     # Only pairs that reach the lowest threshold can ever match. COCO compares with 1 - 1e-10 at most.
@@ -411,7 +411,7 @@ def _looked_up(
     return found
 
 
-def _pair_iou(first: np.ndarray, second: np.ndarray, crowd: np.ndarray) -> np.ndarray:
+def pair_iou(first: np.ndarray, second: np.ndarray, crowd: np.ndarray) -> np.ndarray:
     """IoU of pairs of boxes; over the first box's own area where the second is a crowd."""
     low = np.maximum(first[:, :2], second[:, :2])
     high = np.minimum(first[:, 2:], second[:, 2:])

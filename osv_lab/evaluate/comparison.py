@@ -207,7 +207,9 @@ def compare(
         raise UsageError("not a name for a comparison", repr(name), "use letters, digits and '_'")
     chosen, notes = evaluable(view, field_b, gt_field)
     notes += [note for note in evaluable(chosen, field_a, gt_field)[1] if note not in notes]
-    names = list(dict.fromkeys([*classes_of(chosen, field_a, gt_field)[0], *classes_of(chosen, field_b, gt_field)[0]]))
+    names = list(
+        dict.fromkeys([*classes_of(chosen, field_a, gt_field)[0], *classes_of(chosen, field_b, gt_field)[0]])
+    )
     targets = boxes_of(chosen, gt_field, names)
     found = tuple(boxes_of(chosen, field, names) for field in (field_a, field_b))
     progress("compare", 0, 4)

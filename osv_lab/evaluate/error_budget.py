@@ -13,7 +13,7 @@ from osv_lab.core.errors import NotFoundError, UsageError, nearest
 from osv_lab.core.report import Report
 from osv_lab.detect.metrics import SIZES
 from osv_lab.evaluate.errors import BACKGROUND_IOU, TYPES, Errors, errors_of, fixed_precision
-from osv_lab.evaluate.resample import Matched
+from osv_lab.evaluate.matched import Matched
 from osv_lab.evaluate.scene import Scene, read_scene
 from osv_lab.evaluate.slicing import Slice, slices_of
 
@@ -258,7 +258,7 @@ def error_budget(
     if not 0 < background_iou < scene.iou:
         raise UsageError("background_iou must lie above 0 and below the matching IoU", background_iou)
     keep = scene.predictions.confidence >= confidence
-    matched = Matched(scene, keep=keep, least=background_iou)
+    matched = Matched(scene, keep)
     errors = errors_of(matched, background_iou)
     groups = slices_of(view, scene, by) if by else ()
     before, shares = _shares(matched, errors, groups)

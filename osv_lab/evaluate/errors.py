@@ -10,7 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from osv_lab.evaluate.resample import Matched
+from osv_lab.detect.metrics import Matches
+from osv_lab.evaluate.bootstrap import weighted_precision
+from osv_lab.evaluate.matched import Matched
+from osv_lab.evaluate.pairing import pairs_of
 
 TYPES = ("classification", "localisation", "both", "duplicate", "background", "missed")
 """In the order of the paper. All but the last are wrong predictions; the last are objects."""
@@ -47,11 +50,12 @@ def errors_of(matched: Matched, background_iou: float = BACKGROUND_IOU) -> Error
     it overlaps nothing by more than ``background_iou``; else *both*. An object that nothing took is *missed*, unless
     an error of localisation or classification is about it. Crowds take no part.
     """
-    found, wanted, pairs = matched.predictions, matched.scene.objects, matched.pairs
-    plain = ~wanted.crowd[pairs.target] if len(wanted) else np.zeros(0, bool)
+    found, wanted = matched.predictions, matched.scene.objects
+    pairs = pairs_of(found, wanted, background_iou)
+    plain = ~wanted.crowd[pairs.target]
     best_same, same = _best(len(found), pairs.prediction, pairs.target, pairs.iou, plain & pairs.same)
     best_other, other = _best(len(found), pairs.prediction, pairs.target, pairs.iou, plain & ~pairs.same)
-    least = min(matched.iou, 1 - 1e-10)
+    least = min(matched.scene.iou, 1 - 1e-10)
     wrong = np.flatnonzero(matched.taken < 0)
     near, far = best_same[wrong], best_other[wrong]
     conditions = [
@@ -133,8 +137,6 @@ def _average(true: np.ndarray, objects: int) -> float:
     """Average precision of predictions in order of confidence; 1 where nothing is left to be found or to be wrong."""
     if objects == 0:
         return 1.0 if not len(true) else 0.0
-    right = np.flatnonzero(true)
-    hits = np.arange(1, len(right) + 1)
-    precision = np.maximum.accumulate((hits / (right + 1))[::-1])[::-1]
-    points = np.diff(np.searchsorted(np.linspace(0, 1, 101), hits / objects, side="right"), prepend=0)
-    return float((precision * points).sum() / 101)
+    one_image = np.zeros(len(true), int)
+    matches = Matches(one_image, true[None], np.zeros((1, len(true)), bool), np.array([objects]))
+    return float(weighted_precision(matches, np.ones((1, 1), np.int32))[0, 0])

@@ -5,16 +5,20 @@ One row per box over all images, so that nothing downstream loops over images.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from osv_lab.core.errors import NotFoundError, UsageError, nearest
-from osv_lab.evaluate.arrays import image_sizes
-from osv_lab.evaluate.detection import check_arguments, classes_of, evaluable
-from osv_lab.store.bulk_documents import boxes_in, read_parts
+from osv_lab.evaluate.arrays import boxes_of, image_sizes
+from osv_lab.evaluate.detection import MAX_DETECTIONS, check_arguments, classes_of, evaluable
+from osv_lab.evaluate.matching import Overlaps, match_images
+
+if TYPE_CHECKING:
+    import supervision as sv
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,8 @@ class Scene:
         class_names: Names by class id.
         predictions: All predictions.
         objects: All objects.
+        taken: ``(predictions,)`` the object that each prediction takes by COCO's rule, or -1.
+        counted: ``(predictions,)`` bool, the 100 most confident of each image and class.
         iou: Least overlap of a match.
         notes: What was left out, and what is only on one side.
     """
@@ -78,6 +84,8 @@ class Scene:
     class_names: tuple[str, ...]
     predictions: Boxes
     objects: Boxes
+    taken: np.ndarray
+    counted: np.ndarray
     iou: float
     notes: tuple[str, ...] = ()
 
@@ -122,44 +130,34 @@ def read_scene(
     check_arguments(view, pred_field, gt_field, iou)
     chosen, notes = evaluable(view, pred_field, gt_field)
     class_names, more = classes_of(chosen, pred_field, gt_field)
-    sizes = image_sizes(chosen)
-    parts = ("_id", "label", "bounding_box", "confidence", "iscrowd")
-    paths = [f"{field}.detections.{part}" for field in (pred_field, gt_field) for part in parts]
-    documents = read_parts(chosen, paths)
+    predictions, targets = (boxes_of(chosen, field, class_names) for field in (pred_field, gt_field))
+    overlaps = [Overlaps(found, wanted) for found, wanted in zip(predictions, targets, strict=True)]
+    matches = match_images(overlaps, iou)
+    first = itertools.accumulate((len(one) for one in targets), initial=0)
+    taken = [np.where(one.target < 0, -1, one.target + start) for one, start in zip(matches, first, strict=False)]
     return Scene(
         dataset=str(view._dataset.name),
         pred_field=pred_field,
         gt_field=gt_field,
-        samples=tuple(one["_id"] for one in documents),
-        sizes=sizes,
+        samples=tuple(chosen.values("id")),
+        sizes=image_sizes(chosen),
         class_names=tuple(class_names),
-        predictions=columns(documents, pred_field, class_names, sizes),
-        objects=columns(documents, gt_field, class_names, sizes),
+        predictions=columns(predictions),
+        objects=columns(targets),
+        taken=np.concatenate(taken),
+        counted=np.concatenate([one.within(MAX_DETECTIONS)[np.argsort(one.order)] for one in overlaps]),
         iou=iou,
         notes=(*notes, *more),
     )
 
 
-def columns(
-    documents: Sequence[Mapping[str, Any]], field: str, class_names: Sequence[str], sizes: np.ndarray
-) -> Boxes:
-    """The boxes of stored documents; those of classes that are not listed are left out."""
-    ids = {name: number for number, name in enumerate(class_names)}
-    rows = [
-        (row, box, ids[label["label"]])
-        for row, document in enumerate(documents)
-        for label in boxes_in(document, field)
-        if label.get("label") in ids and (box := label)
-    ]
-    image = np.array([row for row, _, _ in rows], dtype=int)
-    xywh = np.array([box["bounding_box"] for _, box, _ in rows], dtype=float).reshape(-1, 4)
-    xywh *= np.tile(sizes[image], 2).reshape(-1, 4)
-    scores = [1.0 if (score := box.get("confidence")) is None else score for _, box, _ in rows]
+def columns(sets: Sequence[sv.Detections]) -> Boxes:
+    """The boxes of :func:`osv_lab.evaluate.arrays.boxes_of`, one under the other."""
     return Boxes(
-        image=image,
-        xyxy=np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1),
-        class_id=np.array([number for _, _, number in rows], dtype=int),
-        confidence=np.array(scores, dtype=float),
-        crowd=np.array([bool(box.get("iscrowd")) for _, box, _ in rows], dtype=bool),
-        ids=np.array([str(box["_id"]) for _, box, _ in rows], dtype=object),
+        image=np.repeat(np.arange(len(sets)), [len(one) for one in sets]),
+        xyxy=np.concatenate([one.xyxy for one in sets]),
+        class_id=np.concatenate([one.class_id for one in sets]),
+        confidence=np.concatenate([one.confidence for one in sets]),
+        crowd=np.concatenate([one.data["iscrowd"] for one in sets]),
+        ids=np.concatenate([one.data["id"] for one in sets]),
     )

@@ -15,8 +15,9 @@ from osv_lab.core.progress import Progress, silent
 from osv_lab.core.report import Report
 from osv_lab.core.settings import SEED
 from osv_lab.detect.metrics import SIZES
+from osv_lab.evaluate.bootstrap import estimates, resample_weights
 from osv_lab.evaluate.confusion import best_operating_point
-from osv_lab.evaluate.resample import N_BOOT, Matched, bootstrap, interval, rank
+from osv_lab.evaluate.matched import Matched
 from osv_lab.evaluate.scene import Scene, read_scene
 from osv_lab.evaluate.slicing import BINS, LEAST_IMAGES, Slice, slices_of
 
@@ -169,7 +170,7 @@ def slices(
     correction: str = "holm",
     embeddings: np.ndarray | str | None = None,
     bins: int = BINS,
-    n_boot: int = N_BOOT,
+    n_boot: int = 1000,
     seed: int = SEED,
     progress: Progress = silent,
 ) -> SliceReport:
@@ -262,8 +263,8 @@ def operating_point(matched: Matched, confidence: float | None = None) -> float:
         if not 0 <= confidence <= 1:
             raise UsageError("confidence must lie between 0 and 1", confidence)
         return confidence
-    objects = np.array([one.objects.sum() for one in matched.classes])
-    found = matched.predictions
+    found, wanted = matched.predictions, matched.scene.objects.class_id[matched.wanted]
+    objects = np.bincount(wanted, minlength=len(matched.scene.class_names))
     return best_operating_point(found.confidence, found.class_id, matched.true, objects).confidence
 
 
@@ -301,15 +302,10 @@ class _Study:
     def of(self, part: Slice) -> SliceScore:
         """A slice of images, against all other images."""
         own = np.flatnonzero(part.images)
-        values = self._values(part.images[None].astype(float))
-        resampled = bootstrap(
-            lambda weights: self._stacked(_spread(weights, own, len(part.images))),
-            len(own),
-            self._n_boot,
-            self._seed,
-        )
-        intervals = {name: interval(resampled[:, column]) for column, name in enumerate(METRICS)}
-        rest = self._values(~part.images[None] * 1.0)
+        weights = np.zeros((1 + self._n_boot, len(part.images)), np.int32)
+        weights[:, own] = resample_weights(len(own), self._n_boot, self._seed)
+        values, intervals = _estimated(self._stacked(weights))
+        rest = dict(zip(METRICS, self._stacked(~part.images[None])[0].tolist(), strict=True))
         difference, p = float("nan"), float("nan")
         if 0 < len(own) < len(part.images):
             difference = values[self._metric] - rest[self._metric]
@@ -333,30 +329,16 @@ class _Study:
         if len(images) < LEAST_IMAGES or not others.any():
             return None, own
         inside = (self._matched.predictions.area > low) & (self._matched.predictions.area <= high)
-        here = _Restricted(self._matched, own, inside)
-        there = _Restricted(self._matched, others, ~inside)
-
-        def both(weights: np.ndarray) -> np.ndarray:
-            first, second = here.metrics(weights, self._confidence), there.metrics(weights, self._confidence)
-            return np.concatenate([_columns(first), _columns(second)], axis=1)
-
-        count = len(self._scene.samples)
-        point = both(np.ones((1, count)))[0]
-        resampled = bootstrap(both, count, self._n_boot, self._seed)
+        here, there = self._matched.only(own, inside), self._matched.only(others, ~inside)
+        weights = resample_weights(len(self._scene.samples), self._n_boot, self._seed)
+        first, second = (_columns(one.metrics(weights, self._confidence)) for one in (here, there))
+        values, intervals = _estimated(first)
         column = METRICS.index(self._metric)
-        change = resampled[:, column] - resampled[:, column + len(METRICS)]
-        known = change[np.isfinite(change)]
-        tail = min((known <= 0).sum(), (known >= 0).sum())
-        p = min(1.0, 2 * (1 + tail) / (1 + len(known))) if len(known) else float("nan")
-        values = dict(zip(METRICS, map(float, point[: len(METRICS)]), strict=True))
-        intervals = {name: interval(resampled[:, place]) for place, name in enumerate(METRICS)}
+        change = estimates((first - second)[:, [column]], together=np.zeros(1, bool))
         sides = {"small": "under 32²", "medium": "32² to 96²", "large": "over 96²"}
         name = f"{size} objects ({sides[size]} px)"
-        difference = float(point[column] - point[column + len(METRICS)])
+        difference, p = float(change.value[0]), float(change.p[0])
         return SliceScore("size", name, len(images), int(own.sum()), values, intervals, difference, p), own
-
-    def _values(self, weights: np.ndarray) -> dict[str, float]:
-        return dict(zip(METRICS, map(float, self._stacked(weights)[0]), strict=True))
 
     def _stacked(self, weights: np.ndarray) -> np.ndarray:
         return _columns(self._matched.metrics(weights, self._confidence))
@@ -367,37 +349,18 @@ class _Study:
             images = len(self._scene.samples)
             generator = np.random.default_rng([self._seed, count])
             order = np.argsort(generator.random((self._n_boot, images)), axis=1)
-            chosen = (order < count).astype(float)
+            chosen = order < count
             column = METRICS.index(self._metric)
-            self._permuted[count] = self._stacked(chosen)[:, column] - self._stacked(1 - chosen)[:, column]
+            self._permuted[count] = self._stacked(chosen)[:, column] - self._stacked(~chosen)[:, column]
         return self._permuted[count]
-
-
-class _Restricted(Matched):
-    """A matching in which only some objects are to be found.
-
-    Predictions that took one of the others, or none and are themselves outside, count neither way.
-    """
-
-    def __init__(self, matched: Matched, objects: np.ndarray, inside: np.ndarray) -> None:
-        scene = matched.scene
-        self.scene = dataclasses.replace(
-            scene, objects=dataclasses.replace(scene.objects, crowd=scene.objects.crowd | ~objects)
-        )
-        self.iou, self.rows, self.pairs = matched.iou, matched.rows, matched.pairs
-        self.predictions, self.taken = matched.predictions, matched.taken
-        took = np.append(objects, False)[matched.taken] & (matched.taken >= 0)
-        self.true = matched.true & took
-        self.ignored = matched.ignored | ((matched.taken >= 0) & ~took) | ((matched.taken < 0) & ~inside)
-        self.classes = rank(self.predictions, self.true, self.ignored, self.scene, self.rows)
 
 
 def _columns(found: Any) -> np.ndarray:
     return np.stack([found.mean_ap, found.f1, found.recall], axis=1)
 
 
-def _spread(weights: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
-    """Weights of a slice's images among those of all."""
-    wide = np.zeros((len(weights), count))
-    wide[:, rows] = weights
-    return wide
+def _estimated(table: np.ndarray) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
+    """Metrics and their intervals from ``(1 + b, 3)``."""
+    known = estimates(table, together=np.zeros(len(METRICS), bool))
+    values = dict(zip(METRICS, known.value.tolist(), strict=True))
+    return values, dict(zip(METRICS, zip(known.low.tolist(), known.high.tolist(), strict=True), strict=True))

@@ -64,9 +64,3 @@ def read_documents(view: fo.SampleCollection, fields: Sequence[str]) -> list[dic
 def boxes_in(document: Mapping[str, Any], field: str) -> list[dict[str, Any]]:
     """The detections of a stored document's field; FiftyOne leaves out the key of an empty list."""
     return list((document.get(field) or {}).get("detections") or ())
-
-
-def read_parts(view: fo.SampleCollection, paths: Sequence[str]) -> list[dict[str, Any]]:
-    """As :func:`read_documents`, with only these paths (``predictions.detections.label``) and ``_id``."""
-    found = view._aggregate(detach_frames=True, post_pipeline=[{"$project": dict.fromkeys(paths, 1)}])
-    return [{**document, "_id": str(document["_id"])} for document in found]
