@@ -14,7 +14,7 @@ from osv_lab.core.report import Report
 from osv_lab.detect.metrics import SIZES
 from osv_lab.evaluate.errors import BACKGROUND_IOU, TYPES, Errors, errors_of, fixed_precision
 from osv_lab.evaluate.matched import Matched
-from osv_lab.evaluate.scene import Scene, read_scene
+from osv_lab.evaluate.scene import Scene, read_scene, with_labels
 from osv_lab.evaluate.slicing import Slice, slices_of
 
 RULE = (
@@ -142,9 +142,8 @@ class ErrorBudget(Report):
             if (targets >= 0).any():
                 shown[self.gt_field] = wanted.ids[targets[targets >= 0]]
             view = scene.view(list(dict.fromkeys(image.tolist())))
-        # A sample keeps its place though the other field may have nothing to show in it.
         for name, ids in shown.items():
-            view = view.select_labels(ids=ids.tolist(), fields=name, omit_empty=False)
+            view = with_labels(view, name, ids.tolist())
         return view
 
     def save_views(self) -> list[str]:

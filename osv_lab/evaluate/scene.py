@@ -96,6 +96,15 @@ class Scene:
         return open_dataset(self.dataset).select([self.samples[row] for row in images], ordered=True)
 
 
+def with_labels(view: Any, field: str, ids: Sequence[str]) -> Any:
+    """The view with only these labels of a field; other fields and all samples stay."""
+    from bson import ObjectId
+    from fiftyone import ViewField
+
+    wanted = ViewField("_id").is_in([ObjectId(one) for one in ids])
+    return view.filter_labels(field, wanted, only_matches=False)
+
+
 def read_scene(
     view: Any,
     eval_key: str | None = None,
@@ -126,8 +135,13 @@ def read_scene(
         config = view._dataset.get_evaluation_info(eval_key).config
         if not getattr(config, "gt_field", None) or getattr(config, "type", "detection") != "detection":
             raise UsageError("not an evaluation of detections", repr(eval_key))
+        if getattr(config, "use_masks", False):
+            raise UsageError("only boxes can be looked at so far", f"{eval_key!r} compares masks")
         pred_field, gt_field, iou = config.pred_field, config.gt_field, float(config.iou)
     check_arguments(view, pred_field, gt_field, iou)
+    for name in (pred_field, gt_field):
+        if (kind := view.get_field(name).document_type.__name__) != "Detections":
+            raise UsageError("only boxes can be looked at so far", f"'{name}' holds {kind}")
     chosen, notes = evaluable(view, pred_field, gt_field)
     class_names, more = classes_of(chosen, pred_field, gt_field)
     predictions, targets = (boxes_of(chosen, field, class_names) for field in (pred_field, gt_field))

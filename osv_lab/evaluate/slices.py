@@ -18,7 +18,7 @@ from osv_lab.detect.metrics import SIZES
 from osv_lab.evaluate.bootstrap import estimates, resample_weights
 from osv_lab.evaluate.confusion import best_operating_point
 from osv_lab.evaluate.matched import Matched
-from osv_lab.evaluate.scene import Scene, read_scene
+from osv_lab.evaluate.scene import Scene, read_scene, with_labels
 from osv_lab.evaluate.slicing import BINS, LEAST_IMAGES, Slice, slices_of
 
 BY = ("tags", "brightness", "density", "size", "cluster")
@@ -131,9 +131,7 @@ class SliceReport(Report):
         view = open_dataset(self.dataset).select(list(self._members[name]), ordered=True)
         if one.by != "size":
             return view
-        return view.select_labels(
-            ids=list(self._members[f"{name} objects"]), fields=self.gt_field, omit_empty=False
-        )
+        return with_labels(view, self.gt_field, self._members[f"{name} objects"])
 
     def plot(self) -> Any:
         """Each slice's metric with its interval, worst on top, as a plotly figure."""

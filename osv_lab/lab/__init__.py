@@ -7,6 +7,7 @@ from typing import Any
 from osv_lab.core.progress import Progress, silent
 from osv_lab.lab.annotate import AnnotateStage
 from osv_lab.lab.data import DataStage
+from osv_lab.lab.evaluation import EvaluationStage
 from osv_lab.lab.models import ModelStage
 from osv_lab.lab.picking import PickStage
 from osv_lab.lab.serving import Deployment, LabServer, ServingStage
@@ -16,7 +17,7 @@ from osv_lab.lab.versions import VersionStage
 __all__ = ["Deployment", "Lab", "LabServer"]
 
 
-class Lab(DataStage, VersionStage, AnnotateStage, ModelStage, PickStage, TrackStage, ServingStage):
+class Lab(DataStage, VersionStage, AnnotateStage, ModelStage, EvaluationStage, PickStage, TrackStage, ServingStage):
     """One project: a FiftyOne dataset, its training runs, and the model it serves.
 
     Args:

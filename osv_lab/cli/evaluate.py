@@ -1,0 +1,77 @@
+"""``osv errors`` and ``osv slices``."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from osv_lab.cli.common import add_verb, add_view_arguments, progress_of, view_of
+
+
+def add_commands(stages: Any) -> None:
+    """The commands that look into an evaluation."""
+    verb = add_verb(
+        stages, "errors", errors, "type each error, and say what mending each type would bring in mAP"
+    )
+    _add_what(verb)
+    verb.add_argument("--confidence", type=float, default=0.0, help="leave out predictions below (0)")
+    verb.add_argument(
+        "--by", action="append", default=[], metavar="WHAT", help="also by tags, density, any field; repeatable"
+    )
+    verb.add_argument("--save", action="store_true", help="write each error's type to its label, and save views")
+
+    verb = add_verb(stages, "slices", slices, "score parts of the images, and say which are worse beyond chance")
+    _add_what(verb)
+    verb.add_argument(
+        "--by",
+        action="append",
+        default=[],
+        metavar="WHAT",
+        help="tags, brightness, sharpness, density, size, class, cluster or a field; repeatable "
+        "(tags, brightness, density, size, cluster)",
+    )
+    verb.add_argument("--metric", default="mAP", help="mAP, F1 or recall (mAP)")
+    verb.add_argument("--correction", default="holm", help="for many slices: holm, bh or none (holm)")
+    verb.add_argument("--confidence", type=float, help="operating point of F1 and recall (where mean F1 is best)")
+    verb.add_argument("--embeddings", metavar="FIELD", help="vectors to cluster by (colours and edges)")
+    verb.add_argument("--n-boot", type=int, default=1000, help="resamples, and permutations (1000)")
+    verb.add_argument("--seed", type=int, default=51)
+
+
+def _add_what(verb: argparse.ArgumentParser) -> None:
+    add_view_arguments(verb)
+    verb.add_argument("--key", help="an evaluation, whose fields and IoU are taken")
+    verb.add_argument("--pred", default="predictions", help="field with predictions, without --key")
+    verb.add_argument("--gt", default="ground_truth", help="field with ground truth, without --key")
+    verb.add_argument("--iou", type=float, default=0.5, help="least overlap of a match, without --key (0.5)")
+
+
+def _what(args: argparse.Namespace) -> dict[str, Any]:
+    return {"eval_key": args.key, "pred_field": args.pred, "gt_field": args.gt, "iou": args.iou}
+
+
+def errors(args: argparse.Namespace) -> Any:
+    from osv_lab.evaluate.error_budget import error_budget
+
+    budget = error_budget(view_of(args), **_what(args), confidence=args.confidence, by=args.by)
+    if args.save:
+        budget.save_views()
+    return budget
+
+
+def slices(args: argparse.Namespace) -> Any:
+    from osv_lab.evaluate.slices import BY, slices
+
+    with progress_of(args) as progress:
+        return slices(
+            view_of(args),
+            **_what(args),
+            by=args.by or BY,
+            metric=args.metric,
+            confidence=args.confidence,
+            correction=args.correction,
+            embeddings=args.embeddings,
+            n_boot=args.n_boot,
+            seed=args.seed,
+            progress=progress,
+        )
