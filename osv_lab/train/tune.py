@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from osv_lab.core.digests import value_digest
 from osv_lab.core.errors import InterruptedJobError, InvalidDataError, UsageError, nearest, require_extra
@@ -24,7 +24,7 @@ from osv_lab.core.settings import SEED, load_settings
 from osv_lab.train.locks import exclusive
 from osv_lab.train.recipe import Recipe
 
-DIRECTIONS = {"accuracy": "maximize", "latency": "minimize"}
+DIRECTIONS: Mapping[str, Literal["maximize", "minimize"]] = {"accuracy": "maximize", "latency": "minimize"}
 """What can be tuned for: the validation split's main metric, and milliseconds per image of the exported model."""
 
 
