@@ -72,7 +72,7 @@ def curve(
 ) -> list[dict[str, Any]]:
     """The scores of one strategy from one seed, at every budget."""
     order = [list(photos)[place] for place in np.random.default_rng(seed).permutation(len(photos))]
-    chosen, rows = order[: BUDGETS[0]], []
+    chosen, rows, weights = order[: BUDGETS[0]], list[dict[str, Any]](), Path()
     for number, budget in enumerate(BUDGETS):
         if number:
             chosen = chosen + _more(pool, photos, chosen, budget - len(chosen), strategy, order, weights)

@@ -2,11 +2,12 @@
 
 ``python -m benchmarks.curate.relabel --out FOLDER [--seeds 0 1]``; stopped, it goes on where it was.
 
-Of BCCD's train list, 15% of the boxes are dropped, 15% get another class, 15% are shifted, and 15% as many are added.
-Two models, each trained on one half of the faulty labels, predict the other half; ``find_label_errors`` makes a queue;
-a reviewer who knows what was planted looks at its first ``REVIEWED`` places and mends what is a planted fault there, and
-leaves the rest. The control looks at as many places drawn by chance: labels, and predictions that no label explains. All
-trainings start from the same weights and see as many pictures; all are measured on the unspoiled val and test lists.
+Of BCCD's train list, 15% of the boxes are dropped, 15% get another class, 15% are shifted, and 15% as many are
+added. Two models, each trained on one half of the faulty labels, predict the other half; ``find_label_errors`` makes
+a queue; a reviewer who knows what was planted looks at its first places (half as many as there are labels), mends what
+is a planted fault there, and leaves the rest. The control looks at as many places drawn by chance: labels, and
+predictions that no label explains. All trainings start from the same weights and see as many pictures; all are
+measured on the unspoiled val and test lists.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ def _queue(out: Path, dataset: Any, seed: int) -> list[tuple[str, np.ndarray]]:
 
 
 def mend(spoiled: Photo, truth: Photo, looked_at: Sequence[tuple[str, np.ndarray]]) -> Photo:
-    """What a reviewer makes of the places looked at: a true label that is missing there is drawn, one that is wrong goes.
+    """What a reviewer makes of places: a true label that is missing there is drawn, one that is wrong goes.
 
     The reviewer knows the original labels only, faults of BCCD's own included, and mends nothing else.
     """
