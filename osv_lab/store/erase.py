@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from osv_lab.core.digests import file_digest
 from osv_lab.core.errors import CheckFailedError, UsageError
-from osv_lab.core.files import write_atomic
+from osv_lab.core.files import sweep_drafts, write_atomic
 from osv_lab.core.progress import Progress, silent
 from osv_lab.core.report import Report
 from osv_lab.core.settings import load_settings
@@ -133,6 +133,7 @@ def erase(
     connect()
     path = load_settings().home / _JOURNAL
     with changing_alone(f"erasing {path}"), database_errors():
+        sweep_drafts(path)
         journal = _Journal(**json.loads(path.read_text("utf-8"))) if path.exists() else None
         if samples is not None:
             planned = _plan(samples, outside, progress)
