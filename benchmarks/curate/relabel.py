@@ -28,6 +28,7 @@ from osv_lab.curate.evidence import iou
 SHARE = 0.15
 REVIEWED = 0.5
 """Places that are looked at, as a share of the labels."""
+
 SEEN, SEEN_BY_FOLD = 2400, 1600
 
 
@@ -66,7 +67,7 @@ def one_seed(out: Path, train: Any, held: Sequence[Photo], seed: int) -> dict[st
     truth = {one.path: one for one in photos_of(train)}
     plant_labels(fo, dataset, seed, round(SHARE * sum(len(one.boxes) for one in truth.values())))
     spoiled = {one.path: one for one in photos_of(dataset)}
-    queue, everything, faults = _queue(out, dataset, seed), [], sum(_faults(truth[p], spoiled[p]) for p in truth)
+    queue, faults = _queue(out, dataset, seed), sum(_faults(truth[path], spoiled[path]) for path in truth)
     places = round(REVIEWED * sum(len(one.boxes) for one in spoiled.values()))
     everything = [queue[place] for place in np.random.default_rng(seed).permutation(len(queue))]
     found: dict[str, Any] = {"seed": seed, "planted": faults, "reviewed": places, "places": len(queue)}
@@ -95,13 +96,9 @@ def _queue(out: Path, dataset: Any, seed: int) -> list[tuple[str, np.ndarray]]:
         predict(part, load_detector(str(weights)))
     report = find_label_errors(dataset, limit=1_000_000)
     paths = dict(zip(*dataset.values(["id", "filepath"]), strict=True))
-    own = dict(
-        zip(
-            dataset.values("ground_truth.detections.id", unwind=True),
-            dataset.values("ground_truth.detections.bounding_box", unwind=True),
-            strict=True,
-        )
-    )
+    ids, boxes = dataset.values(["ground_truth.detections.id", "ground_truth.detections.bounding_box"])
+    labels = zip(ids, boxes, strict=True)
+    own = {one: box for names, some in labels for one, box in zip(names or (), some or (), strict=True)}
     return [(paths[one.sample], np.array(own[one.label] if one.label else one.box)) for one in report.suggestions]
 
 
