@@ -71,8 +71,9 @@ class EraseReport(Report):
         return 6 if self.done and (self.outside or any(one.after for one in self.places)) else 0
 
     def rows(self) -> Sequence[Mapping[str, Any]]:
-        """One row per place."""
-        return [dataclasses.asdict(one) for one in self.places]
+        """One row per place, then one per file outside the lab that is still there."""
+        outside = [ErasePlace("file outside the lab", 1, 1, one) for one in self.outside]
+        return [dataclasses.asdict(one) for one in (*self.places, *outside)]
 
     def summary(self) -> str:
         """The counts in one line."""
@@ -297,7 +298,9 @@ def _report(journal: _Journal, from_versions: versions.EraseReport | None, done:
     places.append(ErasePlace("pictures of training runs", len(journal.pictures), len(pictures)))
     naming = [str(one) for one in _texts() if _mentioned(one, journal.words)]
     places.append(ErasePlace("texts that name them", journal.mentions, len(naming), ", ".join(naming[:5])))
-    if from_versions is not None:
+    if from_versions is None:
+        places.append(ErasePlace("samples of versions", 0, 0, "versions and remotes are searched when it is done"))
+    else:
         note = f"{from_versions.looked_at:,} manifests and shards searched afterwards"
         places.append(ErasePlace("samples of versions", sum(from_versions.versions.values()), 0, note))
     outside = tuple(one for one in journal.outside if Path(one).exists())
