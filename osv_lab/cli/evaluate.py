@@ -10,9 +10,7 @@ from osv_lab.cli.common import add_verb, add_view_arguments, progress_of, view_o
 
 def add_commands(stages: Any) -> None:
     """The commands that look into an evaluation."""
-    verb = add_verb(
-        stages, "errors", errors, "type each error, and say what mending each type would bring in mAP"
-    )
+    verb = add_verb(stages, "errors", errors, "type each error, and say what mending each type would bring in mAP")
     _add_what(verb)
     verb.add_argument("--confidence", type=float, default=0.0, help="leave out predictions below (0)")
     verb.add_argument(

@@ -17,7 +17,9 @@ from osv_lab.lab.versions import VersionStage
 __all__ = ["Deployment", "Lab", "LabServer"]
 
 
-class Lab(DataStage, VersionStage, AnnotateStage, ModelStage, EvaluationStage, PickStage, TrackStage, ServingStage):
+class Lab(
+    DataStage, VersionStage, AnnotateStage, ModelStage, EvaluationStage, PickStage, TrackStage, ServingStage
+):
     """One project: a FiftyOne dataset, its training runs, and the model it serves.
 
     Args:

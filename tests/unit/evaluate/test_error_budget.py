@@ -154,6 +154,28 @@ def test_what_cannot_be_used(plain: Any) -> None:
         error_budget(plain, "never")
 
 
+def test_only_boxes_are_looked_at(fo: Any) -> None:
+    made = fo.Dataset()
+    try:
+        sample = fo.Sample("/nowhere/0.png")
+        sample.metadata = fo.ImageMetadata(width=100, height=100)
+        for field in ("ground_truth", "predictions"):
+            one = fo.Detection(
+                label="cat", bounding_box=[0.1, 0.1, 0.3, 0.3], mask=np.ones((5, 5), bool), confidence=0.5
+            )
+            sample[field] = fo.Detections(detections=[one])
+        corners = [[(0.1, 0.1), (0.4, 0.1), (0.4, 0.4), (0.1, 0.4)]]
+        sample["outlines"] = fo.Polylines(polylines=[fo.Polyline(label="cat", points=corners, closed=True)])
+        made.add_sample(sample)
+        evaluate(made, key="masks", masks=True)
+        with pytest.raises(UsageError, match="masks"):
+            error_budget(made, "masks")
+        with pytest.raises(UsageError, match="Polylines"):
+            error_budget(made, pred_field="outlines")
+    finally:
+        made.delete()
+
+
 @pytest.fixture(scope="module")
 def random(fo: Any) -> Iterator[tuple[Any, list[Any], set[tuple[int, int]]]]:
     """Images with truth that predictions share, shift, rename, double and miss; some crowds, some equal confidences."""
