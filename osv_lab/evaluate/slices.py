@@ -25,6 +25,9 @@ BY = ("tags", "brightness", "density", "size", "cluster")
 METRICS = ("mAP", "F1", "recall")
 CORRECTIONS = ("holm", "bh", "none")
 
+FEW_IMAGES, FEW_OBJECTS = 20, 10
+"""Below these, of a slice's images and of a class's objects in it, a note says so."""
+
 
 @dataclass(frozen=True)
 class SliceScore:
@@ -311,11 +314,11 @@ class _Study:
             known = np.isfinite(by_chance)
             if known.any() and np.isfinite(difference):
                 p = (1 + (np.abs(by_chance[known]) >= abs(difference) - 1e-12).sum()) / (1 + known.sum())
-        objects = int(part.images[self._scene.objects.image].sum())
-        note = "few images: the interval is too narrow" if len(own) < 4 * LEAST_IMAGES else ""
+        objects = part.images[self._scene.objects.image] & self._matched.wanted
         return SliceScore(
-            part.by, part.name, len(own), objects, values, intervals, difference, float(p), note=note
-        )
+            part.by, part.name, len(own), int(objects.sum()), values, intervals, difference, float(p),
+            note=self._note(len(own), objects),
+        )  # fmt: skip
 
     def of_size(self, size: str) -> tuple[SliceScore | None, np.ndarray]:
         """Objects of a size, against all other objects; and which they are."""
@@ -336,7 +339,20 @@ class _Study:
         sides = {"small": "under 32²", "medium": "32² to 96²", "large": "over 96²"}
         name = f"{size} objects ({sides[size]} px)"
         difference, p = float(change.value[0]), float(change.p[0])
-        return SliceScore("size", name, len(images), int(own.sum()), values, intervals, difference, p), own
+        return SliceScore(
+            "size", name, len(images), int(own.sum()), values, intervals, difference, p,
+            note=self._note(len(images), own),
+        ), own  # fmt: skip
+
+    def _note(self, images: int, objects: np.ndarray) -> str:
+        said = ["few images: the interval is too narrow"] if images < FEW_IMAGES else []
+        counts = np.bincount(self._scene.objects.class_id[objects], minlength=len(self._scene.class_names))
+        few = [
+            f"{name} ({n})" for name, n in zip(self._scene.class_names, counts, strict=True) if 0 < n < FEW_OBJECTS
+        ]
+        if few and self._metric == "mAP":
+            said.append(f"few objects of {', '.join(few)}, each class as heavy in mAP as any other")
+        return "; ".join(said)
 
     def _stacked(self, weights: np.ndarray) -> np.ndarray:
         return _columns(self._matched.metrics(weights, self._confidence))

@@ -109,6 +109,15 @@ def test_sizes_part_objects_and_not_images(dataset: Any) -> None:
     assert view.count("predictions.detections") == dataset.count("predictions.detections")
 
 
+def test_what_limits_a_number_is_said(dataset: Any) -> None:
+    few = dataset.take(12, seed=1)
+    report = slices(few, "whole", by=["coin"], n_boot=100)
+    assert "few images" in report.slices[0].note
+    lone = slices(dataset.take(6, seed=1), "whole", by=[], n_boot=100).overall
+    assert "few images" in lone.note
+    assert slices(dataset, "whole", by=[], n_boot=100).overall.note == ""
+
+
 def test_clusters_are_named_by_what_is_in_them(dataset: Any) -> None:
     scene = read_scene(dataset, "whole")
     found = slices_of(dataset, scene, ["cluster"], embeddings="look")
