@@ -12,7 +12,8 @@ import pytest
 from osv_lab.core.errors import NotFoundError, UsageError
 from osv_lab.evaluate.detection import evaluate
 from osv_lab.evaluate.scene import read_scene
-from osv_lab.evaluate.slices import corrected_p, slices
+from osv_lab.evaluate.slice_scores import corrected_p
+from osv_lab.evaluate.slices import slices
 from osv_lab.evaluate.slicing import slices_of
 
 IMAGES = 60
