@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from support import shared_data
 
 from osv_lab.cli import main
 from osv_lab.core.errors import NotFoundError, UsageError
@@ -17,7 +18,6 @@ from osv_lab.train import tracking
 from osv_lab.train.lineage import lineage
 from osv_lab.train.reproduce import reproduce
 from osv_lab.train.run import TrainingRun
-from tests.conftest import shared_data
 
 DATA = shared_data()
 pytestmark = pytest.mark.skipif(DATA is None, reason="needs BCCD in the shared data")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from model_variants import with_shifted_classes
+from support import shared_data
 
 from osv_lab.cli import main
 from osv_lab.core.errors import CheckFailedError, NotFoundError, UsageError
@@ -18,7 +19,6 @@ from osv_lab.evaluate.comparison import ComparisonReport, compare
 from osv_lab.evaluate.promotion import promote
 from osv_lab.train.aliases import alias_history, move_alias, rollback
 from osv_lab.train.registry import get_version
-from tests.conftest import shared_data
 
 DATA = shared_data()
 pytestmark = pytest.mark.skipif(DATA is None, reason="needs BCCD and its model in the shared data")
