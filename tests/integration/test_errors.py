@@ -11,7 +11,7 @@ import pytest
 
 from osv_lab.cli import main
 from osv_lab.evaluate.errors import TYPES
-from tests.conftest import shared_data
+from tests.support import shared_data
 
 DATA = shared_data()
 pytestmark = pytest.mark.skipif(DATA is None, reason="needs BCCD and its model in the shared data")
