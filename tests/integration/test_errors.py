@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from support import shared_data
 
 from osv_lab.cli import main
 from osv_lab.evaluate.errors import TYPES
-from tests.support import shared_data
 
 DATA = shared_data()
 pytestmark = pytest.mark.skipif(DATA is None, reason="needs BCCD and its model in the shared data")
