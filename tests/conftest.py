@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cvat_double.plugin import cvat, cvat_client, cvat_project, cvat_server, make_cvat_task
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from support import ROOT, DemoRun, shared_data
 
-__all__ = ["shared_data"]
+__all__ = ["cvat", "cvat_client", "cvat_project", "cvat_server", "make_cvat_task", "shared_data"]
 
 _SESSION = Path(tempfile.mkdtemp(prefix="osv-tests-"))
 
