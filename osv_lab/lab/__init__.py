@@ -8,6 +8,7 @@ from osv_lab.core.progress import Progress, silent
 from osv_lab.lab.annotate import AnnotateStage
 from osv_lab.lab.data import DataStage
 from osv_lab.lab.models import ModelStage
+from osv_lab.lab.picking import PickStage
 from osv_lab.lab.serving import Deployment, LabServer, ServingStage
 from osv_lab.lab.tracks import TrackStage
 from osv_lab.lab.versions import VersionStage
@@ -15,7 +16,7 @@ from osv_lab.lab.versions import VersionStage
 __all__ = ["Deployment", "Lab", "LabServer"]
 
 
-class Lab(DataStage, VersionStage, AnnotateStage, ModelStage, TrackStage, ServingStage):
+class Lab(DataStage, VersionStage, AnnotateStage, ModelStage, PickStage, TrackStage, ServingStage):
     """One project: a FiftyOne dataset, its training runs, and the model it serves.
 
     Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from osv_lab.evaluate.detection import EvaluationReport
     from osv_lab.store.predict import PredictReport
     from osv_lab.train.trainer import TrainingRun
+    from osv_lab.train.tune import TuningReport
 
 
 class ModelStage(LabBase):
@@ -54,6 +55,43 @@ class ModelStage(LabBase):
             recipe,
             dataset_version=dataset_version,
             resume=resume,
+            experiment=self.name,
+            progress=self.progress,
+        )
+
+    def tune(
+        self,
+        space: Mapping[str, Any],
+        n_trials: int = 20,
+        objectives: Sequence[str] = ("accuracy", "latency"),
+        *,
+        version: str | None = None,
+        name: str | None = None,
+        gt_field: str = "ground_truth",
+        **settings: Any,
+    ) -> TuningReport:
+        """Search recipe settings on the lab's dataset; the same call again goes on with a stopped tuning.
+
+        Args:
+            space: What varies, by recipe setting; see :func:`osv_lab.train.tune.tune`, as for the next two.
+            n_trials: Trials in all.
+            objectives: What to tune for.
+            version: Tune on this frozen version.
+            name: The tuning's name.
+            gt_field: The label field.
+            settings: The :class:`~osv_lab.train.recipe.Recipe` that every trial starts from; "yolo11n" by default.
+        """
+        from osv_lab.train.recipe import Recipe
+        from osv_lab.train.tune import tune
+
+        return tune(
+            self._version(version) if version else self.dataset,
+            Recipe.from_dict({"model": "yolo11n", **settings}),
+            space,
+            n_trials,
+            objectives,
+            name=name,
+            gt_field=gt_field,
             experiment=self.name,
             progress=self.progress,
         )
