@@ -11,10 +11,10 @@ import numpy as np
 from osv_lab.annotate.changes import Key, Note, key_of
 from osv_lab.annotate.objects import Shape
 from osv_lab.annotate.properties import same_place
+from osv_lab.track.boxes import iou_matrix
 
 SAME_IOU: Final = 0.95
-"""Two boxes of one class, drawn by two people around one object, overlap by less as a rule (0.8 to 0.9 between
-annotators of COCO and of Open Images); by as much, one was made from the other."""
+"""Boxes of one class that overlap by as much, with nothing else near, are taken for one object."""
 NEAR_IOU: Final = 0.7
 
 
@@ -40,7 +40,9 @@ def pair_additions(theirs: Sequence[Shape], ours: Sequence[Shape]) -> tuple[dict
         here = right.get(place)
         if not here:
             continue
-        iou = iou_matrix(extents(there), extents(here))
+        around, others = extents(there), extents(here)
+        iou = iou_matrix(around, others)
+        iou[(around[:, None] == others[None]).all(axis=2)] = 1.0
         near = iou >= NEAR_IOU
         alone = (near.sum(axis=0)[None, :] == 1) & (near.sum(axis=1)[:, None] == 1)
         for i, j in np.argwhere(near).tolist():
@@ -84,15 +86,3 @@ def _turned(points: Sequence[float], rotation: float) -> tuple[float, float, flo
     half_w, half_h = (w * cos + h * sin) / 2, (w * sin + h * cos) / 2
     cx, cy = (x1 + x2) / 2, (y1 + y2) / 2
     return cx - half_w, cy - half_h, cx + half_w, cy + half_h
-
-
-def iou_matrix(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """IoU, 0 to 1, of boxes ``a (n, 4)`` and ``b (m, 4)`` as ``x1, y1, x2, y2``: ``(n, m)``."""
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    inside = np.prod(np.clip(high - low, 0, None), axis=2)
-    area_a = np.prod(a[:, 2:] - a[:, :2], axis=1)
-    area_b = np.prod(b[:, 2:] - b[:, :2], axis=1)
-    union = area_a[:, None] + area_b[None, :] - inside
-    same = (a[:, None] == b[None, :]).all(axis=2)
-    return np.where(same, 1.0, np.divide(inside, union, out=np.zeros_like(inside), where=union > 0))

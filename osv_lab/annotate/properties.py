@@ -77,9 +77,7 @@ def same(a: Shape | Track, b: Shape | Track) -> bool:
     )
 
 
-def without_defaults(
-    theirs: One, base: One | None, defaults: Mapping[str, Mapping[str, Value]] | None
-) -> One:
+def without_defaults(theirs: One, base: One | None, defaults: Mapping[str, Mapping[str, Value]] | None) -> One:
     """``theirs`` without attributes that nobody set: CVAT fills in the default of one that was not sent."""
     mine = defaults.get(theirs.label) if defaults else None
     if not mine:

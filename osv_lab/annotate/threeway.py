@@ -67,11 +67,7 @@ def judge(
         verdict.theirs.append(name)
         if len(changed) > 1 or (mine and not same_value(name, o, t)):
             verdict.conflicts.append(name)
-            if conflict == "review" or len(changed) > 1:
-                t_base = b
-            else:
-                t_base = t
-            verdict.base[name] = t_base
+            verdict.base[name] = b if conflict == "review" or len(changed) > 1 else t
             if conflict == "theirs" and not same_value(name, o, t):
                 verdict.values[name] = t
                 verdict.taken.append(name)
@@ -92,8 +88,6 @@ def after_verdict(ours: One, verdict: Verdict, source: str) -> One:
 def as_base(theirs: One, uid: str, values: Mapping[str, Any]) -> One:
     """What the next merge is to compare with: the server's object with these properties."""
     return with_values(replace(theirs, uid=uid, job=None), values)
-
-
 
 
 @dataclass(slots=True)
