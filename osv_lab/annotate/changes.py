@@ -117,7 +117,8 @@ class Merge:
 
     def applied(self, ours: Annotations) -> Annotations:
         """``ours`` with the changes: what the dataset holds after the merge."""
-        after = {key_of(one): one for one in (*ours.shapes, *ours.tracks)}
+        objects: tuple[Object, ...] = (*ours.shapes, *ours.tracks)
+        after = {key_of(one): one for one in objects}
         for change in self.changes:
             one = change.after or change.before
             assert one is not None

@@ -74,7 +74,7 @@ def _originals(base: One, some: Sequence[One]) -> tuple[list[One], list[One]]:
         group.sort(
             key=lambda one: (
                 one.server_id is None or one.server_id != base.server_id,
-                isinstance(one, Track) or not same(base, one),
+                not same(base, one),
                 one.server_id is None,
                 one.server_id or 0,
             )
