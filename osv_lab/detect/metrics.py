@@ -41,7 +41,8 @@ MATCHING_RULE = (
     "COCO: greedy by confidence per image and class, IoU at least the threshold, 101-point interpolation"
 )
 
-_RECALLS = np.linspace(0.0, 1.0, 101)
+RECALLS = np.linspace(0.0, 1.0, 101)
+"""The recalls that precision is sampled at."""
 
 
 @dataclass(frozen=True)
@@ -129,15 +130,20 @@ class PrecisionReport(Report):
 
 
 @dataclass(frozen=True, slots=True)
-class _Matches:
-    """Predictions of one class over all images, in order of confidence, for one size range.
+class Matches:
+    """The counted predictions of one class over all images, in order of confidence, for one size range.
 
-    ``true`` and ``ignored`` are ``(thresholds, n) bool``.
+    Attributes:
+        image: ``(n,)`` the image of each.
+        true: ``(thresholds, n)`` whether it took a target.
+        ignored: ``(thresholds, n)`` whether it counts neither way.
+        targets: ``(images,)`` targets of each image.
     """
 
+    image: np.ndarray
     true: np.ndarray
     ignored: np.ndarray
-    targets: int
+    targets: np.ndarray
 
 
 def average_precision(
@@ -166,29 +172,19 @@ def average_precision(
         >>> report.map50                                                # doctest: +SKIP
         0.87
     """
-    predicted, truth = _flatten(predictions, "predictions"), _flatten(targets, "targets")
-    if len(predictions) != len(targets):
-        raise UsageError(
-            "predictions and targets must be of the same images", f"{len(predictions)} and {len(targets)} sets"
-        )
+    found = match_by_class(predictions, targets, iou_thresholds=iou_thresholds, max_detections=max_detections)
     thresholds = np.asarray(iou_thresholds, dtype=np.float64)
-    if not len(thresholds) or not np.all((thresholds > 0) & (thresholds <= 1)):
-        raise UsageError("IoU thresholds must lie between 0 and 1", list(iou_thresholds))
-
-    ids = np.union1d(predicted["class_id"], truth["class_id"]).astype(int)
+    ids = list(found)
     precision = np.full((len(SIZES), len(ids), len(thresholds)), np.nan)
     recall = np.full((len(ids), len(thresholds)), np.nan)
     counts = []
-    for column, class_id in enumerate(ids):
-        found = _select(predicted, predicted["class_id"] == class_id)
-        wanted = _select(truth, truth["class_id"] == class_id)
-        found = _most_confident(found, max_detections)
-        for row, matches in enumerate(_match(found, wanted, thresholds)):
-            if matches.targets:
+    for column, by_size in enumerate(found.values()):
+        for row, matches in enumerate(by_size.values()):
+            if matches.targets.any():
                 precision[row, column], largest = _curve(matches)
                 if row == 0:
                     recall[column] = largest
-        counts.append((int((~wanted["crowd"]).sum()), len(found["score"])))
+        counts.append((int(by_size["all"].targets.sum()), len(by_size["all"].image)))
 
     def at(iou: float) -> int | None:
         hit = np.flatnonzero(np.isclose(thresholds, iou))
@@ -220,6 +216,33 @@ def average_precision(
         predictions=sum(count for _, count in counts),
         max_detections=max_detections,
     )
+
+
+def match_by_class(
+    predictions: Sequence[sv.Detections],
+    targets: Sequence[sv.Detections],
+    *,
+    iou_thresholds: Sequence[float] = IOU_THRESHOLDS,
+    max_detections: int = 100,
+) -> dict[int, dict[str, Matches]]:
+    """What average precision is computed from: per class id, and size of :data:`SIZES`, which predictions are right.
+
+    Arguments and errors as for :func:`average_precision`.
+    """
+    predicted, truth = _flatten(predictions, "predictions"), _flatten(targets, "targets")
+    if len(predictions) != len(targets):
+        raise UsageError(
+            "predictions and targets must be of the same images", f"{len(predictions)} and {len(targets)} sets"
+        )
+    thresholds = np.asarray(iou_thresholds, dtype=np.float64)
+    if not len(thresholds) or not np.all((thresholds > 0) & (thresholds <= 1)):
+        raise UsageError("IoU thresholds must lie between 0 and 1", list(iou_thresholds))
+    matched = {}
+    for class_id in np.union1d(predicted["class_id"], truth["class_id"]).astype(int):
+        found = _most_confident(_select(predicted, predicted["class_id"] == class_id), max_detections)
+        wanted = _select(truth, truth["class_id"] == class_id)
+        matched[int(class_id)] = _match(found, wanted, thresholds, len(targets))
+    return matched
 
 
 _Table = dict[str, np.ndarray]
@@ -277,7 +300,7 @@ def _most_confident(table: _Table, count: int) -> _Table:
     return _select(table, np.arange(len(image)) - first < count)
 
 
-def _match(found: _Table, wanted: _Table, thresholds: np.ndarray) -> list[_Matches]:
+def _match(found: _Table, wanted: _Table, thresholds: np.ndarray, images: int) -> dict[str, Matches]:
     """Match one class over all images, for each size range of :data:`SIZES`.
 
     Predictions of all images are matched at once, rank by rank: the most confident of every image, then the second of
@@ -306,8 +329,8 @@ def _match(found: _Table, wanted: _Table, thresholds: np.ndarray) -> list[_Match
     edges = np.flatnonzero(np.diff(ranks, prepend=-1, append=-1)) if len(ranks) else np.zeros(0, int)
 
     order = np.argsort(-found["score"], kind="mergesort")
-    results = []
-    for low, high in SIZES.values():
+    results = {}
+    for size, (low, high) in SIZES.items():
         ignored_target = wanted["crowd"] | (wanted["area"] < low) | (wanted["area"] > high)
         # COCO sorts ignored targets last: "the later of equal IoUs" is by that order.
         position = np.empty(len(ignored_target), int)
@@ -323,7 +346,8 @@ def _match(found: _Table, wanted: _Table, thresholds: np.ndarray) -> list[_Match
             )  # fmt: skip
         outside = (found["area"] < low) | (found["area"] > high)
         ignored |= ~true & ~ignored & outside[None]
-        results.append(_Matches(true[:, order], ignored[:, order], int((~ignored_target).sum())))
+        counted = np.bincount(wanted["image"][~ignored_target], minlength=images)
+        results[size] = Matches(found["image"][order], true[:, order], ignored[:, order], counted)
     return results
 
 
@@ -366,20 +390,21 @@ def _pair_iou(first: np.ndarray, second: np.ndarray, crowd: np.ndarray) -> np.nd
     return np.asarray(np.divide(intersection, union, out=np.zeros(len(union)), where=union > 0))
 
 
-def _curve(matches: _Matches) -> tuple[np.ndarray, np.ndarray]:
+def _curve(matches: Matches) -> tuple[np.ndarray, np.ndarray]:
     """Average precision and largest recall per threshold, from matches in order of confidence."""
     hits = np.cumsum(matches.true, axis=1, dtype=np.float64)
     misses = np.cumsum(~matches.true & ~matches.ignored, axis=1, dtype=np.float64)
     averages, largest = np.zeros(len(hits)), np.zeros(len(hits))
+    targets = matches.targets.sum()
     for row, (hit, miss) in enumerate(zip(hits, misses, strict=True)):
         if not len(hit):
             continue
-        recall = hit / matches.targets
+        recall = hit / targets
         precision = hit / (hit + miss + np.spacing(1))
         precision = np.maximum.accumulate(precision[::-1])[::-1]
-        at = np.searchsorted(recall, _RECALLS, side="left")
+        at = np.searchsorted(recall, RECALLS, side="left")
         reached = at < len(precision)
-        averages[row] = precision[at[reached]].sum() / len(_RECALLS)
+        averages[row] = precision[at[reached]].sum() / len(RECALLS)
         largest[row] = recall[-1]
     return averages, largest
 
