@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
-from cvat_double.http import Refusal, Request, Response, Routes
+from cvat_double.http import RefusedError, Request, Response, Routes
 from cvat_double.state import Job, Project, Task, User, World
 
 FORBIDDEN = {"detail": "You do not have permission to perform this action."}
@@ -18,17 +18,19 @@ def identify(world: World, request: Request) -> None:
         value = authorization[7:]
         token = next((token for token in world.tokens if token.value == value and not token.revoked), None)
         if token is None:
-            raise Refusal(401, {"detail": "Invalid token."})
+            raise RefusedError(401, {"detail": "Invalid token."})
         request.user, request.read_only = token.user, token.read_only
     else:
-        cookies = dict(part.strip().split("=", 1) for part in request.headers.get("cookie", "").split(";") if "=" in part)
+        cookies = dict(
+            part.strip().split("=", 1) for part in request.headers.get("cookie", "").split(";") if "=" in part
+        )
         request.user = world.sessions.get(cookies.get("sessionid", ""))
     slug = request.query.get("org", request.headers.get("x-organization"))
     request.personal = slug == ""
     if slug:
         found = next((one for one in world.organizations.values() if one.slug == slug), None)
         if found is None:
-            raise Refusal(404, {"detail": f"{slug} organization does not exist."})
+            raise RefusedError(404, {"detail": f"{slug} organization does not exist."})
         request.organization = found
     elif "org_id" in request.query:
         request.organization = world.organizations.get(int(request.query["org_id"]))
@@ -36,9 +38,9 @@ def identify(world: World, request: Request) -> None:
 
 def require_user(request: Request) -> User:
     if request.user is None:
-        raise Refusal(401, {"detail": "Authentication credentials were not provided."})
+        raise RefusedError(401, {"detail": "Authentication credentials were not provided."})
     if request.read_only and request.method not in ("GET", "HEAD", "OPTIONS"):
-        raise Refusal(403, FORBIDDEN)
+        raise RefusedError(403, FORBIDDEN)
     return request.user
 
 
@@ -54,13 +56,13 @@ def is_staff(world: World, user: User, thing: Task | Project) -> bool:
 
 def require_staff(world: World, request: Request, thing: Task | Project) -> None:
     if not is_staff(world, require_user(request), thing):
-        raise Refusal(403, FORBIDDEN)
+        raise RefusedError(403, FORBIDDEN)
 
 
 def require_job(world: World, request: Request, job: Job) -> None:
     user = require_user(request)
     if user is not job.assignee and not is_staff(world, user, job.task):
-        raise Refusal(403, FORBIDDEN)
+        raise RefusedError(403, FORBIDDEN)
 
 
 def in_context(request: Request, thing: Task | Project) -> bool:
@@ -97,7 +99,7 @@ def routes(world: World, table: Routes) -> None:
         asked = request.json()
         user = world.user_named(asked.get("username", ""))
         if user is None or user.password != asked.get("password"):
-            raise Refusal(400, {"non_field_errors": ["Unable to log in with provided credentials."]})
+            raise RefusedError(400, {"non_field_errors": ["Unable to log in with provided credentials."]})
         session = secrets.token_hex(16)
         world.sessions[session] = user
         cookies = f"sessionid={session}; Path=/\ncsrftoken={secrets.token_hex(16)}; Path=/"
@@ -112,7 +114,7 @@ def routes(world: World, table: Routes) -> None:
     def register(request: Request) -> Response:
         asked = request.json()
         if world.user_named(asked["username"]):
-            raise Refusal(400, {"username": ["A user with that username already exists."]})
+            raise RefusedError(400, {"username": ["A user with that username already exists."]})
         user = world.add_user(asked["username"], asked["password1"])
         body = {**asked, "email_verification_required": False, "key": secrets.token_hex(20)}
         body.pop("password1"), body.pop("password2", None)

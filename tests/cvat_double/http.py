@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 from cvat_double.state import Organization, User
 
 
-class Refusal(Exception):
+class RefusedError(Exception):
     """An answer that is no success: ``status`` and what the body says."""
 
     def __init__(self, status: int, body: Any) -> None:
@@ -37,7 +37,7 @@ class Request:
         try:
             return json.loads(self.body or b"null")
         except ValueError as error:
-            raise Refusal(400, {"detail": f"JSON parse error - {error}"}) from error
+            raise RefusedError(400, {"detail": f"JSON parse error - {error}"}) from error
 
     def form(self) -> tuple[dict[str, list[str]], list[tuple[str, bytes]]]:
         """Fields and files (name, content) of a multipart body; the folders of a file's name are dropped."""
@@ -100,15 +100,15 @@ class Routes:
             if match:
                 allowed.append(method)
         if allowed:
-            raise Refusal(405, {"detail": f'Method "{request.method}" not allowed.'})
-        raise Refusal(404, {"detail": "Not found."})
+            raise RefusedError(405, {"detail": f'Method "{request.method}" not allowed.'})
+        raise RefusedError(404, {"detail": "Not found."})
 
 
 def page(request: Request, rows: Sequence[Any]) -> Response:
     """One page of a list, ten rows unless ``page_size`` says otherwise."""
     number, size = int(request.query.get("page", 1)), int(request.query.get("page_size", 10))
     if number > 1 and (number - 1) * size >= len(rows):
-        raise Refusal(404, {"detail": "Invalid page."})
+        raise RefusedError(404, {"detail": "Invalid page."})
 
     def link(to: int) -> str:
         return f"{request.base}{request.path}?{urlencode({**request.query, 'page': to})}"
