@@ -71,7 +71,13 @@ def new_document(shape: Shape, size: Size) -> Document:
     """The document of an object that the dataset does not have; its id is the shape's uid."""
     from bson import ObjectId
 
-    of = "Polyline" if shape.kind in HOLDS["Polylines"] else "Keypoint" if shape.kind == "keypoints" else "Detection"
+    of = (
+        "Polyline"
+        if shape.kind in HOLDS["Polylines"]
+        else "Keypoint"
+        if shape.kind == "keypoints"
+        else "Detection"
+    )
     document: Document = {"_id": ObjectId(shape.uid), "_cls": "Classification" if shape.kind == "tag" else of}
     document["tags"] = []
     if shape.kind != "tag":

@@ -107,6 +107,10 @@ class Runs:
         values["types"] = [{"name": name, "type": kind} for name, kind in run.types.items()]
         self._store.put(run.key, values)
 
+    def put_counts(self, key: str, counted: Mapping[str, Any]) -> None:
+        """Write the last counts, unless the run was forgotten meanwhile."""
+        self._store.put(key, {"counted": dict(counted)}, make=False)
+
     def remove(self, key: str) -> None:
         """Forget a run."""
         self._store.remove(key)

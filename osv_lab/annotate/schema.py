@@ -130,7 +130,9 @@ def reconcile(cvat: Connection, project: int, wanted: Sequence[Mapping[str, Any]
                     "rename it on one side, or name another project",
                 )
         if missing:
-            changes.append({"id": found["id"], "name": label["name"], "attributes": [*found["attributes"], *missing]})
+            changes.append(
+                {"id": found["id"], "name": label["name"], "attributes": [*found["attributes"], *missing]}
+            )
     if changes:
         cvat.call("PATCH", f"/api/projects/{project}", body={"labels": changes})
         there = {label["name"]: label for label in cvat.pages("/api/labels", {"project_id": project})}

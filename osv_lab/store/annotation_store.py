@@ -156,10 +156,10 @@ class RunStore:
             found: Document | None = self._runs.find_one(self._of(key), {"_id": 0, "dataset": 0})
         return found
 
-    def put(self, key: str, values: Mapping[str, Any]) -> None:
-        """Set values of a run's document, which is made if need be."""
+    def put(self, key: str, values: Mapping[str, Any], *, make: bool = True) -> None:
+        """Set values of a run's document; one that is not there is made, or with ``make=False`` left alone."""
         with database_errors():
-            self._runs.update_one(self._of(key), {"$set": dict(values)}, upsert=True)
+            self._runs.update_one(self._of(key), {"$set": dict(values)}, upsert=make)
 
     def remove(self, key: str) -> None:
         """Forget a run; its snapshot first, so that a killed removal is repeated."""
