@@ -138,7 +138,8 @@ class Connection:
             done = 0
             total = 0
 
-            def start2(self, total: int, **_: Any) -> None:
+            def start2(self, total: int, **options: Any) -> None:
+                super().start2(total, **options)
                 self.total = total
 
             def advance(self, delta: int) -> None:

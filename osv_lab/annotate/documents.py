@@ -189,8 +189,9 @@ def _detection(document: Mapping[str, Any], size: Size) -> tuple[str, tuple[floa
         raise UnsendableError("an empty mask")
     # CVAT keeps the tight box of a mask.
     filled = np.argwhere(grid)
-    (y0, x0), (y3, x3) = filled.min(axis=0), filled.max(axis=0) + 1
-    return "mask", runs_of(grid[y0:y3, x0:x3], left + int(x0), top + int(y0)), 0.0
+    y0, x0 = filled.min(axis=0).tolist()
+    y3, x3 = (filled.max(axis=0) + 1).tolist()
+    return "mask", runs_of(grid[y0:y3, x0:x3], left + x0, top + y0), 0.0
 
 
 def _polyline(document: Mapping[str, Any], size: Size) -> tuple[str, tuple[float, ...], float]:
@@ -275,11 +276,10 @@ def _mask_array(document: Mapping[str, Any]) -> np.ndarray:
     if document.get("mask") is not None:
         from fiftyone.core.utils import deserialize_numpy_array
 
-        return np.asarray(deserialize_numpy_array(document["mask"])).astype(bool)
+        return np.asarray(deserialize_numpy_array(document["mask"]), dtype=bool)
     import fiftyone as fo
 
-    mask = fo.Detection(mask_path=document["mask_path"]).get_mask()
-    return np.asarray(mask).astype(bool)
+    return np.asarray(fo.Detection(mask_path=document["mask_path"]).get_mask(), dtype=bool)
 
 
 def _confidence(document: Mapping[str, Any]) -> float | None:

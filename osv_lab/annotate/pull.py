@@ -205,7 +205,7 @@ def _merge_into(
             Annotations(theirs).of(here),
             Annotations(tuple(ours)),
             conflict,
-            scope=Scope({sample: ((0, 0),) for sample in here}),
+            scope=Scope(dict.fromkeys(here, ((0, 0),))),
             labels=run.classes,
             defaults=there.schema.defaults(run.types),
         )
@@ -294,7 +294,7 @@ def _keep_conflicts(dataset: fo.Dataset, run: Run, merged: Merge) -> tuple[str |
     """The saved view of open conflicts, with the server's versions in a field of their own beside ours."""
     name = "".join(char if char.isalnum() else "_" for char in run.key)
     view, theirs = f"{run.key}_conflicts", f"{name}_theirs"
-    open_ones = [one for one in merged.conflicts]
+    open_ones = list(merged.conflicts)
     if dataset.has_saved_view(view):
         dataset.delete_saved_view(view)
     if not open_ones:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 from osv_lab.annotate.objects import Annotations, Shape
@@ -54,9 +55,9 @@ class Run:
     sizes: tuple[tuple[int, int], ...] = ()
     classes: tuple[str, ...] = ()
     chosen: bool = False
-    types: Mapping[str, str] = field(default_factory=dict)
+    types: Mapping[str, str] = dataclasses.field(default_factory=dict)
     made_by: str | None = None
-    counted: Mapping[str, Any] = field(default_factory=dict)
+    counted: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def task_name(self, dataset: str) -> str:
         """The task's name on the server."""

@@ -63,8 +63,9 @@ class AnnotationStatus(Report):
         """One line."""
         done = sum(job.state == "completed" for job in self.jobs)
         edits = [sum(getattr(job, name) for job in self.jobs) for name in ("edited", "added", "removed")]
-        text = f"{done} of {len(self.jobs)} jobs completed; {edits[0]} labels edited, {edits[1]} added, {edits[2]} removed"
-        return "; ".join((text, *self.problems))
+        text = f"{done} of {len(self.jobs)} jobs completed"
+        changes = f"{edits[0]} labels edited, {edits[1]} added, {edits[2]} removed"
+        return "; ".join((text, changes, *self.problems))
 
 
 def status(cvat: Connection, runs: Runs, key: str | None = None) -> AnnotationStatus:
@@ -137,7 +138,7 @@ def _jobs(cvat: Connection, runs: Runs, run: Run) -> list[JobStatus]:
             (job["assignee"] or {}).get("username", ""),
             job["stop_frame"] - job["start_frame"] + 1,
             *counts[str(job["id"])],
-            changed=job["updated_date"],
+            job["updated_date"],
         )
         for job in jobs
     ]
@@ -154,7 +155,7 @@ def _counts(
     for job in jobs:
         samples = run.samples[job["start_frame"] : job["stop_frame"] + 1]
         before = base.of(samples)
-        scope = Scope({sample: ((0, 0),) for sample in samples})
+        scope = Scope(dict.fromkeys(samples, ((0, 0),)))
         there = Annotations(tuple(shapes)).of(samples)
         counts = merge(before, there, before, scope=scope, defaults=defaults).counts
         found[str(job["id"])] = (counts.get("edited", 0), counts.get("added", 0), counts.get("deleted", 0))
