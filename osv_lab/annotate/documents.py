@@ -68,7 +68,7 @@ def shape_of(document: Mapping[str, Any], sample: str, size: Size, made_by: str 
 
 
 def new_document(shape: Shape, size: Size) -> Document:
-    """The document of an object that the dataset does not have; its id is the shape's uid."""
+    """The document of an object that the dataset does not have, without its attributes; its id is the uid."""
     from bson import ObjectId
 
     of = (
@@ -87,22 +87,26 @@ def new_document(shape: Shape, size: Size) -> Document:
 
 
 def changed_document(document: Mapping[str, Any], shape: Shape, properties: Sequence[str], size: Size) -> Document:
-    """A label with those properties of a shape that changed; all others stay as they are, to the last bit."""
+    """A label with those properties of a shape that changed; all others stay as they are, to the last bit.
+
+    Attributes that changed are taken off: :func:`attributes_set` gives them, for the dataset's schema to fit.
+    """
     after = dict(document)
     if "geometry" in properties:
         _set_geometry(after, shape, size)
     for name in properties:
         if name.startswith("attributes."):
             after.pop(name.removeprefix("attributes."), None)
-    return _set_rest(after, shape, properties)
+    return _set_rest(after, shape)
 
 
 def attributes_set(shape: Shape, properties: Sequence[str] | None = None) -> dict[str, Value]:
     """What a shape's document says besides its class and place, all of it or the properties that changed."""
-    found: dict[str, Value] = {}
-    for name, value in shape.attributes.items():
-        if properties is None or f"attributes.{name}" in properties:
-            found[name] = value
+    found = {
+        name: value
+        for name, value in shape.attributes.items()
+        if properties is None or f"attributes.{name}" in properties
+    }
     for name in ("occluded", "z_order", "group"):
         value = getattr(shape, name)
         if (properties is None and value) or (properties is not None and name in properties):
@@ -113,7 +117,7 @@ def attributes_set(shape: Shape, properties: Sequence[str] | None = None) -> dic
     return found
 
 
-def _set_rest(document: Document, shape: Shape, properties: Sequence[str] | None = None) -> Document:
+def _set_rest(document: Document, shape: Shape) -> Document:
     document["label"] = shape.label
     if shape.confidence is None:
         for name in ("confidence", DETECTION_CONFIDENCE, MODEL):
@@ -122,7 +126,6 @@ def _set_rest(document: Document, shape: Shape, properties: Sequence[str] | None
         document.setdefault("confidence", [shape.confidence] * len(document["points"]))
     else:
         document["confidence"] = shape.confidence
-    document.update(attributes_set(shape, properties))
     return document
 
 
@@ -202,7 +205,7 @@ def _polyline(document: Mapping[str, Any], size: Size) -> tuple[str, tuple[float
     closed, filled = bool(document.get("closed")), bool(document.get("filled"))
     if closed and not filled and len(rings[0]) == 4:
         return ("oriented", *_oriented(points))
-    points = tuple(_clip(value, size[i % 2]) for i, value in enumerate(points))
+    points = _clipped(points, size)
     if len(rings[0]) < (3 if closed else 2):
         raise UnsendableError("too few points")
     return "polygon" if closed else "polyline", points, 0.0
@@ -212,7 +215,7 @@ def _keypoint(document: Mapping[str, Any], size: Size) -> tuple[str, tuple[float
     points = document.get("points") or ()
     if not points:
         raise UnsendableError("no points")
-    return "keypoints", tuple(_clip(v, size[i % 2]) for i, v in enumerate(_absolute(points, size))), 0.0
+    return "keypoints", _clipped(_absolute(points, size), size), 0.0
 
 
 def _classification(document: Mapping[str, Any], size: Size) -> tuple[str, tuple[float, ...], float]:
@@ -257,7 +260,12 @@ def _corners(points: Sequence[float], rotation: float) -> tuple[float, ...]:
 
 
 def _absolute(points: Sequence[Sequence[float]], size: Size) -> tuple[float, ...]:
-    return tuple(value * size[i] for pair in points for i, value in enumerate(pair[:2]))
+    return tuple(value for x, y in points for value in (x * size[0], y * size[1]))
+
+
+def _clipped(points: Sequence[float], size: Size) -> tuple[float, ...]:
+    ends = (*size,) * (len(points) // 2)
+    return tuple(_clip(value, end) for value, end in zip(points, ends, strict=True))
 
 
 def _relative(points: Sequence[float], size: Size) -> list[list[float]]:
@@ -276,10 +284,13 @@ def _mask_array(document: Mapping[str, Any]) -> np.ndarray:
     if document.get("mask") is not None:
         from fiftyone.core.utils import deserialize_numpy_array
 
-        return np.asarray(deserialize_numpy_array(document["mask"]), dtype=bool)
-    import fiftyone as fo
+        mask = deserialize_numpy_array(document["mask"])
+    else:
+        import fiftyone as fo
 
-    return np.asarray(fo.Detection(mask_path=document["mask_path"]).get_mask(), dtype=bool)
+        mask = fo.Detection(mask_path=document["mask_path"]).get_mask()
+    found: np.ndarray = np.asarray(mask).astype(bool)
+    return found
 
 
 def _confidence(document: Mapping[str, Any]) -> float | None:

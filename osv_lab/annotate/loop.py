@@ -203,7 +203,7 @@ class AnnotationLoop:
     def list(self) -> AnnotationRuns:
         """The runs of the dataset, without asking the server."""
         runs = Runs(self.dataset)
-        found = [runs.get(key) for key in runs]
+        found = [runs.get(key) for key in runs.names()]
         return AnnotationRuns(
             tuple(
                 {

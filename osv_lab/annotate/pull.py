@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import fiftyone as fo
 
 Done: TypeAlias = Literal["completed", "accepted", "any"]
-"""Which jobs are finished: ``completed`` at any stage; ``accepted``, completed at the stage of acceptance; or ``any``."""
+"""Which jobs are taken: ``completed`` at any stage; ``accepted``, completed at the stage of acceptance; or ``any``."""
 ATTEMPTS = 8
 
 
@@ -53,7 +53,7 @@ class SyncReport(Report):
             conflict), ``conflicts``.
         changed: Samples that were written.
         conflicts: Sample ids and classes of conflicts, and what they are about.
-        conflicts_view: The saved view of the samples with conflicts, ``None`` without any.
+        conflicts_view: The saved view of the samples with open conflicts, ``None`` without any.
         theirs_field: The field that has the server's version of labels in conflict, ``None`` without any.
         problems: What could not be taken over, and what a person should know of.
     """
@@ -81,7 +81,8 @@ class SyncReport(Report):
             f"{counts['untouched']} untouched; {self.jobs_pulled} jobs pulled, {self.jobs_open} open"
         )
         if self.conflicts:
-            text += f"; {len(self.conflicts)} conflicts: saved view '{self.conflicts_view}'"
+            where = f"saved view '{self.conflicts_view}'" if self.conflicts_view else "settled"
+            text += f"; {len(self.conflicts)} conflicts: {where}"
         return f"{text}; {len(self.problems)} notes, first: {self.problems[0]}" if self.problems else text
 
     def view(self) -> Any:
@@ -105,7 +106,8 @@ def pull(
         there = _read(cvat, run, done)
         merged, samples, counts = _merge_into(dataset, runs, run, there, conflict)
         runs.put_base(key, merged.base.shapes, samples)
-        view, theirs = _keep_conflicts(dataset, run, merged)
+        runs.put_counts(key, {})
+        view, theirs = _keep_conflicts(dataset, run, merged, settled=conflict != "review")
     return SyncReport(
         key,
         there.pulled,
@@ -290,11 +292,13 @@ def _writes(
     return writes
 
 
-def _keep_conflicts(dataset: fo.Dataset, run: Run, merged: Merge) -> tuple[str | None, str | None]:
+def _keep_conflicts(
+    dataset: fo.Dataset, run: Run, merged: Merge, *, settled: bool
+) -> tuple[str | None, str | None]:
     """The saved view of open conflicts, with the server's versions in a field of their own beside ours."""
     name = "".join(char if char.isalnum() else "_" for char in run.key)
     view, theirs = f"{run.key}_conflicts", f"{name}_theirs"
-    open_ones = list(merged.conflicts)
+    open_ones = () if settled else merged.conflicts
     if dataset.has_saved_view(view):
         dataset.delete_saved_view(view)
     if not open_ones:

@@ -71,7 +71,7 @@ class Runs:
         self._store = RunStore(dataset)
         self._name = dataset.name
 
-    def keys(self) -> list[str]:
+    def names(self) -> list[str]:
         """The keys of all runs, the oldest first."""
         return self._store.keys()
 
@@ -95,7 +95,7 @@ class Runs:
         """
         found = self.find(key)
         if found is None:
-            keys = self.keys()
+            keys = self.names()
             raise NotFoundError(
                 "nothing was sent under this key", repr(key), nearest(key, keys) if keys else "send first"
             )

@@ -1,7 +1,7 @@
 """The labels of a CVAT project: which classes and attributes the dataset needs, and what the project has already.
 
 Nothing that a project has is taken away or changed, since deleting a label deletes its shapes: what is missing is added.
-Every label gets three text attributes of ours: the identity of an object, the model's confidence and its reference.
+Every label gets three text attributes of ours: an object's identity, the model's confidence and its reference.
 """
 
 from __future__ import annotations
@@ -126,7 +126,8 @@ def reconcile(cvat: Connection, project: int, wanted: Sequence[Mapping[str, Any]
             if other is not None and (other["input_type"] == "checkbox") != (one["input_type"] == "checkbox"):
                 raise UsageError(
                     "an attribute of the CVAT project has another type",
-                    f"'{one['name']}' of '{label['name']}' is a {other['input_type']} there, a {one['input_type']} here",
+                    f"'{one['name']}' of '{label['name']}' is a {other['input_type']} there, "
+                    f"a {one['input_type']} here",
                     "rename it on one side, or name another project",
                 )
         if missing:

@@ -386,7 +386,7 @@ def _unreadable(files: Mapping[str, Path]) -> dict[str, str]:
         try:
             with Image.open(path) as image:
                 image.load()
-        except Exception as error:  # Decoders raise what they like.
+        except Exception as error:  # noqa: BLE001 - decoders raise what they like
             found[sample] = f"{path.name} cannot be read ({type(error).__name__})"
     return found
 
@@ -405,7 +405,7 @@ def _sized(problems: list[str]) -> Any:
         try:
             with Image.open(sample.filepath) as image:
                 return replace(sample, size=ImageOps.exif_transpose(image).size)
-        except Exception as error:  # Decoders raise what they like.
+        except Exception as error:  # noqa: BLE001 - decoders raise what they like
             problems.append(
                 f"sample {sample.id}: {Path(sample.filepath).name} cannot be read ({type(error).__name__})"
             )

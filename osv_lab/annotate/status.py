@@ -72,7 +72,7 @@ def status(cvat: Connection, runs: Runs, key: str | None = None) -> AnnotationSt
     """The jobs of a run, or of all; see :meth:`osv_lab.annotate.AnnotationLoop.status`."""
     jobs: list[JobStatus] = []
     problems: list[str] = []
-    for name in [key] if key is not None else runs.keys():
+    for name in [key] if key is not None else runs.names():
         run = runs.get(name)
         if run.phase != "sent":
             problems.append(f"'{name}' was interrupted while {run.phase}: run the same again")
@@ -137,8 +137,10 @@ def _jobs(cvat: Connection, runs: Runs, run: Run) -> list[JobStatus]:
             job["state"],
             (job["assignee"] or {}).get("username", ""),
             job["stop_frame"] - job["start_frame"] + 1,
-            *counts[str(job["id"])],
-            job["updated_date"],
+            edited=counts[str(job["id"])][0],
+            added=counts[str(job["id"])][1],
+            removed=counts[str(job["id"])][2],
+            changed=job["updated_date"],
         )
         for job in jobs
     ]
