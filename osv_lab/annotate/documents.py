@@ -204,7 +204,8 @@ def _polyline(document: Mapping[str, Any], size: Size) -> tuple[str, tuple[float
     points = _absolute(rings[0], size)
     closed, filled = bool(document.get("closed")), bool(document.get("filled"))
     if closed and not filled and len(rings[0]) == 4:
-        return ("oriented", *_oriented(points))
+        box, rotation = _oriented(points)
+        return "oriented", box, rotation
     points = _clipped(points, size)
     if len(rings[0]) < (3 if closed else 2):
         raise UnsendableError("too few points")
@@ -277,7 +278,8 @@ def _clip(value: float, end: int) -> float:
 
 
 def _index(places: np.ndarray, count: int) -> np.ndarray:
-    return np.clip(np.floor(places), 0, count - 1).astype(int)
+    found: np.ndarray = np.clip(np.floor(places), 0, count - 1).astype(int)
+    return found
 
 
 def _mask_array(document: Mapping[str, Any]) -> np.ndarray:

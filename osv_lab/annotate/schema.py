@@ -1,7 +1,7 @@
 """The labels of a CVAT project: which classes and attributes the dataset needs, and what the project has already.
 
-Nothing that a project has is taken away or changed, since deleting a label deletes its shapes: what is missing is added.
-Every label gets three text attributes of ours: an object's identity, the model's confidence and its reference.
+Nothing that a project has is taken away, since deleting a label deletes its shapes: what is missing is added.
+Every label gets three text attributes of ours: an object's identity, the model's confidence and reference.
 """
 
 from __future__ import annotations
