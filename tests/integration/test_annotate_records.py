@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,8 @@ def dataset(fo: Any, dataset_name: str, tmp_path: Path) -> Any:
 
 def test_a_snapshot_comes_back_to_the_last_bit(dataset: Any) -> None:
     runs = Runs(dataset)
-    runs.put(Run("a", "u", "sending", "http://h", "", "pred", "Detections", samples=("s",), sizes=((4, 3),), types={"a.b": "int"}))  # fmt: skip
+    sent = Run("a", "u", "sending", "http://h", "", "pred", "Detections", samples=("s",), sizes=((4, 3),))
+    runs.put(replace(sent, types={"a.b": "int"}))
     shape = Shape(
         "x", "s", "box", "cat", (0.1, 1 / 3, 2.0, 1e-300), attributes={"a.b": 1, "$c": True}, server_id=5
     )
@@ -78,6 +80,14 @@ def test_what_cannot_be_sent_is_reported_and_the_rest_is_packed(dataset: Any) ->
     assert len(package.problems) == 3
     assert package.run.types == {"blurred": "bool"}
     assert package.run.sizes == ((64, 48), (64, 48))
+
+
+def test_a_corrupt_image_is_left_out_and_said(dataset: Any) -> None:
+    bad = Path(dataset.first().filepath)
+    bad.write_bytes(bad.read_bytes()[:80])
+    package = pack(dataset, "key", "pred")
+    assert package.run.samples == tuple(dataset.values("id")[1:])
+    assert [bad.name in problem for problem in package.problems] == [True]
 
 
 def test_chosen_classes_alone_are_packed(dataset: Any) -> None:
