@@ -198,7 +198,7 @@ def _detection(document: Mapping[str, Any], size: Size) -> tuple[str, tuple[floa
 
 
 def _polyline(document: Mapping[str, Any], size: Size) -> tuple[str, tuple[float, ...], float]:
-    rings = document.get("points") or ()
+    rings: Sequence[Any] = document.get("points") or ()
     if len(rings) != 1:
         raise UnsendableError(f"a polygon of {len(rings)} rings")
     points = _absolute(rings[0], size)
@@ -213,7 +213,7 @@ def _polyline(document: Mapping[str, Any], size: Size) -> tuple[str, tuple[float
 
 
 def _keypoint(document: Mapping[str, Any], size: Size) -> tuple[str, tuple[float, ...], float]:
-    points = document.get("points") or ()
+    points: Sequence[Any] = document.get("points") or ()
     if not points:
         raise UnsendableError("no points")
     return "keypoints", _clipped(_absolute(points, size), size), 0.0

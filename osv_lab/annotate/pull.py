@@ -10,15 +10,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
-from osv_lab.annotate.changes import Change, Merge, Note, Resolution, Scope
+from osv_lab.annotate.apply import keep_conflicts, label_writes
+from osv_lab.annotate.changes import Merge, Note, Resolution, Scope
 from osv_lab.annotate.codec import from_cvat, normal
 from osv_lab.annotate.connection import Connection
 from osv_lab.annotate.documents import (
     HOLDS,
     UnsendableError,
-    attributes_set,
-    changed_document,
-    new_document,
     shape_of,
 )
 from osv_lab.annotate.merge import merge
@@ -28,9 +26,8 @@ from osv_lab.annotate.schema import Schema
 from osv_lab.annotate.status import annotation_jobs, gone
 from osv_lab.core.errors import NotFoundError, UnavailableError, UsageError, nearest
 from osv_lab.core.report import Report
-from osv_lab.store.annotation_store import Labelled, read_samples, replace_labels, set_field
-from osv_lab.store.documents import MADE_BY, Document
-from osv_lab.store.schema import LabelSchema
+from osv_lab.store.annotation_store import Labelled, read_samples, replace_labels
+from osv_lab.store.documents import MADE_BY
 
 if TYPE_CHECKING:
     import fiftyone as fo
@@ -107,7 +104,7 @@ def pull(
         merged, samples, counts = _merge_into(dataset, runs, run, there, conflict)
         runs.put_base(key, merged.base.shapes, samples)
         runs.put_counts(key, {})
-        view, theirs = _keep_conflicts(dataset, run, merged, settled=conflict != "review")
+        view, theirs = keep_conflicts(dataset, run, merged, settled=conflict != "review")
     return SyncReport(
         key,
         there.pulled,
@@ -213,7 +210,7 @@ def _merge_into(
         )
         merged = replace(merged, notes=(*notes, *merged.notes))
         first = first or merged
-        writes = _writes(dataset, run, samples, merged.changes, sizes)
+        writes = label_writes(dataset, run, samples, merged.changes, sizes)
         lost = replace_labels(dataset, run.field, run.container, writes)
         written += len(writes) - lost
         if not lost:
@@ -253,73 +250,6 @@ def _holdable(theirs: Sequence[Shape], base: Annotations, container: str) -> tup
         if before is not None:
             found.append(replace(before, server_id=shape.server_id, job=shape.job))
     return tuple(found), notes
-
-
-def _writes(
-    dataset: fo.Dataset,
-    run: Run,
-    samples: Sequence[Labelled],
-    changes: Sequence[Change],
-    sizes: Mapping[str, tuple[int, int]],
-) -> list[tuple[Labelled, list[Document]]]:
-    """The label documents of the samples that change; those of untouched labels are as they were read."""
-    if not changes:
-        return []
-    schema = LabelSchema(dataset)
-    schema.declare(run.field, run.container)
-    of: dict[str, list[Change]] = {}
-    for change in changes:
-        of.setdefault(change.sample, []).append(change)
-    writes = []
-    for sample in samples:
-        if sample.id not in of:
-            continue
-        documents = {str(document["_id"]): document for document in sample.labels}
-        for change in of[sample.id]:
-            after = change.after
-            if after is None:
-                documents.pop(change.uid, None)
-                continue
-            assert isinstance(after, Shape)
-            if change.uid in documents:
-                document = changed_document(documents[change.uid], after, change.properties, sizes[sample.id])
-                document.update(schema.fit(run.field, attributes_set(after, change.properties)))
-            else:
-                document = new_document(after, sizes[sample.id])
-                document.update(schema.fit(run.field, attributes_set(after)))
-            documents[change.uid] = document
-        writes.append((sample, list(documents.values())))
-    return writes
-
-
-def _keep_conflicts(
-    dataset: fo.Dataset, run: Run, merged: Merge, *, settled: bool
-) -> tuple[str | None, str | None]:
-    """The saved view of open conflicts, with the server's versions in a field of their own beside ours."""
-    name = "".join(char if char.isalnum() else "_" for char in run.key)
-    view, theirs = f"{run.key}_conflicts", f"{name}_theirs"
-    open_ones = () if settled else merged.conflicts
-    if dataset.has_saved_view(view):
-        dataset.delete_saved_view(view)
-    if not open_ones:
-        if dataset.has_sample_field(theirs):
-            dataset.delete_sample_field(theirs)
-        return None, None
-    sizes = dict(zip(run.samples, run.sizes, strict=True))
-    schema = LabelSchema(dataset)
-    schema.declare(theirs, run.container)
-    labels: dict[str, list[Document]] = {}
-    for one in open_ones:
-        some = labels.setdefault(one.sample, [])
-        for shape in (one.theirs, *one.others):
-            if isinstance(shape, Shape) and shape.kind in HOLDS[run.container]:
-                shape = replace(shape, uid=one.uid)
-                document = new_document(shape, sizes[one.sample])
-                document.update(schema.fit(theirs, attributes_set(shape)))
-                some.append(document)
-    set_field(dataset, theirs, run.container, labels)
-    dataset.save_view(view, dataset.select(sorted(labels)))
-    return view, theirs
 
 
 def _class(conflict: Any) -> str:
