@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from osv_lab.curate.quality import QualityReport
     from osv_lab.curate.select import SelectReport
     from osv_lab.store.captures import CaptureReport
+    from osv_lab.store.erase import EraseReport
     from osv_lab.store.ingest_report import IngestReport
 
 
@@ -32,6 +33,12 @@ class DataStage(LabBase):
         report = ingest(source, dataset or self.dataset_name, progress=self.progress, **options)
         self.dataset_name = dataset or self.dataset_name
         return report
+
+    def erase(self, samples: Any = None, **options: Any) -> EraseReport:
+        """Erase a view's samples and all that the lab has of their media; see :func:`osv_lab.store.erase.erase`."""
+        from osv_lab.store.erase import erase
+
+        return erase(samples, progress=self.progress, **options)
 
     def health(self, gt_field: str = "ground_truth", *, split: str | None = None) -> HealthReport:
         """Look at the labels as a whole: counts, balance, splits, boxes that cannot be."""

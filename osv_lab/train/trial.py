@@ -49,8 +49,9 @@ def main(order_file: str) -> int:
 
 def _end_with_parent() -> None:
     """The pipe from the parent closes when it ends, however it ends."""
-    with contextlib.suppress(OSError, ValueError):
-        sys.stdin.buffer.read()
+    # Not through sys.stdin, whose lock this thread would still hold when the interpreter ends.
+    with contextlib.suppress(OSError):
+        os.read(0, 1)
     os._exit(1)
 
 

@@ -24,7 +24,7 @@ from osv_lab.core.settings import SEED, load_settings
 from osv_lab.train.locks import exclusive
 from osv_lab.train.recipe import Recipe
 
-DIRECTIONS: dict[str, Literal["minimize", "maximize"]] = {"accuracy": "maximize", "latency": "minimize"}
+DIRECTIONS: Mapping[str, Literal["maximize", "minimize"]] = {"accuracy": "maximize", "latency": "minimize"}
 """What can be tuned for: the validation split's main metric, and milliseconds per image of the exported model."""
 
 
