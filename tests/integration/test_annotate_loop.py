@@ -17,6 +17,7 @@ from osv_lab.annotate import AnnotationLoop
 from osv_lab.annotate.connection import Connection
 from osv_lab.annotate.records import Runs
 from osv_lab.core.errors import NotFoundError, UnavailableError, UsageError
+from osv_lab.lab import Lab
 
 pytestmark = pytest.mark.skipif("OSV_CVAT_URL" not in os.environ, reason="OSV_CVAT_URL names no CVAT server")
 
@@ -251,3 +252,35 @@ def test_calls_do_not_grow_with_the_images(loop: AnnotationLoop, dataset: Any) -
         counts.append(loop.connection.calls - before)
     # Waiting for the server takes as many calls as it takes.
     assert max(counts) <= 40
+
+
+def test_a_pull_that_was_killed_is_completed_by_the_same_command(
+    loop: AnnotationLoop, dataset: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    person = Annotator(loop.connection, loop.send(dataset, "key", "pred").task)
+    moved, gone = person.objects()[:2]
+    person.do("update", {**moved, "points": [2.0, 2.0, 9.0, 9.0], "source": "semi-auto"})
+    person.do("delete", gone)
+    new = {"type": "rectangle", "frame": 5, "label_id": person.labels["dog"], "points": [3, 4, 10, 12.5]}
+    person.do("create", new)
+    person.finish()
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Runs, "put_base", killed)
+        with pytest.raises(KeyboardInterrupt):
+            loop.pull("key")
+    written = labels_of(dataset)
+    assert sum(len(one["detections"]) for one in written.values()) == 18
+    report = loop.pull("key")
+    assert (report.changed, report.conflicts) == (0, ())
+    assert labels_of(dataset) == written
+
+
+def test_the_lab_sends_by_path(loop: AnnotationLoop, dataset: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OSV_CVAT_ORGANIZATION", "")
+    path = dataset.first().filepath
+    task = Lab(dataset.name).send_samples_to_annotation([path], key="paths", label_field="pred")
+    assert (task.samples, task.objects) == (1, 3)
