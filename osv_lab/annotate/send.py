@@ -116,8 +116,13 @@ def send(
             return _send(
                 cvat, runs, dataset, package, project or dataset.name, people, segment_size or 0, progress
             )
-        except BaseException:
-            # If the server cannot be reached the record stays, and the next send or cancel finds the task by its uid.
+        except BaseException as error:
+            known = runs.find(key)
+            if isinstance(error, UnavailableError) and known is not None and known.task is None:
+                # The server may yet make the task that it did not answer for: the record stays, and whoever sends or
+                # cancels next finds the task by its uid.
+                raise
+            # Likewise where the server cannot be reached for this.
             with contextlib.suppress(OsvError):
                 remove_tasks(cvat, run)
                 runs.remove(key)

@@ -221,6 +221,26 @@ def test_an_upload_that_fails_leaves_no_task(
     assert loop.list().runs == ()
 
 
+def test_a_task_whose_making_was_not_answered_is_no_orphan(
+    loop: AnnotationLoop, dataset: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = Connection.call
+
+    def late(self: Connection, method: str, path: str, *rest: Any, **options: Any) -> Any:
+        answer = plain(self, method, path, *rest, **options)
+        if (method, path) == ("POST", "/api/tasks"):
+            raise UnavailableError("the server is silent")
+        return answer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Connection, "call", late)
+        with pytest.raises(UnavailableError, match="silent"):
+            loop.send(dataset, "key", "pred")
+    assert loop.list().runs[0]["phase"] == "sending"
+    task = loop.send(dataset, "key", "pred")
+    assert tasks_of(loop) == [task.task]
+
+
 KILLED = """
 import os, sys
 from osv_lab.annotate import AnnotationLoop
