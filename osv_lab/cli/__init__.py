@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import osv_lab
-from osv_lab.cli import captures, compare, curate, data, evaluate, models, tracks, tune, up, versions
+from osv_lab.cli import annotate, captures, compare, curate, data, evaluate, models, tracks, tune, up, versions
 from osv_lab.cli.common import add_verb, progress_of
 from osv_lab.core.errors import InterruptedJobError, OsvError
 
@@ -38,6 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     verb = add_verb(stages, "doctor", doctor, "check this machine, and say what to do about each finding")
     data.add_commands(stages)
     curate.add_commands(stages)
+    annotate.add_commands(stages)
     versions.add_commands(stages)
     models.add_commands(stages)
     tune.add_commands(stages)

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from osv_lab.core.errors import UnavailableError
 from osv_lab.lab.base import LabBase
+
+if TYPE_CHECKING:
+    from osv_lab.annotate import AnnotationLoop, AnnotationTask
 
 
 class AnnotateStage(LabBase):
     """The CVAT loop."""
 
-    def annotate(self, *args: Any, **options: Any) -> Any:
-        """Not here yet: the CVAT loop (send, status, pull) comes with the annotation room."""
-        raise UnavailableError(
-            "the annotation loop is not part of this version",
-            "osv_lab.annotate (CVAT: send, status, pull, three-way merge) is the room that will hold it",
-            "until then label elsewhere and bring labels in with lab.upload_data(..., on_duplicate='update')",
-        )
+    def annotate(self, url: str | None = None, **options: Any) -> AnnotationLoop:
+        """The annotation loop of the lab's dataset; options as for :class:`osv_lab.annotate.AnnotationLoop`.
+
+        Without a server and credentials, those of the environment (``OSV_CVAT_URL``, ...) or of ``cvat.toml``.
+        """
+        from osv_lab.annotate import AnnotationLoop
+
+        return AnnotationLoop(self.dataset, url, progress=self.progress, **options)
+
+    def send_samples_to_annotation(self, paths: Iterable[str | Path], **options: Any) -> AnnotationTask:
+        """Send the samples of these media files to the CVAT server of the environment or of ``cvat.toml``."""
+        with self.annotate() as loop:
+            return loop.send_samples_to_annotation(paths, **options)

@@ -1,0 +1,233 @@
+"""The annotation loop of a dataset: send, look, pull."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from osv_lab.annotate.changes import Resolution
+from osv_lab.annotate.connection import DEADLINE_S, Connection
+from osv_lab.annotate.pull import Done, SyncReport, pull
+from osv_lab.annotate.records import Runs
+from osv_lab.annotate.send import AnnotationTask, remove_tasks, send, user_id
+from osv_lab.annotate.settings import cvat_settings
+from osv_lab.annotate.status import AnnotationStatus, check_server, status
+from osv_lab.core.errors import NotFoundError
+from osv_lab.core.progress import Progress, silent
+from osv_lab.core.report import Report
+
+if TYPE_CHECKING:
+    import fiftyone as fo
+
+
+@dataclass(frozen=True)
+class AnnotationRuns(Report):
+    """The runs of a dataset, as they are remembered here."""
+
+    runs: tuple[Mapping[str, Any], ...]
+
+    def rows(self) -> Sequence[Mapping[str, Any]]:
+        """One row per run."""
+        return self.runs
+
+    def summary(self) -> str:
+        """One line."""
+        return f"{len(self.runs)} annotation runs" if self.runs else "nothing was sent yet"
+
+
+class AnnotationLoop:
+    """Sends samples of a dataset to CVAT and brings the labels back.
+
+    The server is asked first when it is first needed; :meth:`list` needs none.
+
+    Args:
+        dataset: A FiftyOne dataset, or its name.
+        url: The server, such as ``http://localhost:8080``; by default ``OSV_CVAT_URL`` or the settings file's.
+        credentials: User name and password.
+        token: A personal access token with write access, instead of ``credentials``.
+        organization: The organisation's short name, ``""`` for the own workspace.
+        deadline_s: Seconds that the server may be silent in one call.
+        progress: Told how far uploads are.
+
+    Example:
+        >>> with AnnotationLoop("cells", "http://localhost:8080", ("ann", "secret")) as loop:  # doctest: +SKIP
+        ...     loop.send(view, "first_batch", "predictions")
+        ...     loop.status("first_batch")
+        ...     loop.pull("first_batch")
+    """
+
+    def __init__(
+        self,
+        dataset: fo.Dataset | str,
+        url: str | None = None,
+        credentials: tuple[str, str] | None = None,
+        token: str | None = None,
+        organization: str | None = None,
+        *,
+        deadline_s: float = DEADLINE_S,
+        progress: Progress = silent,
+    ) -> None:
+        from osv_lab.store.catalogue import open_dataset
+
+        self.dataset: Any = open_dataset(dataset) if isinstance(dataset, str) else dataset
+        self._who = (url, credentials, token, organization)
+        self._deadline_s = deadline_s
+        self._progress = progress
+        self._cvat: Connection | None = None
+
+    @property
+    def connection(self) -> Connection:
+        """The connection, made when it is first asked for."""
+        if self._cvat is None:
+            self._cvat = Connection(cvat_settings(*self._who), deadline_s=self._deadline_s)
+        return self._cvat
+
+    def send(
+        self,
+        view: Any,
+        key: str,
+        label_field: str,
+        classes: Sequence[str] | None = None,
+        attributes: Mapping[str, Sequence[str]] | None = None,
+        *,
+        project: str | None = None,
+        assignees: Sequence[str] = (),
+        segment_size: int | None = None,
+    ) -> AnnotationTask:
+        """Send images with what a label field says of them; all of it, or after an error nothing.
+
+        The same command after a failure or a kill completes it, and after success changes nothing. Boxes are clipped
+        to their image. Samples and labels that cannot be sent are reported and the others are sent.
+
+        Args:
+            view: The samples.
+            key: The name of this run.
+            label_field: Its labels go along, and what comes back is merged into it. It must exist; it may be empty.
+            classes: Only labels of these classes; by default all that the dataset declares or has.
+            attributes: For attributes with a closed set of values: those, the first being CVAT's default, which is
+                taken for "not set" when it comes back on a label that did not have the attribute. All other
+                attributes of the labels are sent too, as checkboxes and texts.
+            project: The name of the CVAT project, by default the dataset's; made if need be, never cut down.
+            assignees: User names; jobs are given to them in turn.
+            segment_size: Images per job; by default one job.
+
+        Raises:
+            UsageError: the key is in use for other samples, or the server refuses us.
+            NotFoundError: no such field or user, or no sample that could be sent.
+            UnavailableError: the server is down, silent, or lost something.
+        """
+        return send(
+            self.connection,
+            view,
+            key,
+            label_field,
+            classes,
+            attributes,
+            project=project,
+            assignees=assignees,
+            segment_size=segment_size,
+            progress=self._progress,
+        )
+
+    def send_samples_to_annotation(
+        self,
+        paths: Iterable[str | Path],
+        key: str = "selection",
+        label_field: str = "ground_truth",
+        **options: Any,
+    ) -> AnnotationTask:
+        """Send the samples of these media files.
+
+        Raises:
+            NotFoundError: a path that is none of the dataset's media.
+        """
+        wanted = [str(Path(path).expanduser().absolute()) for path in paths]
+        ids = dict(zip(*self.dataset.values(["filepath", "id"]), strict=True))
+        missing = [path for path in wanted if path not in ids]
+        if missing:
+            raise NotFoundError(
+                f"{len(missing)} of {len(wanted)} paths are not in the dataset", missing[0], "upload them first"
+            )
+        return self.send(self.dataset.select([ids[path] for path in wanted]), key, label_field, **options)
+
+    def status(self, key: str | None = None) -> AnnotationStatus:
+        """The jobs of a run, or of all: stage, state, assignee, and what was edited, added and removed so far.
+
+        Cheap to poll: one call per run, and the labels only where the server says that something changed.
+        """
+        return status(self.connection, Runs(self.dataset), key)
+
+    def pull(self, key: str, conflict: Resolution = "review", *, done: Done = "completed") -> SyncReport:
+        """Merge what annotators did into the dataset.
+
+        Labels that nobody touched stay as they are, to the last bit. Edited ones lose the model's confidence and get a
+        person as their source (``osv_source``). Local changes are kept. Conflicts become the saved view
+        ``<key>_conflicts`` with the server's versions in the field ``<key>_theirs``. Pulling twice changes nothing.
+
+        Args:
+            key: The run.
+            conflict: ``review`` keeps ours and leaves the conflict open; ``ours`` and ``theirs`` settle it.
+            done: Which jobs are taken: ``completed`` (state, at any stage), ``accepted`` or ``any``.
+        """
+        return pull(self.connection, self.dataset, key, conflict, done)
+
+    def reassign(self, key: str, user: str, jobs: Sequence[int] | None = None) -> AnnotationStatus:
+        """Give jobs of a run, by default all, to a user."""
+        known = {job.job for job in self.status(key).jobs}
+        wrong = [job for job in jobs or () if job not in known]
+        if wrong:
+            raise NotFoundError(
+                "no such job in this run", wrong[0], "use one of: " + ", ".join(map(str, sorted(known)))
+            )
+        person = user_id(self.connection, user)
+        for job in sorted(known if jobs is None else jobs):
+            self.connection.call("PATCH", f"/api/jobs/{job}", body={"assignee": person})
+        return self.status(key)
+
+    def cancel(self, key: str) -> None:
+        """Delete the task on the server and forget the run. Labels in the dataset stay as they are.
+
+        What annotators did and nobody pulled is lost. A cancel that is interrupted is repeated by the same call.
+        """
+        runs = Runs(self.dataset)
+        with runs.alone(key):
+            run = runs.get(key)
+            check_server(self.connection, run)
+            runs.put(replace(run, phase="cancelling"))
+            remove_tasks(self.connection, run)
+            runs.remove(key)
+
+    def list(self) -> AnnotationRuns:
+        """The runs of the dataset, without asking the server."""
+        runs = Runs(self.dataset)
+        found = [runs.get(key) for key in runs.names()]
+        return AnnotationRuns(
+            tuple(
+                {
+                    "key": run.key,
+                    "phase": run.phase,
+                    "field": run.field,
+                    "samples": len(run.samples),
+                    "task": run.task,
+                    "server": run.url,
+                }
+                for run in found
+            )
+        )
+
+    def close(self) -> None:
+        """End the session."""
+        if self._cvat is not None:
+            self._cvat.close()
+            self._cvat = None
+
+    def __enter__(self) -> AnnotationLoop:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,262 @@
+"""Bringing labels back: a three-way merge of what was sent, what is on the server, and what the dataset holds now.
+
+The dataset is written first and the record of what both sides agreed on last. So a pull that is killed is repeated: the
+merge finds its own changes in the dataset and makes no second ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+
+from osv_lab.annotate.apply import keep_conflicts, label_writes
+from osv_lab.annotate.changes import Merge, Note, Resolution, Scope
+from osv_lab.annotate.codec import from_cvat, normal
+from osv_lab.annotate.connection import Connection
+from osv_lab.annotate.documents import (
+    HOLDS,
+    UnsendableError,
+    shape_of,
+)
+from osv_lab.annotate.merge import merge
+from osv_lab.annotate.objects import Annotations, Shape
+from osv_lab.annotate.records import Run, Runs
+from osv_lab.annotate.schema import Schema
+from osv_lab.annotate.status import annotation_jobs, gone
+from osv_lab.core.errors import NotFoundError, UnavailableError, UsageError, nearest
+from osv_lab.core.report import Report
+from osv_lab.store.annotation_store import Labelled, read_samples, replace_labels
+from osv_lab.store.documents import MADE_BY
+
+if TYPE_CHECKING:
+    import fiftyone as fo
+
+Done: TypeAlias = Literal["completed", "accepted", "any"]
+"""Which jobs are taken: ``completed`` at any stage; ``accepted``, completed at the stage of acceptance; or ``any``."""
+ATTEMPTS = 8
+
+
+@dataclass(frozen=True)
+class SyncReport(Report):
+    """What a pull did.
+
+    Attributes:
+        key: The run's key.
+        jobs_pulled: Finished jobs whose labels were merged.
+        jobs_open: Jobs that were left for later.
+        counts: Labels by what happened: ``untouched``, ``edited``, ``added`` and ``deleted`` on the server,
+            ``edited here``, ``added here`` and ``deleted here``, ``both`` (changed on both sides without
+            conflict), ``conflicts``.
+        changed: Samples that were written.
+        conflicts: Sample ids and classes of conflicts, and what they are about.
+        conflicts_view: The saved view of the samples with open conflicts, ``None`` without any.
+        theirs_field: The field that has the server's version of labels in conflict, ``None`` without any.
+        problems: What could not be taken over, and what a person should know of.
+    """
+
+    key: str
+    jobs_pulled: int
+    jobs_open: int
+    counts: Mapping[str, int]
+    changed: int
+    conflicts: tuple[str, ...] = ()
+    conflicts_view: str | None = None
+    theirs_field: str | None = None
+    problems: tuple[str, ...] = ()
+    dataset: Any = field(default=None, repr=False, compare=False)
+
+    def rows(self) -> Sequence[Mapping[str, Any]]:
+        """One row per count."""
+        return [{"labels": name, "count": count} for name, count in self.counts.items()]
+
+    def summary(self) -> str:
+        """One line."""
+        counts = self.counts
+        text = (
+            f"{counts['edited']} edited, {counts['added']} added, {counts['deleted']} deleted, "
+            f"{counts['untouched']} untouched; {self.jobs_pulled} jobs pulled, {self.jobs_open} open"
+        )
+        if self.conflicts:
+            where = f"saved view '{self.conflicts_view}'" if self.conflicts_view else "settled"
+            text += f"; {len(self.conflicts)} conflicts: {where}"
+        return f"{text}; {len(self.problems)} notes, first: {self.problems[0]}" if self.problems else text
+
+    def view(self) -> Any:
+        """The samples with conflicts, as a FiftyOne view."""
+        if self.conflicts_view is None:
+            return self.dataset.select([])
+        return self.dataset.load_saved_view(self.conflicts_view)
+
+
+def pull(
+    cvat: Connection, dataset: fo.Dataset, key: str, conflict: Resolution = "review", done: Done = "completed"
+) -> SyncReport:
+    """Merge what annotators did into the dataset; see :meth:`osv_lab.annotate.AnnotationLoop.pull`."""
+    if done not in get_args(Done):
+        raise UsageError("done is unknown", repr(done), nearest(str(done), get_args(Done)))
+    runs = Runs(dataset)
+    with runs.alone(key):
+        run = runs.get(key)
+        if run.phase != "sent":
+            raise UsageError(f"'{key}' was interrupted while {run.phase}", fix="run the same send or cancel again")
+        there = _read(cvat, run, done)
+        merged, samples, counts = _merge_into(dataset, runs, run, there, conflict)
+        runs.put_base(key, merged.base.shapes, samples)
+        runs.put_counts(key, {})
+        view, theirs = keep_conflicts(dataset, run, merged, settled=conflict != "review")
+    return SyncReport(
+        key,
+        there.pulled,
+        there.open,
+        {name: merged.counts.get(name, 0) for name in COUNTS},
+        counts,
+        tuple(f"sample {c.sample}: {_class(c)}, {', '.join(c.properties)}" for c in merged.conflicts),
+        view,
+        theirs,
+        (*there.problems, *(_words(note) for note in merged.notes)),
+        dataset,
+    )
+
+
+COUNTS = (
+    "untouched",
+    "edited",
+    "added",
+    "deleted",
+    "both",
+    "conflicts",
+    "edited here",
+    "added here",
+    "deleted here",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _There:
+    """What finished jobs hold."""
+
+    shapes: tuple[Shape, ...]
+    samples: frozenset[str]
+    schema: Schema
+    problems: tuple[str, ...]
+    pulled: int
+    open: int
+
+
+def _read(cvat: Connection, run: Run, done: Done) -> _There:
+    jobs = annotation_jobs(cvat, run)
+    finished = [job for job in jobs if _is_done(job, done)]
+    schema = Schema.of(cvat.pages("/api/labels", {"task_id": run.task}))
+    try:
+        meta = cvat.get(f"/api/tasks/{run.task}/data/meta")
+    except NotFoundError:
+        raise gone(run) from None
+    deleted = set(meta.get("deleted_frames") or ())
+    problems = [
+        f"sample {run.samples[frame]}: its image was deleted in CVAT; left as it is" for frame in sorted(deleted)
+    ]
+    shapes: list[Shape] = []
+    samples: set[str] = set()
+    for job in finished:
+        answer = cvat.get(f"/api/jobs/{job['id']}/annotations")
+        some, wrong = from_cvat(answer, run.samples, schema, run.types, job["id"])
+        shapes += some
+        problems += wrong
+        if answer.get("tracks"):
+            problems.append(
+                f"job {job['id']} has {len(answer['tracks'])} tracks, which images do not have; left there"
+            )
+        frames = range(job["start_frame"], job["stop_frame"] + 1)
+        samples.update(run.samples[frame] for frame in frames if frame not in deleted)
+    return _There(
+        tuple(shapes), frozenset(samples), schema, tuple(problems), len(finished), len(jobs) - len(finished)
+    )
+
+
+def _is_done(job: Mapping[str, Any], done: Done) -> bool:
+    completed = job["state"] == "completed"
+    return done == "any" or (completed and (done == "completed" or job["stage"] == "acceptance"))
+
+
+def _merge_into(
+    dataset: fo.Dataset, runs: Runs, run: Run, there: _There, conflict: Resolution
+) -> tuple[Merge, Collection[str], int]:
+    """Merge, write; again from the start where somebody else wrote meanwhile."""
+    base = runs.base(run.key)
+    uids = {(shape.sample, shape.uid) for shape in base.shapes}
+    types = there.schema.types(run.types)
+    sizes = dict(zip(run.samples, run.sizes, strict=True))
+    written = 0
+    first: Merge | None = None
+    for _ in range(ATTEMPTS):
+        samples = read_samples(dataset, sorted(there.samples), run.field)
+        here = {sample.id for sample in samples}
+        ours = [
+            shape
+            for sample in samples
+            for shape in _shapes(sample, sizes[sample.id], types)
+            if not run.chosen or shape.label in run.classes or (shape.sample, shape.uid) in uids
+        ]
+        theirs, notes = _holdable(there.shapes, base, run.container)
+        merged = merge(
+            base.of(here),
+            Annotations(theirs).of(here),
+            Annotations(tuple(ours)),
+            conflict,
+            scope=Scope(dict.fromkeys(here, ((0, 0),))),
+            labels=run.classes,
+            defaults=there.schema.defaults(run.types),
+        )
+        merged = replace(merged, notes=(*notes, *merged.notes))
+        first = first or merged
+        writes = label_writes(dataset, run, samples, merged.changes, sizes)
+        lost = replace_labels(dataset, run.field, run.container, writes)
+        written += len(writes) - lost
+        if not lost:
+            # A second attempt counts what the first one did as done; the report tells of all of it.
+            return (merged if first is merged else replace(merged, counts=first.counts)), here, written
+    raise UnavailableError(
+        "the dataset keeps changing while it is written", f"{ATTEMPTS} attempts", "pull again when others are done"
+    )
+
+
+def _shapes(sample: Labelled, size: tuple[int, int], types: Mapping[str, str]) -> list[Shape]:
+    found = []
+    made_by = (sample.container or {}).get(MADE_BY)
+    for document in sample.labels:
+        try:
+            found.append(normal(shape_of(document, sample.id, size, made_by), types))
+        except UnsendableError:
+            continue
+    return found
+
+
+def _holdable(theirs: Sequence[Shape], base: Annotations, container: str) -> tuple[tuple[Shape, ...], list[Note]]:
+    """The server's shapes that the field can hold. A known object that became something else stays as it was."""
+    kinds = HOLDS[container]
+    known = {(shape.sample, shape.uid): shape for shape in base.shapes}
+    found, notes = [], []
+    for shape in theirs:
+        before = known.get((shape.sample, shape.uid))
+        if shape.kind in kinds:
+            found.append(shape)
+            continue
+        if before is not None and before.kind == "oriented" and shape.kind == "box":
+            # Turned back to no angle at all: still an oriented box.
+            found.append(replace(shape, kind="oriented"))
+            continue
+        notes.append(Note("unknown shape", shape))
+        if before is not None:
+            found.append(replace(before, server_id=shape.server_id, job=shape.job))
+    return tuple(found), notes
+
+
+def _class(conflict: Any) -> str:
+    one = conflict.ours or conflict.base or conflict.theirs
+    return str(one.label) if one is not None else "?"
+
+
+def _words(note: Note) -> str:
+    one = note.theirs
+    return f"{note.what}: {one.kind} '{one.label}' on sample {one.sample}"

@@ -1,0 +1,284 @@
+"""Sending samples with their labels to CVAT: all of it, or nothing.
+
+A record is written before the first call that makes something on the server, and the task's name carries the record's
+random uid. So whatever happens, to the server or to this process, the same command finds what was left and ends with
+one task: a half-made task cannot be continued in CVAT, it is deleted and made anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from osv_lab.annotate.codec import from_cvat, to_cvat
+from osv_lab.annotate.connection import Connection
+from osv_lab.annotate.objects import Shape
+from osv_lab.annotate.pack import Package, pack
+from osv_lab.annotate.records import Run, Runs
+from osv_lab.annotate.schema import Schema, reconcile, wanted_labels
+from osv_lab.core.errors import InvalidDataError, NotFoundError, OsvError, UnavailableError, UsageError
+from osv_lab.core.progress import Progress, silent
+from osv_lab.core.report import Report
+from osv_lab.core.settings import load_settings
+
+if TYPE_CHECKING:
+    import fiftyone as fo
+
+WRITE = 5000
+"""Objects per write, so that each stays well within the deadline of a call."""
+
+
+@dataclass(frozen=True)
+class AnnotationTask(Report):
+    """What was sent.
+
+    Attributes:
+        key: The name to ask for status and to pull by.
+        task: CVAT's id of the task.
+        address: Where a person opens it.
+        samples: How many samples it has.
+        objects: How many labels went with them.
+        labels: The classes that annotators can choose from.
+        jobs: How many jobs it has.
+        problems: Samples and labels that were not sent, and why.
+    """
+
+    key: str
+    task: int
+    address: str
+    samples: int
+    objects: int
+    labels: tuple[str, ...]
+    jobs: int
+    problems: tuple[str, ...] = ()
+
+    def rows(self) -> Sequence[Mapping[str, Any]]:
+        """One row."""
+        return [
+            {
+                "key": self.key,
+                "task": self.task,
+                "samples": self.samples,
+                "objects": self.objects,
+                "jobs": self.jobs,
+                "problems": len(self.problems),
+                "address": self.address,
+            }
+        ]
+
+    def summary(self) -> str:
+        """One line."""
+        text = f"{self.samples} samples with {self.objects} labels are at {self.address}"
+        return f"{text}; not sent: {len(self.problems)}, first {self.problems[0]}" if self.problems else text
+
+
+def send(
+    cvat: Connection,
+    view: Any,
+    key: str,
+    label_field: str,
+    classes: Sequence[str] | None = None,
+    attributes: Mapping[str, Sequence[str]] | None = None,
+    *,
+    project: str | None = None,
+    assignees: Sequence[str] = (),
+    segment_size: int | None = None,
+    progress: Progress = silent,
+) -> AnnotationTask:
+    """Send samples and what a label field says of them; see :meth:`osv_lab.annotate.AnnotationLoop.send`."""
+    dataset = view._dataset
+    if not key or key != key.strip():
+        raise UsageError("a key needs a name", repr(key))
+    if segment_size is not None and segment_size < 1:
+        raise UsageError("segment_size is the number of images per job", repr(segment_size))
+    runs = Runs(dataset)
+    with runs.alone(key):
+        package = pack(view, key, label_field, classes, attributes)
+        before = runs.find(key)
+        if before is not None and before.phase == "sent":
+            return _as_before(cvat, before, package)
+        people = [user_id(cvat, name) for name in assignees]
+        if before is not None:
+            remove_tasks(cvat, before)
+            runs.remove(key)
+        uid = secrets.token_hex(12)
+        run = replace(package.run, uid=uid, url=cvat.settings.url, organization=cvat.settings.organization)
+        package = replace(package, run=run)
+        runs.put(run)
+        try:
+            return _send(
+                cvat, runs, dataset, package, project or dataset.name, people, segment_size or 0, progress
+            )
+        except BaseException as error:
+            known = runs.find(key)
+            if isinstance(error, UnavailableError) and known is not None and known.task is None:
+                # The server may yet make the task that it did not answer for: the record stays, and whoever sends or
+                # cancels next finds the task by its uid.
+                raise
+            # Likewise where the server cannot be reached for this.
+            with contextlib.suppress(OsvError):
+                remove_tasks(cvat, run)
+                runs.remove(key)
+            raise
+
+
+def remove_tasks(cvat: Connection, run: Run) -> int:
+    """Delete the tasks of a run, found by its uid; how many there were."""
+    found = [
+        one["id"]
+        for one in cvat.pages("/api/tasks", {"search": run.uid})
+        if one["name"].endswith(f"[osv:{run.uid}]")
+    ]
+    for task in found:
+        with contextlib.suppress(NotFoundError):
+            cvat.call("DELETE", f"/api/tasks/{task}")
+    return len(found)
+
+
+def user_id(cvat: Connection, name: str) -> int:
+    """CVAT's id of a user.
+
+    Raises:
+        NotFoundError: no such user, as far as we may see.
+    """
+    for one in cvat.pages("/api/users", {"search": name}):
+        if one["username"] == name:
+            return int(one["id"])
+    raise NotFoundError("no such user on the CVAT server", repr(name), "invite them, or check the organisation")
+
+
+def _send(
+    cvat: Connection,
+    runs: Runs,
+    dataset: fo.Dataset,
+    package: Package,
+    project: str,
+    people: Sequence[int],
+    segment_size: int,
+    progress: Progress,
+) -> AnnotationTask:
+    run = package.run
+    number = _project(cvat, project)
+    labels = wanted_labels(run.classes, run.types, package.choices)
+    schema = reconcile(cvat, number, labels)
+    run = replace(run, project=number)
+    task = _task(cvat, runs, dataset, replace(package, run=run), segment_size, progress)
+    package = replace(package, run=replace(run, task=task))
+    runs.put(package.run)
+    shapes = _write(cvat, package, schema, progress)
+    jobs = _assign(cvat, task, people)
+    runs.put_base(run.key, shapes, run.samples)
+    runs.put(replace(package.run, phase="sent"))
+    return _report(cvat, package, task, jobs)
+
+
+def _project(cvat: Connection, name: str) -> int:
+    found = [one["id"] for one in cvat.pages("/api/projects", {"name": name}) if one["name"] == name]
+    if found:
+        return int(min(found))
+    return int(cvat.call("POST", "/api/projects", body={"name": name, "labels": []})["id"])
+
+
+def _task(
+    cvat: Connection, runs: Runs, dataset: fo.Dataset, package: Package, segment_size: int, progress: Progress
+) -> int:
+    """Make the task with its images; its frames are verified to be ours, in our order."""
+    run = package.run
+    body = {"name": run.task_name(dataset.name), "project_id": run.project, "segment_size": segment_size}
+    task = int(cvat.call("POST", "/api/tasks", body=body)["id"])
+    runs.put(replace(run, task=task))
+    with _named_files(package) as files:
+        cvat.upload(task, files, {"sorting_method": "predefined", "image_quality": 80}, progress)
+        names = [file.name for file in files]
+    frames = cvat.get(f"/api/tasks/{task}/data/meta")["frames"]
+    if [Path(frame["name"]).name for frame in frames] != names:
+        raise UnavailableError("the task does not have the images that were sent", f"task {task}", "send again")
+    for sample, size, frame in zip(run.samples, run.sizes, frames, strict=True):
+        if (frame["width"], frame["height"]) != size:
+            raise InvalidDataError(
+                "CVAT shows an image in another size than the dataset says",
+                f"sample {sample}: {frame['width']}x{frame['height']}, not {size[0]}x{size[1]}",
+                "compute the dataset's metadata anew",
+            )
+    return task
+
+
+def _write(cvat: Connection, package: Package, schema: Schema, progress: Progress) -> list[Shape]:
+    """Write the shapes, read them back, and return them with CVAT's ids."""
+    run = package.run
+    frames = {sample: frame for frame, sample in enumerate(run.samples)}
+    path = f"/api/tasks/{run.task}/annotations"
+    for start in range(0, len(package.shapes), WRITE):
+        progress("labels", start, len(package.shapes))
+        body = to_cvat(package.shapes[start : start + WRITE], frames, schema)
+        cvat.call("PATCH", path, {"action": "create"}, body)
+    progress("labels", len(package.shapes), len(package.shapes))
+    there, _ = from_cvat(cvat.get(path), run.samples, schema, run.types)
+    ids = {(shape.sample, shape.uid): shape.server_id for shape in there}
+    missing = [shape for shape in package.shapes if (shape.sample, shape.uid) not in ids]
+    if missing or len(there) != len(package.shapes):
+        raise UnavailableError(
+            "the server does not have the labels that were sent",
+            f"{len(there)} of {len(package.shapes)} are there",
+            "send again",
+        )
+    return [replace(shape, server_id=ids[shape.sample, shape.uid]) for shape in package.shapes]
+
+
+def _assign(cvat: Connection, task: int, people: Sequence[int]) -> int:
+    """Give the jobs to people, in turn; how many jobs there are."""
+    jobs = [one for one in cvat.pages("/api/jobs", {"task_id": task}) if one["type"] == "annotation"]
+    jobs.sort(key=lambda job: job["start_frame"])
+    for number, job in enumerate(jobs):
+        if people:
+            cvat.call("PATCH", f"/api/jobs/{job['id']}", body={"assignee": people[number % len(people)]})
+    return len(jobs)
+
+
+def _as_before(cvat: Connection, run: Run, package: Package) -> AnnotationTask:
+    """A send repeated that was done already."""
+    if (run.samples, run.field) != (package.run.samples, package.run.field) or run.url != cvat.settings.url:
+        raise UsageError(
+            "the key is in use", f"'{run.key}' is task {run.task}", "choose another key, or cancel it first"
+        )
+    task = cvat.get(f"/api/tasks/{run.task}")
+    return _report(cvat, replace(package, run=run), run.task or 0, int(task["jobs"]["count"]))
+
+
+def _report(cvat: Connection, package: Package, task: int, jobs: int) -> AnnotationTask:
+    run = package.run
+    return AnnotationTask(
+        run.key,
+        task,
+        f"{cvat.settings.url}/tasks/{task}",
+        len(run.samples),
+        len(package.shapes),
+        run.classes,
+        jobs,
+        package.problems,
+    )
+
+
+@contextlib.contextmanager
+def _named_files(package: Package) -> Iterator[list[Path]]:
+    """The images under names that say which sample each is: hard links where the disk can, else copies."""
+    home = load_settings().home
+    home.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="send-", dir=home) as folder:
+        named = []
+        for sample in package.run.samples:
+            source = package.files[sample].resolve()
+            target = Path(folder, f"{sample}{source.suffix.lower()}")
+            try:
+                os.link(source, target)
+            except OSError:
+                shutil.copyfile(source, target)
+            named.append(target)
+        yield named

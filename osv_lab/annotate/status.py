@@ -1,0 +1,164 @@
+"""How far the annotators are, cheaply: the objects are read only where the server says that something changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from osv_lab.annotate.changes import Scope
+from osv_lab.annotate.codec import from_cvat
+from osv_lab.annotate.connection import Connection
+from osv_lab.annotate.merge import merge
+from osv_lab.annotate.objects import Annotations
+from osv_lab.annotate.records import Run, Runs
+from osv_lab.annotate.schema import Schema
+from osv_lab.core.errors import NotFoundError, UsageError
+from osv_lab.core.report import Report
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatus:
+    """One job.
+
+    Attributes:
+        key: The run's key.
+        task: CVAT's id of its task.
+        job: CVAT's id.
+        stage: ``annotation``, ``validation`` or ``acceptance``.
+        state: ``new``, ``in progress``, ``completed`` or ``rejected``.
+        assignee: Whose it is, ``""`` for nobody's.
+        frames: How many images it has.
+        edited: Labels changed since they were sent or last pulled.
+        added: Labels that are new.
+        removed: Labels that are gone.
+        changed: When the job last changed, as the server says it (ISO 8601).
+    """
+
+    key: str
+    task: int
+    job: int
+    stage: str
+    state: str
+    assignee: str
+    frames: int
+    edited: int
+    added: int
+    removed: int
+    changed: str
+
+
+@dataclass(frozen=True)
+class AnnotationStatus(Report):
+    """The jobs of one run or of all, and runs that have none and why."""
+
+    jobs: tuple[JobStatus, ...]
+    problems: tuple[str, ...] = ()
+
+    def rows(self) -> Sequence[Mapping[str, Any]]:
+        """One row per job."""
+        return [asdict(job) for job in self.jobs]
+
+    def summary(self) -> str:
+        """One line."""
+        done = sum(job.state == "completed" for job in self.jobs)
+        edits = [sum(getattr(job, name) for job in self.jobs) for name in ("edited", "added", "removed")]
+        text = f"{done} of {len(self.jobs)} jobs completed"
+        changes = f"{edits[0]} labels edited, {edits[1]} added, {edits[2]} removed"
+        return "; ".join((text, changes, *self.problems))
+
+
+def status(cvat: Connection, runs: Runs, key: str | None = None) -> AnnotationStatus:
+    """The jobs of a run, or of all; see :meth:`osv_lab.annotate.AnnotationLoop.status`."""
+    jobs: list[JobStatus] = []
+    problems: list[str] = []
+    for name in [key] if key is not None else runs.names():
+        run = runs.get(name)
+        if run.phase != "sent":
+            problems.append(f"'{name}' was interrupted while {run.phase}: run the same again")
+        elif key is None and (run.url, run.organization) != (cvat.settings.url, cvat.settings.organization):
+            problems.append(f"'{name}' is on {run.url}")
+        else:
+            try:
+                jobs += _jobs(cvat, runs, run)
+            except NotFoundError:
+                if key is not None:
+                    raise
+                problems.append(f"the task of '{name}' is gone from the server")
+    return AnnotationStatus(tuple(jobs), tuple(problems))
+
+
+def annotation_jobs(cvat: Connection, run: Run) -> list[Mapping[str, Any]]:
+    """The annotation jobs of a run's task in the order of their frames: no ground truth, no replicas.
+
+    Raises:
+        NotFoundError: the task was deleted.
+        UsageError: the run is on another server or in another organisation.
+    """
+    check_server(cvat, run)
+    found: list[Mapping[str, Any]] = [
+        job for job in cvat.pages("/api/jobs", {"task_id": run.task}) if job["type"] == "annotation"
+    ]
+    if not found:
+        raise gone(run)
+    return sorted(found, key=lambda job: (job["start_frame"], job["id"]))
+
+
+def check_server(cvat: Connection, run: Run) -> None:
+    """That a run is on this server."""
+    if (run.url, run.organization) != (cvat.settings.url, cvat.settings.organization):
+        where = f"{run.url}, organisation {run.organization!r}"
+        raise UsageError(f"'{run.key}' was sent elsewhere", where, "connect to that one")
+
+
+def gone(run: Run) -> NotFoundError:
+    """The error for a task that was deleted on the server."""
+    return NotFoundError(
+        "the task is gone from the server",
+        f"task {run.task} of '{run.key}'",
+        "nothing here was changed; cancel the key, then send again",
+    )
+
+
+def _jobs(cvat: Connection, runs: Runs, run: Run) -> list[JobStatus]:
+    jobs = annotation_jobs(cvat, run)
+    stamp = "|".join(f"{job['id']} {job['updated_date']}" for job in jobs)
+    counted = run.counted
+    if counted.get("stamp") != stamp:
+        counted = {"stamp": stamp, "counts": _counts(cvat, runs, run, jobs)}
+        runs.put_counts(run.key, counted)
+    counts = counted["counts"]
+    return [
+        JobStatus(
+            run.key,
+            run.task or 0,
+            job["id"],
+            job["stage"],
+            job["state"],
+            (job["assignee"] or {}).get("username", ""),
+            job["stop_frame"] - job["start_frame"] + 1,
+            edited=counts[str(job["id"])][0],
+            added=counts[str(job["id"])][1],
+            removed=counts[str(job["id"])][2],
+            changed=job["updated_date"],
+        )
+        for job in jobs
+    ]
+
+
+def _counts(
+    cvat: Connection, runs: Runs, run: Run, jobs: Sequence[Mapping[str, Any]]
+) -> dict[str, tuple[int, int, int]]:
+    """Edited, added and removed objects by job."""
+    schema = Schema.of(cvat.pages("/api/labels", {"task_id": run.task}))
+    shapes, _ = from_cvat(cvat.get(f"/api/tasks/{run.task}/annotations"), run.samples, schema, run.types)
+    base, defaults = runs.base(run.key), schema.defaults(run.types)
+    found = {}
+    for job in jobs:
+        samples = run.samples[job["start_frame"] : job["stop_frame"] + 1]
+        before = base.of(samples)
+        scope = Scope(dict.fromkeys(samples, ((0, 0),)))
+        there = Annotations(tuple(shapes)).of(samples)
+        counts = merge(before, there, before, scope=scope, defaults=defaults).counts
+        found[str(job["id"])] = (counts.get("edited", 0), counts.get("added", 0), counts.get("deleted", 0))
+    return found

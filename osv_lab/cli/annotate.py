@@ -1,0 +1,117 @@
+"""``osv annotate``: samples to CVAT, and labels back."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from osv_lab.cli.common import add_narrowing, add_verb, progress_of, view_of
+
+_EXAMPLES = """\
+The server and who we are: OSV_CVAT_URL with OSV_CVAT_TOKEN, or OSV_CVAT_USER and OSV_CVAT_PASSWORD; or the
+file cvat.toml in the lab's folder, readable by you only. No command takes a secret as an argument.
+
+examples:
+  osv annotate send cells first_batch --field predictions --split train --segment-size 100 --assignee ann
+  osv annotate status cells
+  osv annotate pull cells first_batch
+  osv annotate cancel cells first_batch
+"""
+
+
+def add_commands(stages: Any) -> None:
+    """The loop's verbs."""
+    annotate = stages.add_parser(
+        "annotate",
+        help="send samples to CVAT, look how far the annotators are, pull their labels",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = annotate.add_subparsers(title="what", metavar="WHAT", required=True)
+
+    verb = _verb(verbs, "send", send, "send images with their labels; all of it or nothing")
+    verb.add_argument("key", help="the name of this run")
+    add_narrowing(verb)
+    verb.add_argument("--field", default="ground_truth", help="the label field (ground_truth)")
+    verb.add_argument("--classes", metavar="A,B", help="only these classes")
+    verb.add_argument("--project", help="the CVAT project; default: the dataset's name")
+    verb.add_argument(
+        "--assignee",
+        action="append",
+        default=[],
+        metavar="USER",
+        help="who gets the jobs, in turn; may be repeated",
+    )
+    verb.add_argument("--segment-size", type=int, metavar="N", help="images per job; default: one job")
+
+    verb = _verb(verbs, "status", status, "jobs: stage, state, assignee, what changed")
+    verb.add_argument("key", nargs="?", help="one run; default: all")
+
+    verb = _verb(verbs, "pull", pull, "merge what annotators did into the dataset")
+    verb.add_argument("key", help="the name of the run")
+    verb.add_argument(
+        "--conflict",
+        choices=("review", "ours", "theirs"),
+        default="review",
+        help="what both sides changed: keep ours and leave it open (review), or settle it",
+    )
+    verb.add_argument(
+        "--done",
+        choices=("completed", "accepted", "any"),
+        default="completed",
+        help="which jobs are taken (completed)",
+    )
+
+    verb = _verb(verbs, "cancel", cancel, "delete the task on the server and forget the run")
+    verb.add_argument("key", help="the name of the run")
+    _verb(verbs, "list", list_, "the runs of a dataset; asks no server")
+
+
+def _verb(verbs: Any, name: str, command: Any, text: str) -> argparse.ArgumentParser:
+    verb = add_verb(verbs, name, command, text)
+    verb.add_argument("dataset", help="a dataset")
+    return verb
+
+
+def send(args: argparse.Namespace) -> Any:
+    from osv_lab.annotate import AnnotationLoop
+
+    view = view_of(args)
+    with progress_of(args) as progress, AnnotationLoop(args.dataset, progress=progress) as loop:
+        return loop.send(
+            view,
+            args.key,
+            args.field,
+            args.classes.split(",") if args.classes else None,
+            project=args.project,
+            assignees=args.assignee,
+            segment_size=args.segment_size,
+        )
+
+
+def status(args: argparse.Namespace) -> Any:
+    from osv_lab.annotate import AnnotationLoop
+
+    with AnnotationLoop(args.dataset) as loop:
+        return loop.status(args.key)
+
+
+def pull(args: argparse.Namespace) -> Any:
+    from osv_lab.annotate import AnnotationLoop
+
+    with AnnotationLoop(args.dataset) as loop:
+        return loop.pull(args.key, args.conflict, done=args.done)
+
+
+def cancel(args: argparse.Namespace) -> Any:
+    from osv_lab.annotate import AnnotationLoop
+
+    with AnnotationLoop(args.dataset) as loop:
+        loop.cancel(args.key)
+        return loop.list()
+
+
+def list_(args: argparse.Namespace) -> Any:
+    from osv_lab.annotate import AnnotationLoop
+
+    return AnnotationLoop(args.dataset).list()

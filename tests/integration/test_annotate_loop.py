@@ -1,0 +1,306 @@
+"""Send, status and pull against a CVAT server: ``OSV_CVAT_URL`` with ``OSV_CVAT_USER`` and ``OSV_CVAT_PASSWORD``."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from osv_lab.annotate import AnnotationLoop
+from osv_lab.annotate.connection import Connection
+from osv_lab.annotate.records import Runs
+from osv_lab.core.errors import NotFoundError, UnavailableError, UsageError
+from osv_lab.lab import Lab
+
+pytestmark = pytest.mark.skipif("OSV_CVAT_URL" not in os.environ, reason="OSV_CVAT_URL names no CVAT server")
+
+
+@pytest.fixture
+def dataset(fo: Any, dataset_name: str, tmp_path: Path) -> Any:
+    """Six images with three boxes and a tag each."""
+    found = fo.Dataset(dataset_name)
+    random = np.random.default_rng(5)
+    samples = []
+    for number in range(6):
+        path = tmp_path / f"{number}.png"
+        Image.fromarray(random.integers(0, 255, (48, 64, 3), dtype=np.uint8)).save(path)
+        boxes = [
+            fo.Detection(
+                label=str(random.choice(["cat", "dog"])),
+                bounding_box=[float(value) for value in random.uniform(0.1, 0.4, 4)],
+                confidence=float(random.random()),
+                blurred=bool(random.integers(2)),
+                count=int(random.integers(9)),
+            )
+            for _ in range(3)
+        ]
+        day = fo.Classifications(classifications=[fo.Classification(label="day")])
+        samples.append(fo.Sample(filepath=str(path), pred=fo.Detections(detections=boxes), weather=day))
+    found.add_samples(samples, dynamic=True, progress=False)
+    return found
+
+
+@pytest.fixture
+def loop(dataset: Any) -> Iterator[AnnotationLoop]:
+    with AnnotationLoop(dataset, organization="") as found:
+        yield found
+        for name in Runs(dataset).names():
+            found.cancel(name)
+        for project in found.connection.pages("/api/projects", {"name": dataset.name}):
+            found.connection.call("DELETE", f"/api/projects/{project['id']}")
+
+
+class Annotator:
+    """What a person does in CVAT."""
+
+    def __init__(self, cvat: Connection, task: int) -> None:
+        self.cvat, self.task = cvat, task
+        self.path = f"/api/tasks/{task}/annotations"
+        self.labels = {one["name"]: one["id"] for one in cvat.pages("/api/labels", {"task_id": task})}
+
+    def objects(self, kind: str = "shapes") -> list[dict[str, Any]]:
+        found = [{k: v for k, v in one.items() if v is not None} for one in self.cvat.get(self.path)[kind]]
+        return sorted(found, key=lambda one: one["id"])
+
+    def do(self, action: str, *objects: dict[str, Any], kind: str = "shapes") -> None:
+        body = {"version": 0, "shapes": [], "tags": [], "tracks": []}
+        self.cvat.call("PATCH", self.path, {"action": action}, {**body, kind: list(objects)})
+
+    def finish(self, *jobs: int) -> None:
+        every = sorted(job["id"] for job in self.cvat.pages("/api/jobs", {"task_id": self.task}))
+        for job in jobs or every:
+            self.cvat.call("PATCH", f"/api/jobs/{job}", body={"state": "completed"})
+
+
+def labels_of(dataset: Any, field: str = "pred") -> dict[str, Any]:
+    dataset.reload()
+    return {sample.id: sample[field].to_dict() for sample in dataset}
+
+
+def tasks_of(loop: AnnotationLoop) -> list[int]:
+    name = loop.dataset.name
+    return [
+        one["id"] for one in loop.connection.pages("/api/tasks", {"search": name}) if one["name"].startswith(name)
+    ]
+
+
+def test_untouched_labels_come_back_to_the_last_bit(loop: AnnotationLoop, dataset: Any) -> None:
+    before = labels_of(dataset)
+    task = loop.send(dataset, "key", "pred", segment_size=2)
+    assert (task.samples, task.objects, task.jobs) == (6, 18, 3)
+    Annotator(loop.connection, task.task).finish()
+    report = loop.pull("key")
+    assert (report.counts["untouched"], report.changed, report.jobs_pulled) == (18, 0, 3)
+    assert labels_of(dataset) == before
+
+
+def test_edits_of_both_sides_meet(loop: AnnotationLoop, dataset: Any) -> None:
+    person = Annotator(loop.connection, loop.send(dataset, "key", "pred").task)
+    moved, gone, relabelled = person.objects()[:3]
+    other = "dog" if relabelled["label_id"] == person.labels["cat"] else "cat"
+    person.do("update", {**moved, "points": [1.5, 2.5, 20.25, 30.125], "source": "semi-auto"})
+    person.do("update", {**relabelled, "label_id": person.labels[other]} | {"attributes": []})
+    person.do("delete", gone)
+    new = {"type": "rectangle", "frame": 5, "label_id": person.labels["dog"], "points": [3, 4, 10, 12.5]}
+    person.do("create", new, {**new, "type": "ellipse"})
+    sample = dataset.last()
+    sample["pred"].detections[0].label = "local"
+    sample.save()
+    (job,) = loop.status("key").jobs
+    assert job.removed >= 1
+    person.finish()
+
+    report = loop.pull("key")
+    assert report.counts["conflicts"] == 0
+    assert any("ellipse" in problem for problem in report.problems)
+    dataset.reload()
+    first, last = dataset.first()["pred"].detections, dataset.last()["pred"].detections
+    assert first[0].bounding_box == [1.5 / 64, 2.5 / 48, 18.75 / 64, 27.625 / 48]
+    assert (first[0].confidence, first[0].osv_source) == (None, "semi-auto")
+    assert last[0].label == "local"
+    assert last[0].confidence is not None
+    assert [round(value * size) for value, size in zip(last[-1].bounding_box, (64, 48), strict=False)] == [3, 4]
+    after = labels_of(dataset)
+    again = loop.pull("key")
+    assert again.changed == 0
+    assert labels_of(dataset) == after
+
+
+def test_a_conflict_is_a_view_with_both_versions_until_it_is_settled(loop: AnnotationLoop, dataset: Any) -> None:
+    person = Annotator(loop.connection, loop.send(dataset, "key", "pred").task)
+    theirs = person.objects()[0]
+    person.do("update", {**theirs, "points": [2.0, 2.0, 9.0, 9.0], "source": "semi-auto"})
+    person.finish()
+    sample = dataset.first()
+    sample["pred"].detections[0].bounding_box = [0.5, 0.5, 0.25, 0.25]
+    sample.save()
+
+    report = loop.pull("key")
+    assert report.view().values("id") == [sample.id]
+    dataset.reload()
+    assert dataset.first()["pred"].detections[0].bounding_box == [0.5, 0.5, 0.25, 0.25]
+    assert dataset.first()["key_theirs"].detections[0].bounding_box == [2 / 64, 2 / 48, 7 / 64, 7 / 48]
+    assert len(loop.pull("key").conflicts) == 1
+    loop.pull("key", "theirs")
+    dataset.reload()
+    assert dataset.first()["pred"].detections[0].bounding_box == [2 / 64, 2 / 48, 7 / 64, 7 / 48]
+    assert loop.pull("key").conflicts == ()
+    assert not dataset.has_saved_view("key_conflicts")
+    assert not dataset.has_sample_field("key_theirs")
+
+
+def test_finished_jobs_alone_are_pulled(loop: AnnotationLoop, dataset: Any) -> None:
+    person = Annotator(loop.connection, loop.send(dataset, "key", "pred", segment_size=3).task)
+    person.do("delete", *person.objects())
+    person.finish(min(job.job for job in loop.status("key").jobs))
+    report = loop.pull("key")
+    assert (report.jobs_pulled, report.jobs_open, report.counts["deleted"]) == (1, 1, 9)
+    dataset.reload()
+    assert sorted(map(len, dataset.values("pred.detections"))) == [0, 0, 0, 3, 3, 3]
+
+
+def test_tags_are_changed_too(loop: AnnotationLoop, dataset: Any) -> None:
+    person = Annotator(loop.connection, loop.send(dataset, "key", "weather", ["day", "night"]).task)
+    person.do("delete", person.objects("tags")[0], kind="tags")
+    person.do("create", {"frame": 0, "label_id": person.labels["night"]}, kind="tags")
+    person.finish()
+    loop.pull("key")
+    dataset.reload()
+    assert dataset.values("weather.classifications.label") == [["night"], *[["day"]] * 5]
+
+
+def test_a_corrupt_image_is_left_out_and_said(loop: AnnotationLoop, dataset: Any) -> None:
+    dataset.compute_metadata(progress=False)
+    bad = dataset.first()
+    Path(bad.filepath).write_bytes(Path(bad.filepath).read_bytes()[:200])
+    task = loop.send(dataset, "key", "pred")
+    assert task.samples == 5
+    assert any(bad.id in problem for problem in task.problems)
+    assert tasks_of(loop) == [task.task]
+
+
+def test_the_key_is_taken_until_it_is_cancelled(loop: AnnotationLoop, dataset: Any) -> None:
+    task = loop.send(dataset, "key", "pred")
+    assert loop.send(dataset, "key", "pred").task == task.task
+    with pytest.raises(UsageError, match="in use"):
+        loop.send(dataset.limit(2), "key", "pred")
+    loop.cancel("key")
+    assert tasks_of(loop) == []
+    with pytest.raises(NotFoundError):
+        loop.pull("key")
+
+
+def test_a_task_deleted_on_the_server_is_said_and_changes_nothing(loop: AnnotationLoop, dataset: Any) -> None:
+    task = loop.send(dataset, "key", "pred")
+    before = labels_of(dataset)
+    loop.connection.call("DELETE", f"/api/tasks/{task.task}")
+    with pytest.raises(NotFoundError, match="gone from the server"):
+        loop.pull("key")
+    assert labels_of(dataset) == before
+    loop.cancel("key")
+
+
+def test_an_upload_that_fails_leaves_no_task(
+    loop: AnnotationLoop, dataset: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut(*_: Any) -> None:
+        raise UnavailableError("the upload was cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Connection, "upload", cut)
+        with pytest.raises(UnavailableError, match="cut"):
+            loop.send(dataset, "key", "pred")
+    assert tasks_of(loop) == []
+    assert loop.list().runs == ()
+
+
+def test_a_task_whose_making_was_not_answered_is_no_orphan(
+    loop: AnnotationLoop, dataset: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = Connection.call
+
+    def late(self: Connection, method: str, path: str, *rest: Any, **options: Any) -> Any:
+        answer = plain(self, method, path, *rest, **options)
+        if (method, path) == ("POST", "/api/tasks"):
+            raise UnavailableError("the server is silent")
+        return answer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Connection, "call", late)
+        with pytest.raises(UnavailableError, match="silent"):
+            loop.send(dataset, "key", "pred")
+    assert loop.list().runs[0]["phase"] == "sending"
+    task = loop.send(dataset, "key", "pred")
+    assert tasks_of(loop) == [task.task]
+
+
+KILLED = """
+import os, sys
+from osv_lab.annotate import AnnotationLoop
+from osv_lab.annotate.connection import Connection
+from osv_lab.store.catalogue import open_dataset
+Connection.upload = lambda *_: os._exit(9)
+dataset = open_dataset(sys.argv[1])
+AnnotationLoop(dataset, organization="").send(dataset, "key", "pred")
+"""
+
+
+def test_a_send_that_was_killed_is_completed_by_the_same_command(loop: AnnotationLoop, dataset: Any) -> None:
+    killed = subprocess.run([sys.executable, "-c", KILLED, dataset.name], check=False, timeout=120)
+    assert killed.returncode == 9
+    assert len(tasks_of(loop)) == 1
+    assert "interrupted" in loop.status().summary()
+    with pytest.raises(UsageError, match="interrupted"):
+        loop.pull("key")
+    task = loop.send(dataset, "key", "pred")
+    assert tasks_of(loop) == [task.task]
+
+
+def test_calls_do_not_grow_with_the_images(loop: AnnotationLoop, dataset: Any) -> None:
+    counts = []
+    for key, some in (("few", dataset.limit(1)), ("all", dataset)):
+        before = loop.connection.calls
+        loop.send(some, key, "pred")
+        loop.pull(key, done="any")
+        counts.append(loop.connection.calls - before)
+    # Waiting for the server takes as many calls as it takes.
+    assert max(counts) <= 40
+
+
+def test_a_pull_that_was_killed_is_completed_by_the_same_command(
+    loop: AnnotationLoop, dataset: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    person = Annotator(loop.connection, loop.send(dataset, "key", "pred").task)
+    moved, gone = person.objects()[:2]
+    person.do("update", {**moved, "points": [2.0, 2.0, 9.0, 9.0], "source": "semi-auto"})
+    person.do("delete", gone)
+    new = {"type": "rectangle", "frame": 5, "label_id": person.labels["dog"], "points": [3, 4, 10, 12.5]}
+    person.do("create", new)
+    person.finish()
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Runs, "put_base", killed)
+        with pytest.raises(KeyboardInterrupt):
+            loop.pull("key")
+    written = labels_of(dataset)
+    assert sum(len(one["detections"]) for one in written.values()) == 18
+    report = loop.pull("key")
+    assert (report.changed, report.conflicts) == (0, ())
+    assert labels_of(dataset) == written
+
+
+def test_the_lab_sends_by_path(loop: AnnotationLoop, dataset: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OSV_CVAT_ORGANIZATION", "")
+    path = dataset.first().filepath
+    task = Lab(dataset.name).send_samples_to_annotation([path], key="paths", label_field="pred")
+    assert (task.samples, task.objects) == (1, 3)
