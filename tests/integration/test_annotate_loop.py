@@ -1,8 +1,7 @@
-"""Send, status and pull against a CVAT server: ``OSV_CVAT_URL`` with ``OSV_CVAT_USER`` and ``OSV_CVAT_PASSWORD``."""
+"""Send, status and pull against the CVAT double, and against the server of ``OSV_CVAT_URL`` if there is one."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cvat_double.reach import Reachable
 from PIL import Image
 
 from osv_lab.annotate import AnnotationLoop
@@ -19,7 +19,13 @@ from osv_lab.annotate.records import Runs
 from osv_lab.core.errors import NotFoundError, UnavailableError, UsageError
 from osv_lab.lab import Lab
 
-pytestmark = pytest.mark.skipif("OSV_CVAT_URL" not in os.environ, reason="OSV_CVAT_URL names no CVAT server")
+
+@pytest.fixture(autouse=True)
+def server(cvat_server: Reachable, monkeypatch: pytest.MonkeyPatch) -> Reachable:
+    """The server that this process and those that it starts are told of."""
+    for name in ("url", "user", "password"):
+        monkeypatch.setenv(f"OSV_CVAT_{name.upper()}", getattr(cvat_server, name))
+    return cvat_server
 
 
 @pytest.fixture
@@ -48,7 +54,7 @@ def dataset(fo: Any, dataset_name: str, tmp_path: Path) -> Any:
 
 
 @pytest.fixture
-def loop(dataset: Any) -> Iterator[AnnotationLoop]:
+def loop(dataset: Any, server: Reachable) -> Iterator[AnnotationLoop]:
     with AnnotationLoop(dataset, organization="") as found:
         yield found
         for name in Runs(dataset).names():
