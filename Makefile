@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+# Test processes side by side; each has a database and a lab of its own.
+JOBS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint format bench up lock clean
@@ -20,7 +22,7 @@ demo: $(STAMP) ## the whole loop on a small data set, ending with a served predi
 
 test: $(STAMP) ## all tests
 	@$(BIN)/python tools/ensure_chromium.py
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 lint: $(STAMP) ## ruff and mypy
 	@$(BIN)/ruff check .

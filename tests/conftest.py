@@ -38,6 +38,14 @@ hypothesis_settings.register_profile(
 hypothesis_settings.load_profile("osv")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Side by side (``-n``), a file stays with one worker for its fixtures, and all that want the demo with another."""
+    for item in items:
+        needs_demo = "demo_run" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("demo" if needs_demo else str(item.path)))
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     if os.environ.get("OSV_KEEP_TEST_FILES") is None:
         shutil.rmtree(_SESSION, ignore_errors=True)

@@ -35,19 +35,19 @@ class Planted:
     spoiled: set[str] = field(default_factory=set)
 
 
-def plant_labels(fo: Any, dataset: Any, seed: int) -> Planted:
-    """Drop, relabel, shift and add 50 boxes each; shifts are 30% to 60% of the box in a random direction."""
+def plant_labels(fo: Any, dataset: Any, seed: int, each: int = EACH) -> Planted:
+    """Drop, relabel, shift and add as many boxes each; shifts are 30% to 60% of the box in a random direction."""
     random, planted = np.random.default_rng(seed), Planted()
     samples = list(dataset.match(fo.ViewField("ground_truth") != None))  # noqa: E711
     every = [(sample, label) for sample in samples for label in sample.ground_truth.detections]
     names = sorted({label.label for _, label in every})
     picked = [every[place] for place in random.permutation(len(every))]
-    for sample, label in picked[:EACH]:
+    for sample, label in picked[:each]:
         planted.dropped.append((sample.id, np.array(label.bounding_box)))
-    for _, label in picked[EACH : 2 * EACH]:
+    for _, label in picked[each : 2 * each]:
         label.label = str(random.choice([name for name in names if name != label.label]))
         planted.relabelled.add(label.id)
-    for _, label in picked[2 * EACH : 3 * EACH]:
+    for _, label in picked[2 * each : 3 * each]:
         x, y, w, h = label.bounding_box
         angle, far = random.uniform(0, 2 * np.pi), random.uniform(0.3, 0.6)
         left, top = x + far * w * np.cos(angle), y + far * h * np.sin(angle)
@@ -55,10 +55,10 @@ def plant_labels(fo: Any, dataset: Any, seed: int) -> Planted:
         left, top = max(left, 0), max(top, 0)
         label.bounding_box = [left, top, right - left, bottom - top]
         planted.shifted.add(label.id)
-    gone = {label.id for _, label in picked[:EACH]}
+    gone = {label.id for _, label in picked[:each]}
     for sample in samples:
         sample.ground_truth.detections = [one for one in sample.ground_truth.detections if one.id not in gone]
-    while len(planted.added) < EACH:
+    while len(planted.added) < each:
         sample = samples[int(random.integers(len(samples)))]
         like = every[int(random.integers(len(every)))][1]
         w, h = like.bounding_box[2:]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import osv_lab
-from osv_lab.cli import captures, curate, data, models, tracks, up, versions
+from osv_lab.cli import captures, compare, curate, data, models, tracks, tune, up, versions
 from osv_lab.cli.common import add_verb, progress_of
 from osv_lab.core.errors import InterruptedJobError, OsvError
 
@@ -40,6 +40,8 @@ def build_parser() -> argparse.ArgumentParser:
     curate.add_commands(stages)
     versions.add_commands(stages)
     models.add_commands(stages)
+    tune.add_commands(stages)
+    compare.add_commands(stages)
     tracks.add_commands(stages)
     export = stages.add_parser("export", help="export a model for serving, or a dataset in another format")
     kinds = export.add_subparsers(title="what", metavar="WHAT", required=True)

@@ -21,6 +21,12 @@ def add_commands(stages: Any) -> None:
 
     verb = add_verb(stages, "datasets", datasets, "list the datasets of this lab")
 
+    verb = add_verb(stages, "erase", erase, "erase samples and all that the lab has of their media, for good")
+    add_view_arguments(verb)
+    verb.add_argument("--samples", nargs="+", metavar="ID", help="ids of the samples")
+    verb.add_argument("--outside", action="store_true", help="also remove their files outside the lab's folder")
+    verb.add_argument("--yes", action="store_true", help="do it; without this only a look at what would go")
+
     verb = add_verb(stages, "app", app, "open the FiftyOne App")
     verb.add_argument("dataset", nargs="?", help="the dataset to open")
     verb.add_argument("--view", help="a saved view of it")
@@ -56,6 +62,22 @@ def datasets(args: argparse.Namespace) -> Any:
     from osv_lab.store.catalogue import list_datasets
 
     return list_datasets()
+
+
+def erase(args: argparse.Namespace) -> Any:
+    from osv_lab.store.erase import erase
+
+    if not (args.samples or args.split or args.view or args.query):
+        raise UsageError(
+            "which samples are to be erased?",
+            f"all of '{args.dataset}'",
+            "say --samples, --split, --view or --query",
+        )
+    view = view_of(args)
+    if args.samples:
+        view = view.select(args.samples)
+    with progress_of(args) as progress:
+        return erase(view, dry_run=not args.yes, outside=args.outside, progress=progress)
 
 
 def app(args: argparse.Namespace) -> Any:

@@ -49,6 +49,7 @@ def add_commands(stages: Any) -> None:
     verb.add_argument("--pred", default="predictions", help="field with predictions")
     verb.add_argument("--gt", default="ground_truth", help="field with ground truth")
     verb.add_argument("--key", default="eval", help="name of the evaluation in the App")
+    verb.add_argument("--masks", action="store_true", help="compare masks, not boxes")
 
 
 def add_export(kinds: Any) -> None:
@@ -58,6 +59,11 @@ def add_export(kinds: Any) -> None:
     verb.add_argument("--format", default="onnx")
     verb.add_argument("--imgsz", type=int)
     verb.add_argument("--out", help="where to write; default: beside the weights")
+    verb.add_argument(
+        "--int8",
+        metavar="DATASET",
+        help="quantise to 8 bits, calibrated on the train split of this dataset or version (NAME@v1)",
+    )
     verb.add_argument("--verify", metavar="DATASET", help="compare with the original on this dataset")
     verb.add_argument("--split", default="val", help="the split to verify on")
 
@@ -199,13 +205,20 @@ def evaluate(args: argparse.Namespace) -> Any:
     from osv_lab.evaluate.detection import evaluate
 
     with progress_of(args) as progress:
-        return evaluate(view_of(args), args.pred, args.gt, args.key, progress=progress)
+        return evaluate(view_of(args), args.pred, args.gt, args.key, masks=args.masks, progress=progress)
 
 
 def export_model(args: argparse.Namespace) -> Any:
     from osv_lab.detect.export import export_model
 
     artifact = export_model(args.model, format=args.format, imgsz=args.imgsz, out=args.out)
+    if args.int8 is not None:
+        from osv_lab.evaluate.quantize import quantize
+
+        with progress_of(args) as progress:
+            artifact = quantize(
+                artifact, view_of(argparse.Namespace(dataset=args.int8, split="train")), progress=progress
+            )
     if args.verify is None:
         return artifact
     from osv_lab.evaluate.verify import verify

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import tempfile
 from collections.abc import Iterator
@@ -41,3 +42,10 @@ def write_atomic(path: str | Path, data: str | bytes) -> None:
     """Write a small file whole: readers see the old content or the new, never a part."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data if isinstance(data, bytes) else data.encode("utf-8", "surrogateescape"))
+
+
+def sweep_drafts(path: str | Path) -> None:
+    """Remove what killed writes of ``path`` left beside it. Only for a caller that is its one writer."""
+    target = Path(path)
+    for draft in target.parent.glob(f".{glob.escape(target.stem[:40])}-*{glob.escape(target.suffix)}"):
+        draft.unlink(missing_ok=True)

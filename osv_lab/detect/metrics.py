@@ -41,7 +41,8 @@ MATCHING_RULE = (
     "COCO: greedy by confidence per image and class, IoU at least the threshold, 101-point interpolation"
 )
 
-_RECALLS = np.linspace(0.0, 1.0, 101)
+RECALLS = np.linspace(0.0, 1.0, 101)
+"""The recalls that precision is sampled at."""
 
 
 @dataclass(frozen=True)
@@ -129,15 +130,20 @@ class PrecisionReport(Report):
 
 
 @dataclass(frozen=True, slots=True)
-class _Matches:
-    """Predictions of one class over all images, in order of confidence, for one size range.
+class Matches:
+    """The counted predictions of one class over all images, in order of confidence, for one size range.
 
-    ``true`` and ``ignored`` are ``(thresholds, n) bool``.
+    Attributes:
+        image: ``(n,)`` the image of each.
+        true: ``(thresholds, n)`` whether it took a target.
+        ignored: ``(thresholds, n)`` whether it counts neither way.
+        targets: ``(images,)`` targets of each image.
     """
 
+    image: np.ndarray
     true: np.ndarray
     ignored: np.ndarray
-    targets: int
+    targets: np.ndarray
 
 
 def average_precision(
@@ -147,6 +153,7 @@ def average_precision(
     iou_thresholds: Sequence[float] = IOU_THRESHOLDS,
     max_detections: int = 100,
     class_names: Sequence[str] | None = None,
+    overlaps: Sequence[np.ndarray] | None = None,
 ) -> PrecisionReport:
     """Mean average precision of predictions, as COCO computes it.
 
@@ -157,6 +164,8 @@ def average_precision(
         iou_thresholds: The thresholds that are averaged over.
         max_detections: Predictions counted per image and class, the most confident first.
         class_names: Names for the report.
+        overlaps: Per image ``(n, m)`` how alike predictions and targets are, where it is not their boxes' IoU; see
+            :mod:`osv_lab.detect.overlaps`.
 
     Raises:
         UsageError: the two do not have the same number of images, or something is missing in them.
@@ -166,29 +175,21 @@ def average_precision(
         >>> report.map50                                                # doctest: +SKIP
         0.87
     """
-    predicted, truth = _flatten(predictions, "predictions"), _flatten(targets, "targets")
-    if len(predictions) != len(targets):
-        raise UsageError(
-            "predictions and targets must be of the same images", f"{len(predictions)} and {len(targets)} sets"
-        )
+    found = match_by_class(
+        predictions, targets, iou_thresholds=iou_thresholds, max_detections=max_detections, overlaps=overlaps
+    )
     thresholds = np.asarray(iou_thresholds, dtype=np.float64)
-    if not len(thresholds) or not np.all((thresholds > 0) & (thresholds <= 1)):
-        raise UsageError("IoU thresholds must lie between 0 and 1", list(iou_thresholds))
-
-    ids = np.union1d(predicted["class_id"], truth["class_id"]).astype(int)
+    ids = list(found)
     precision = np.full((len(SIZES), len(ids), len(thresholds)), np.nan)
     recall = np.full((len(ids), len(thresholds)), np.nan)
     counts = []
-    for column, class_id in enumerate(ids):
-        found = _select(predicted, predicted["class_id"] == class_id)
-        wanted = _select(truth, truth["class_id"] == class_id)
-        found = _most_confident(found, max_detections)
-        for row, matches in enumerate(_match(found, wanted, thresholds)):
-            if matches.targets:
+    for column, by_size in enumerate(found.values()):
+        for row, matches in enumerate(by_size.values()):
+            if matches.targets.any():
                 precision[row, column], largest = _curve(matches)
                 if row == 0:
                     recall[column] = largest
-        counts.append((int((~wanted["crowd"]).sum()), len(found["score"])))
+        counts.append((int(by_size["all"].targets.sum()), len(by_size["all"].image)))
 
     def at(iou: float) -> int | None:
         hit = np.flatnonzero(np.isclose(thresholds, iou))
@@ -222,12 +223,42 @@ def average_precision(
     )
 
 
+def match_by_class(
+    predictions: Sequence[sv.Detections],
+    targets: Sequence[sv.Detections],
+    *,
+    iou_thresholds: Sequence[float] = IOU_THRESHOLDS,
+    max_detections: int = 100,
+    overlaps: Sequence[np.ndarray] | None = None,
+) -> dict[int, dict[str, Matches]]:
+    """What average precision is computed from: per class id, and size of :data:`SIZES`, which predictions are right.
+
+    Arguments and errors as for :func:`average_precision`.
+    """
+    predicted, truth = _flatten(predictions, "predictions"), _flatten(targets, "targets")
+    if len(predictions) != len(targets):
+        raise UsageError(
+            "predictions and targets must be of the same images", f"{len(predictions)} and {len(targets)} sets"
+        )
+    if overlaps is not None and [len(one) for one in predictions] != [len(one) for one in overlaps]:
+        raise UsageError("overlaps are not of these predictions", f"{len(overlaps)} images")
+    thresholds = np.asarray(iou_thresholds, dtype=np.float64)
+    if not len(thresholds) or not np.all((thresholds > 0) & (thresholds <= 1)):
+        raise UsageError("IoU thresholds must lie between 0 and 1", list(iou_thresholds))
+    matched = {}
+    for class_id in np.union1d(predicted["class_id"], truth["class_id"]).astype(int):
+        found = _most_confident(_select(predicted, predicted["class_id"] == class_id), max_detections)
+        wanted = _select(truth, truth["class_id"] == class_id)
+        matched[int(class_id)] = _match(found, wanted, thresholds, len(targets), overlaps)
+    return matched
+
+
 _Table = dict[str, np.ndarray]
 
 
 def _flatten(sets: Sequence[sv.Detections], what: str) -> _Table:
-    """All images' boxes in one table of columns: image, xyxy, class_id, score, crowd, area."""
-    image, xyxy, class_id, score, crowd, area = [], [], [], [], [], []
+    """All images' boxes in one table of columns: image, row in it, xyxy, class_id, score, crowd, area."""
+    image, row, xyxy, class_id, score, crowd, area = [], [], [], [], [], [], []
     for index, one in enumerate(sets):
         count = len(one.xyxy)
         if count and one.class_id is None:
@@ -238,6 +269,7 @@ def _flatten(sets: Sequence[sv.Detections], what: str) -> _Table:
             continue
         boxes = np.asarray(one.xyxy, dtype=np.float64).reshape(-1, 4)
         image.append(np.full(count, index))
+        row.append(np.arange(count))
         xyxy.append(boxes)
         class_id.append(one.class_id)
         score.append(one.confidence if one.confidence is not None else np.ones(count))
@@ -248,6 +280,7 @@ def _flatten(sets: Sequence[sv.Detections], what: str) -> _Table:
     if not image:
         return {
             "image": np.zeros(0, int),
+            "row": np.zeros(0, int),
             "xyxy": np.zeros((0, 4)),
             "class_id": np.zeros(0, int),
             "score": np.zeros(0),
@@ -256,6 +289,7 @@ def _flatten(sets: Sequence[sv.Detections], what: str) -> _Table:
         }
     return {
         "image": np.concatenate(image),
+        "row": np.concatenate(row),
         "xyxy": np.concatenate(xyxy),
         "class_id": np.concatenate(class_id).astype(int),
         "score": np.concatenate(score).astype(np.float64),
@@ -277,7 +311,13 @@ def _most_confident(table: _Table, count: int) -> _Table:
     return _select(table, np.arange(len(image)) - first < count)
 
 
-def _match(found: _Table, wanted: _Table, thresholds: np.ndarray) -> list[_Matches]:
+def _match(
+    found: _Table,
+    wanted: _Table,
+    thresholds: np.ndarray,
+    images: int,
+    overlaps: Sequence[np.ndarray] | None = None,
+) -> dict[str, Matches]:
     """Match one class over all images, for each size range of :data:`SIZES`.
 
     Predictions of all images are matched at once, rank by rank: the most confident of every image, then the second of
@@ -292,7 +332,10 @@ def _match(found: _Table, wanted: _Table, thresholds: np.ndarray) -> list[_Match
     prediction = np.repeat(np.arange(predictions), width)
     first_pair = np.concatenate([[0], np.cumsum(width)])
     target = start[prediction] + np.arange(len(prediction)) - first_pair[prediction]
-    iou = _pair_iou(found["xyxy"][prediction], wanted["xyxy"][target], wanted["crowd"][target])
+    if overlaps is None:
+        iou = _pair_iou(found["xyxy"][prediction], wanted["xyxy"][target], wanted["crowd"][target])
+    else:
+        iou = _looked_up(overlaps, found["image"][prediction], found["row"][prediction], wanted["row"][target])
     # Only pairs that reach the lowest threshold can ever match. COCO compares with 1 - 1e-10 at most.
     limits = np.minimum(thresholds, 1 - 1e-10)
     near = iou >= limits.min()
@@ -306,8 +349,8 @@ def _match(found: _Table, wanted: _Table, thresholds: np.ndarray) -> list[_Match
     edges = np.flatnonzero(np.diff(ranks, prepend=-1, append=-1)) if len(ranks) else np.zeros(0, int)
 
     order = np.argsort(-found["score"], kind="mergesort")
-    results = []
-    for low, high in SIZES.values():
+    results = {}
+    for size, (low, high) in SIZES.items():
         ignored_target = wanted["crowd"] | (wanted["area"] < low) | (wanted["area"] > high)
         # COCO sorts ignored targets last: "the later of equal IoUs" is by that order.
         position = np.empty(len(ignored_target), int)
@@ -323,7 +366,8 @@ def _match(found: _Table, wanted: _Table, thresholds: np.ndarray) -> list[_Match
             )  # fmt: skip
         outside = (found["area"] < low) | (found["area"] > high)
         ignored |= ~true & ~ignored & outside[None]
-        results.append(_Matches(true[:, order], ignored[:, order], int((~ignored_target).sum())))
+        counted = np.bincount(wanted["image"][~ignored_target], minlength=images)
+        results[size] = Matches(found["image"][order], true[:, order], ignored[:, order], counted)
     return results
 
 
@@ -355,6 +399,18 @@ def _match_rank(
         ignored[row, chosen] = ignored_target[given]
 
 
+def _looked_up(
+    overlaps: Sequence[np.ndarray], image: np.ndarray, prediction: np.ndarray, target: np.ndarray
+) -> np.ndarray:
+    """The given overlap of each pair; pairs are ordered by image."""
+    found = np.zeros(len(image))
+    edges = np.flatnonzero(np.diff(image, prepend=-1, append=-1)) if len(image) else np.zeros(0, int)
+    for begin, end in itertools.pairwise(edges):
+        block = slice(begin, end)
+        found[block] = overlaps[image[begin]][prediction[block], target[block]]
+    return found
+
+
 def _pair_iou(first: np.ndarray, second: np.ndarray, crowd: np.ndarray) -> np.ndarray:
     """IoU of pairs of boxes; over the first box's own area where the second is a crowd."""
     low = np.maximum(first[:, :2], second[:, :2])
@@ -366,20 +422,21 @@ def _pair_iou(first: np.ndarray, second: np.ndarray, crowd: np.ndarray) -> np.nd
     return np.asarray(np.divide(intersection, union, out=np.zeros(len(union)), where=union > 0))
 
 
-def _curve(matches: _Matches) -> tuple[np.ndarray, np.ndarray]:
+def _curve(matches: Matches) -> tuple[np.ndarray, np.ndarray]:
     """Average precision and largest recall per threshold, from matches in order of confidence."""
     hits = np.cumsum(matches.true, axis=1, dtype=np.float64)
     misses = np.cumsum(~matches.true & ~matches.ignored, axis=1, dtype=np.float64)
     averages, largest = np.zeros(len(hits)), np.zeros(len(hits))
+    targets = matches.targets.sum()
     for row, (hit, miss) in enumerate(zip(hits, misses, strict=True)):
         if not len(hit):
             continue
-        recall = hit / matches.targets
+        recall = hit / targets
         precision = hit / (hit + miss + np.spacing(1))
         precision = np.maximum.accumulate(precision[::-1])[::-1]
-        at = np.searchsorted(recall, _RECALLS, side="left")
+        at = np.searchsorted(recall, RECALLS, side="left")
         reached = at < len(precision)
-        averages[row] = precision[at[reached]].sum() / len(_RECALLS)
+        averages[row] = precision[at[reached]].sum() / len(RECALLS)
         largest[row] = recall[-1]
     return averages, largest
 

@@ -112,6 +112,11 @@ class OnnxDetector(Engine):
             "digest": self._digest,
         }
 
+    def input_of(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        """What the network is fed for one BGR image: its input's name and a batch of one."""
+        placement = self._place((image.shape[1], image.shape[0]))
+        return {self._input_name: pack([image], [placement], self._spec)}
+
     def _read_input(self) -> None:
         inputs = self._session.get_inputs()
         if len(inputs) != 1 or len(inputs[0].shape) != 4:

@@ -40,6 +40,8 @@ class Tolerance:
         score: Largest mean difference of paired boxes' confidences.
         mean_mask_iou: Least mean IoU of paired boxes' masks, for segmentation.
         map50_95: Largest difference of mAP50-95, where the truth is known.
+        lossy: The candidate is not meant to answer alike box by box (INT8): only a loss of mAP50-95 counts, and the
+            truth must be known.
     """
 
     matched: float = 0.99
@@ -47,6 +49,11 @@ class Tolerance:
     score: float = 0.01
     mean_mask_iou: float = 0.95
     map50_95: float = 0.005
+    lossy: bool = False
+
+
+INT8 = Tolerance(map50_95=0.02, lossy=True)
+"""What quantisation to 8 bits may cost: two points of mAP50-95."""
 
 
 @dataclass(frozen=True)
@@ -268,6 +275,12 @@ def _reasons(report: ParityReport, reference: Detector, candidate: Detector) -> 
         reasons.append("the class names differ")
     if not report.reference_boxes and not report.candidate_boxes:
         reasons.append(f"nothing was found on {report.images} images, so nothing was compared")
+    if allowed.lossy:
+        if math.isnan(report.map50_95_difference):
+            reasons.append("a lossy export is judged by its mAP, and there is no truth to measure it by")
+        elif -report.map50_95_difference > allowed.map50_95:
+            reasons.append(f"mAP50-95 fell by {-report.map50_95_difference:.4f}, {allowed.map50_95} allowed")
+        return tuple(reasons)
     if report.matched < allowed.matched:
         reasons.append(
             f"{report.matched:.2%} of boxes matched, {allowed.matched:.2%} needed: {report.missing} missing and "

@@ -107,24 +107,27 @@ def confusion_matrix(
     class_names: Sequence[str],
     iou: float,
     confidence: float,
+    overlaps: Sequence[np.ndarray] | None = None,
 ) -> ConfusionMatrix:
     """Count which class is found as which.
 
     Predictions take objects of their own class first, in order of confidence, each the free object with the largest
-    IoU of at least ``iou``; what is left of both is then matched in the same way across classes.
+    IoU of at least ``iou``; what is left of both is then matched in the same way across classes. ``overlaps`` are
+    per image ``(n, m)`` what counts in place of the boxes' IoU.
     """
     import supervision as sv
 
     size = len(class_names)
     counts = np.zeros((size + 1, size + 1), dtype=int)
-    for found, wanted in zip(predictions, targets, strict=True):
+    for number, (found, wanted) in enumerate(zip(predictions, targets, strict=True)):
         kept = found.confidence >= confidence
         order = np.flatnonzero(kept)[np.argsort(-found.confidence[kept], kind="stable")]
-        overlap = (
-            sv.box_iou_batch(found.xyxy[order], wanted.xyxy)
-            if len(order) and len(wanted)
-            else np.zeros((len(order), len(wanted)))
-        )
+        if not len(order) or not len(wanted):
+            overlap = np.zeros((len(order), len(wanted)))
+        elif overlaps is not None:
+            overlap = overlaps[number][order]
+        else:
+            overlap = sv.box_iou_batch(found.xyxy[order], wanted.xyxy)
         same = found.class_id[order][:, None] == wanted.class_id[None]
         taken = _greedy(np.where(same, overlap, 0), iou)
         left_over = overlap.copy()

@@ -21,6 +21,8 @@ from osv_lab.evaluate.panel import save_evaluation
 MAX_DETECTIONS = 100
 """Predictions per image and class that average precision counts, as COCO does."""
 
+_TASKS = {"Detections": "detect", "Polylines": "obb", "Keypoints": "pose"}
+
 
 @dataclass(frozen=True)
 class ClassScore:
@@ -132,9 +134,13 @@ def evaluate(
     *,
     iou: float = 0.5,
     confidence: float | None = None,
+    masks: bool = False,
     progress: Progress = silent,
 ) -> EvaluationReport:
-    """Evaluate predicted boxes by COCO's rule, in FiftyOne.
+    """Evaluate predictions by COCO's rule, in FiftyOne: boxes, masks, oriented boxes or keypoints.
+
+    What is compared follows from what the predictions are: boxes of ``Detections`` (their masks where ``masks``),
+    oriented boxes of ``Polylines``, keypoints of ``Keypoints``; the report's ``rule`` says by which overlap.
 
     Matches are written where ``evaluate_detections`` writes them (``<key>_tp``, ``_fp`` and ``_fn`` of samples;
     ``<key>``, ``<key>_id`` and ``<key>_iou`` of objects), so that the App's Model Evaluation panel shows the run. A run
@@ -149,6 +155,7 @@ def evaluate(
         key: The evaluation's name.
         iou: Least overlap of a match, for everything but average precision over several IoUs.
         confidence: Where precision, recall, F1 and confusion are taken; by default where mean F1 is greatest.
+        masks: Compare the masks of ``Detections``, not their boxes; the truth may also be outlines (``Polylines``).
         progress: Told about samples matched.
 
     Raises:
@@ -164,6 +171,14 @@ def evaluate(
     _check_arguments(view, pred_field, gt_field, key, iou, confidence)
     chosen, notes = _evaluable(view, pred_field, gt_field)
     class_names, more = _classes(chosen, pred_field, gt_field)
+    task = "segment" if masks else _TASKS[_kind(view, pred_field)]
+    if task != "detect":
+        from osv_lab.evaluate.shapes import evaluate_shapes
+
+        return evaluate_shapes(
+            chosen, pred_field, gt_field, key, task, notes=[*notes, *more], class_names=class_names, iou=iou,
+            confidence=confidence, progress=progress,
+        )  # fmt: skip
     predictions = boxes_of(chosen, pred_field, class_names)
     targets = boxes_of(chosen, gt_field, class_names)
     progress("evaluate", 0, 3)
@@ -209,7 +224,7 @@ def evaluate(
         by_size=dict(precision.by_size),
         confidence=point.confidence,
         iou=iou,
-        classes=_scores(precision, point, class_names, support, predicted),
+        classes=class_scores(precision, point, class_names, support, predicted),
         confusion=confusion,
         rule=_rule(iou, point.confidence, confidence is None),
         notes=(*notes, *more),
@@ -227,13 +242,14 @@ def _rule(iou: float, confidence: float, chosen: bool) -> str:
     )
 
 
-def _scores(
+def class_scores(
     precision: PrecisionReport,
     point: Operating,
     class_names: list[str],
     support: np.ndarray,
     predicted: np.ndarray,
 ) -> tuple[ClassScore, ...]:
+    """Each class's scores from its average precision and the operating point."""
     by_name = {one.name: one for one in precision.classes}
     return tuple(
         ClassScore(
@@ -270,9 +286,13 @@ def _check_arguments(
         if name not in schema:
             labels = [one for one, kind in schema.items() if getattr(kind, "document_type", None)]
             raise NotFoundError("no such label field", repr(name), nearest(name, labels))
-        kind = getattr(getattr(schema[name], "document_type", None), "__name__", "no labels")
-        if kind != "Detections":
-            raise UsageError("only fields of Detections can be evaluated", f"'{name}' holds {kind}")
+        kind = _kind(view, name)
+        if kind not in _TASKS:
+            raise UsageError(f"only fields of {', '.join(_TASKS)} can be evaluated", f"'{name}' holds {kind}")
+
+
+def _kind(view: Any, field: str) -> str:
+    return getattr(getattr(view.get_field(field), "document_type", None), "__name__", "no labels")
 
 
 def _evaluable(view: Any, pred_field: str, gt_field: str) -> tuple[Any, list[str]]:
@@ -307,8 +327,9 @@ def _evaluable(view: Any, pred_field: str, gt_field: str) -> tuple[Any, list[str
 def _classes(view: Any, pred_field: str, gt_field: str) -> tuple[list[str], list[str]]:
     """Class names in the dataset's order, and a note on classes that only one side has."""
     dataset = view._dataset
-    wanted = set(view.distinct(f"{gt_field}.detections.label"))
-    found = set(view.distinct(f"{pred_field}.detections.label"))
+    wanted, found = (
+        set(view.distinct(view._get_label_field_path(field, "label")[1])) for field in (gt_field, pred_field)
+    )
     if wanted and found and not wanted & found:
         raise UsageError(
             "predictions and ground truth have no class in common",

@@ -53,10 +53,13 @@ class ImageMatches:
 class Overlaps:
     """Pairs of one image that could match: predictions in order of confidence, and their IoU with each object.
 
-    A crowd's IoU is the intersection over the prediction's own area.
+    A crowd's IoU is the intersection over the prediction's own area. Where it is not the boxes' IoU that counts,
+    ``overlap`` ``(n, m)`` says how alike they are.
     """
 
-    def __init__(self, predictions: sv.Detections, targets: sv.Detections) -> None:
+    def __init__(
+        self, predictions: sv.Detections, targets: sv.Detections, overlap: np.ndarray | None = None
+    ) -> None:
         self.crowd = targets.data["iscrowd"].astype(bool)
         self.order = np.argsort(-predictions.confidence, kind="stable")
         self.class_id = predictions.class_id[self.order]
@@ -64,7 +67,10 @@ class Overlaps:
         if not same.any():
             self.iou = np.zeros(same.shape)
             return
-        self.iou = _overlap(predictions.xyxy[self.order], targets.xyxy, self.crowd)
+        if overlap is None:
+            self.iou = _overlap(predictions.xyxy[self.order], targets.xyxy, self.crowd)
+        else:
+            self.iou = np.array(overlap, dtype=float)[self.order]
         self.iou[~same] = 0
 
     def within(self, most: int) -> np.ndarray:

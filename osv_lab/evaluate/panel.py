@@ -28,6 +28,7 @@ def save_evaluation(
     targets: Sequence[sv.Detections],
     matches: Sequence[ImageMatches],
     curves: Curves,
+    masks: bool = False,
 ) -> Any:
     """Write what ``view.evaluate_detections(..., method="coco", compute_mAP=True)`` writes.
 
@@ -49,6 +50,7 @@ def save_evaluation(
         compute_mAP=True,
         iou_threshs=list(thresholds),
         max_preds=most,
+        use_masks=masks,
     )
     method = config.build()
     method.ensure_requirements()

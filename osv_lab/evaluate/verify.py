@@ -10,7 +10,7 @@ from osv_lab.core.errors import InvalidDataError, NotFoundError, OsvError, Usage
 from osv_lab.core.progress import Progress, silent
 from osv_lab.core.settings import SEED
 from osv_lab.detect.metrics import PrecisionReport, average_precision
-from osv_lab.detect.parity import ParityReport, Tolerance, compare_outputs
+from osv_lab.detect.parity import INT8, ParityReport, Tolerance, compare_outputs
 from osv_lab.evaluate.arrays import boxes_of
 from osv_lab.train.sidecars import read_sidecar, update_sidecar
 
@@ -44,7 +44,8 @@ def verify(
         view: A ``fiftyone.Dataset`` or view of images, best the validation split.
         original: What it was exported from; by default what its sidecar says.
         gt_field: The truth; where no sample is labelled in it, only boxes are compared.
-        tolerance: What is allowed; :class:`~osv_lab.detect.parity.Tolerance`'s defaults.
+        tolerance: What is allowed; by default :data:`~osv_lab.detect.parity.INT8` for a quantised file, else
+            :class:`~osv_lab.detect.parity.Tolerance`'s defaults.
         max_images: At most so many images, drawn with the lab's seed; ``None`` takes all.
         progress: Told of every batch.
 
@@ -62,6 +63,8 @@ def verify(
     path = Path(str(getattr(artifact, "path", artifact)))
     if not path.is_file():
         raise NotFoundError("no such model file", path)
+    if tolerance is None and read_sidecar(path).get("precision") == "int8":
+        tolerance = INT8
     reference = _original(path, original)
     candidate = load_detector(path)
     known = load_detector(reference, imgsz=candidate.input_size)

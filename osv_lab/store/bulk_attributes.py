@@ -28,8 +28,8 @@ def set_attributes(
 
     Args:
         view: A dataset or view of images.
-        ids: Per field of ``Detections`` and sample, in the view's order, the ids of the labels to write to; a view that
-            filters labels has fewer than the dataset.
+        ids: Per field of ``Detections``, ``Polylines`` or ``Keypoints`` and sample, in the view's order, the ids of
+            the labels to write to; a view that filters labels has fewer than the dataset.
         attributes: Per field and attribute name, per sample, one value per label.
         values: Per sample field, one value per sample.
 
@@ -43,13 +43,14 @@ def set_attributes(
     now = datetime.now(UTC)
     operations = []
     samples = view.values("id")
+    paths = {name: view._get_label_field_root(name)[0] for name in ids}
     stored = _stored_ids(view, samples, list(ids))
     for row, sample_id in enumerate(samples):
         expected: dict[str, Any] = {"_id": ObjectId(sample_id)}
         change: dict[str, Any] = {name: column[row] for name, column in values.items()}
         for name, columns in attributes.items():
             there = stored[name][row]
-            path = f"{name}.detections"
+            path = paths[name]
             if not ids[name][row]:
                 continue
             positions = {label: index for index, label in enumerate(there)}
@@ -83,5 +84,5 @@ def _stored_ids(
 ) -> dict[str, list[list[str]]]:
     """Per field and sample, the ids of all labels that the dataset holds, whatever the view filters."""
     every = view._dataset.select(samples, ordered=True)
-    columns = every.values([f"{field}.detections.id" for field in fields])
+    columns = every.values([f"{view._get_label_field_root(field)[0]}.id" for field in fields])
     return {field: [row or [] for row in column] for field, column in zip(fields, columns, strict=True)}

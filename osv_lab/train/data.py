@@ -12,6 +12,7 @@ from osv_lab.core.errors import InvalidDataError, NotFoundError, UsageError, nea
 from osv_lab.core.files import write_atomic
 from osv_lab.core.progress import Progress
 from osv_lab.core.settings import SPLITS
+from osv_lab.store.formats.yolo_write import class_folder
 from osv_lab.store.records import FIELDS
 
 if TYPE_CHECKING:
@@ -26,9 +27,17 @@ _KINDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "segment": ("Detections", "Polylines"),
         "pose": ("Keypoints",),
         "obb": ("Polylines", "Detections"),
+        "classify": ("Classification",),
     }
 )
-_OWN_FIELDS: Mapping[str, str] = MappingProxyType({"pose": FIELDS["keypoints"], "obb": FIELDS["oriented_box"]})
+_OWN_FIELDS: Mapping[str, str] = MappingProxyType(
+    {
+        "segment": FIELDS["polygon"],
+        "pose": FIELDS["keypoints"],
+        "obb": FIELDS["oriented_box"],
+        "classify": FIELDS["class"],
+    }
+)
 
 
 def label_field(view: Any, task: Task, field: str) -> str:
@@ -38,8 +47,10 @@ def label_field(view: Any, task: Task, field: str) -> str:
         NotFoundError: there is no such field.
         UsageError: it holds another kind of label.
     """
-    if field == FIELDS["box"] and task in _OWN_FIELDS and view.has_field(_OWN_FIELDS[task]):
-        field = _OWN_FIELDS[task]
+    own = _OWN_FIELDS.get(task)
+    # Masks share the field of boxes; outlines have one of their own, which is taken where that is all there is.
+    if field == FIELDS["box"] and own and view.has_field(own) and (task != "segment" or not view.has_field(field)):
+        field = own
     if not view.has_field(field):
         raise NotFoundError("no such label field", repr(field), nearest(field, view.get_field_schema()))
     kind = getattr(getattr(view.get_field(field), "document_type", None), "__name__", "")
@@ -116,7 +127,7 @@ def class_names(view: Any, field: str) -> list[str]:
     path = view._get_label_field_path(field, "label")[1]
     used = view.distinct(path)
     listed = list(dataset.classes.get(field) or dataset.default_classes or ())
-    names = [*listed, *sorted(set(used) - set(listed))]
+    names = [*listed, *sorted(set(used) - set(listed) - {None})]
     if not names:
         raise InvalidDataError(
             "there is no class to learn",
@@ -148,8 +159,10 @@ def write_data(
     """
     from osv_lab.store.export import export
 
+    if task == "classify":
+        _check_folders(classes)
     written = export(view, folder, f"yolo-{task}", [field], classes, overwrite=True, progress=progress)
-    train, val = (_images(folder, split) for split in ("train", "val"))
+    train, val = (_images(folder, split, task) for split in ("train", "val"))
     notes = []
     if written.problems:
         first = written.problems[0]
@@ -160,12 +173,34 @@ def write_data(
             f"the data has no val split: {len(val)} of {len(train) + len(val)} training images were set aside to "
             f"validate this run (seed {seed}); tag samples 'val' to choose them yourself"
         )
-    _write_yaml(folder, classes, train, val, task)
+        if task == "classify":
+            _move_to_validation(folder, val)
+    if task != "classify":
+        _write_yaml(folder, classes, train, val, task)
     return notes
 
 
-def _images(folder: Path, split: str) -> list[Path]:
-    return sorted(file for file in (folder / "images" / split).glob("*") if file.is_file())
+def _images(folder: Path, split: str, task: Task) -> list[Path]:
+    place, pattern = (folder / split, "*/*") if task == "classify" else (folder / "images" / split, "*")
+    return sorted(file for file in place.glob(pattern) if file.is_file())
+
+
+def _check_folders(classes: Sequence[str]) -> None:
+    """Refuse class names that are not folder names: a classifier's classes are its folders' names."""
+    for name in classes:
+        if class_folder(name) != name:
+            raise InvalidDataError(
+                "a class's name cannot be a folder's, which a classifier's data needs",
+                repr(name),
+                f"rename it, for example to {class_folder(name)!r}",
+            )
+
+
+def _move_to_validation(folder: Path, images: Sequence[Path]) -> None:
+    for place in sorted((folder / "train").iterdir()):
+        (folder / "val" / place.name).mkdir(parents=True, exist_ok=True)
+    for image in images:
+        image.replace(folder / "val" / image.parent.name / image.name)
 
 
 def _validation_of(train: list[Path], seed: int) -> tuple[list[Path], list[Path]]:

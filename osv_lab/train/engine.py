@@ -214,7 +214,7 @@ def make_trainer(
 
     Args:
         folder: The run.
-        task: ``detect``, ``segment``, ``pose`` or ``obb``.
+        task: One of :data:`osv_lab.train.rules.TASKS`.
         settings: Ultralytics' settings.
         resume: The checkpoint to go on from, or ``None``.
         callbacks: Called with the trainer at Ultralytics' events.
@@ -227,8 +227,9 @@ def make_trainer(
         "segment": yolo.segment.SegmentationTrainer,
         "pose": yolo.pose.PoseTrainer,
         "obb": yolo.obb.OBBTrainer,
+        "classify": yolo.classify.ClassificationTrainer,
     }[task]
-    overrides = {**settings, "save_dir": str(folder.path), "data": str(folder.data_yaml), "resume": False}
+    overrides = {**settings, "save_dir": str(folder.path), "data": str(_data(folder, task)), "resume": False}
     if resume is not None:
         overrides |= {"model": str(resume), "resume": str(resume)}
     wanted = get_default_callbacks()
@@ -236,6 +237,11 @@ def make_trainer(
         wanted[event].append(callback)
     trainer = type(f"Resumable{base.__name__}", (_Resumable, base), {"folder": folder})
     return trainer(overrides=overrides, _callbacks=wanted)
+
+
+def _data(folder: RunFolder, task: str) -> Path:
+    """What Ultralytics is given: its classifiers take a folder of folders, the others a file."""
+    return folder.data if task == "classify" else folder.data_yaml
 
 
 def strip(weights: Path) -> None:
@@ -260,6 +266,7 @@ def validate(folder: RunFolder, task: str, settings: Mapping[str, Any]) -> dict[
         "segment": yolo.segment.SegmentationValidator,
         "pose": yolo.pose.PoseValidator,
         "obb": yolo.obb.OBBValidator,
+        "classify": yolo.classify.ClassificationValidator,
     }[task]
     kept = {
         key: settings[key]
@@ -275,7 +282,7 @@ def validate(folder: RunFolder, task: str, settings: Mapping[str, Any]) -> dict[
             "task": task,
             "mode": "val",
             "model": str(folder.best),
-            "data": str(folder.data_yaml),
+            "data": str(_data(folder, task)),
             "rect": True,
             "plots": True,
         },

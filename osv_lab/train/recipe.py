@@ -36,8 +36,8 @@ class Recipe:
     Attributes:
         model: A ``.pt`` file to start from, a ``.yaml`` architecture to train from scratch, ``models:/name@alias``,
             or an architecture's name ("yolo11n"), which takes its published weights where they can be had.
-        task: ``detect``, ``segment``, ``pose`` or ``obb``; ``None`` takes what the model's name states, else
-            ``detect``.
+        task: ``detect``, ``segment``, ``pose``, ``obb`` or ``classify``; ``None`` takes what the model's name states,
+            else ``detect``.
         epochs: Passes over the training split.
         imgsz: Side of the square image the network sees, in pixels; a multiple of 32.
         batch: Images per step.

@@ -148,8 +148,10 @@ def register(
         else:
             for key, value in {_PARITY: checked, **(tags or {})}.items():
                 store.set_model_version_tag(name, found.version, key, value)
-        if alias:
-            store.set_registered_model_alias(name, alias, found.version)
+    if alias:
+        from osv_lab.train.aliases import ANY, move_alias
+
+        move_alias(name, alias, int(found.version), expected=ANY, kind="register")
     return get_version(name, version=int(found.version))
 
 
@@ -190,7 +192,7 @@ def has_alias(name: str, alias: str) -> bool:
 
 
 def set_alias(name: str, alias: str, version: int) -> ModelVersion:
-    """Point an alias at a version, taking it from any other.
+    """Point an alias at a version, taking it from any other; :func:`osv_lab.train.aliases.move_alias` remembers moves.
 
     Raises:
         NotFoundError: no such model or version.

@@ -15,11 +15,13 @@ from typing import Any, Literal, TypeAlias
 
 from osv_lab.core.errors import UsageError
 
-Task: TypeAlias = Literal["detect", "segment", "pose", "obb"]
-TASKS: tuple[Task, ...] = ("detect", "segment", "pose", "obb")
+Task: TypeAlias = Literal["detect", "segment", "pose", "obb", "classify"]
+TASKS: tuple[Task, ...] = ("detect", "segment", "pose", "obb", "classify")
 """What can be trained."""
 
-_SUFFIX_TASKS: Mapping[str, Task] = MappingProxyType({"-seg": "segment", "-pose": "pose", "-obb": "obb"})
+_SUFFIX_TASKS: Mapping[str, Task] = MappingProxyType(
+    {"-seg": "segment", "-pose": "pose", "-obb": "obb", "-cls": "classify"}
+)
 _OPTIMIZERS = ("auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSProp")
 
 
@@ -222,7 +224,7 @@ def architectures() -> frozenset[str]:
     folder = Path(next(iter(spec.submodule_search_locations))) / "cfg" / "models"
     names: set[str] = set()
     for file in folder.glob("*/yolo*.yaml"):
-        if re.search(r"yoloe|world|rtdetr|-cls|-sem|-depth", file.stem):
+        if re.search(r"yoloe|world|rtdetr|-sem|-depth", file.stem):
             continue
         found = re.fullmatch(r"(yolov?\d+)(-.+)?", file.stem)
         # A file such as yolo11.yaml holds five sizes, chosen by a letter in the name.

@@ -249,7 +249,7 @@ def metric_name(key: str) -> str:
     """
     found = re.fullmatch(r"metrics/(.+?)\((\w)\)", key)
     if found is None:
-        return key.removeprefix("metrics/")
+        return key.removeprefix("metrics/").replace("accuracy_", "")
     return {"M": "mask/", "P": "pose/"}.get(found[2], "") + found[1]
 
 

@@ -154,6 +154,8 @@ def _new(
     field = data.label_field(view, task, gt_field)
     _, notes = data.trainable(view, field)
     classes = data.class_names(view, field)
+    if task == "classify":
+        classes = sorted(classes)  # Ultralytics numbers a classifier's classes by their folders' names.
     dataset = data.dataset_name(view)
     seen = data.labelled(view, field)
     frozen = version_of(view)

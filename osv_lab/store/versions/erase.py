@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from osv_lab.core.errors import CheckFailedError, InvalidDataError, UsageError
-from osv_lab.core.files import write_atomic
+from osv_lab.core.files import sweep_drafts, write_atomic
 from osv_lab.core.progress import Progress, silent
 from osv_lab.core.report import Report
 from osv_lab.core.settings import load_settings
@@ -106,6 +106,7 @@ def erase(media: Iterable[str], *, everywhere: bool = True, progress: Progress =
     wanted = sorted({_checked(digest) for digest in media})
     objects = Objects()
     with objects.changing():
+        sweep_drafts(objects.root / _JOURNAL)
         journal = _read_journal(objects)
         journal.media = sorted({*journal.media, *wanted})
         _write_journal(objects, journal)

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support import shared_data
 
 from osv_lab.core.errors import InvalidDataError, NotFoundError, UsageError
 from osv_lab.evaluate.confusion import NONE, best_operating_point, confusion_matrix
 from osv_lab.evaluate.detection import evaluate
-from tests.conftest import shared_data
 
 
 @pytest.fixture(scope="module")

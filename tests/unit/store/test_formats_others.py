@@ -8,11 +8,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from support import shared_data
 
 from osv_lab.core.errors import InvalidDataError
 from osv_lab.store.formats import open_source
 from osv_lab.store.records import Record, Source
-from tests.conftest import shared_data
 
 
 def image(path: Path, size: tuple[int, int] = (100, 50)) -> Path:

@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from support import shared_data
 
 from osv_lab.core.errors import (
     InterruptedJobError,
@@ -20,7 +21,6 @@ from osv_lab.core.errors import (
 )
 from osv_lab.store.ingest import ingest
 from osv_lab.store.ingest_report import IngestReport
-from tests.conftest import shared_data
 
 
 def picture(path: Path, seed: int) -> None:

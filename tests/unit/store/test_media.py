@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from support import shared_data
 
 from osv_lab.core.digests import file_digest
 from osv_lab.core.errors import InvalidDataError
 from osv_lab.store.media import probe
-from tests.conftest import shared_data
 
 
 def noise(width: int = 40, height: int = 30) -> np.ndarray:

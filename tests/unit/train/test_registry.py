@@ -10,6 +10,7 @@ from tiny_model import write_tiny_model
 
 from osv_lab.core.errors import CheckFailedError, NotFoundError, UsageError
 from osv_lab.detect.reference import resolve_model
+from osv_lab.train.aliases import alias_history, rollback
 from osv_lab.train.registry import get_version, has_alias, list_models, register, set_alias
 from osv_lab.train.sidecars import update_sidecar
 
@@ -43,6 +44,8 @@ def test_versions_and_aliases(model: Path) -> None:
     second = register(model, "registry-cells", alias="champion")
     assert (second.version, second.aliases) == (2, ("champion",))
     assert get_version("registry-cells", version=1).aliases == ()
+    assert rollback("registry-cells").version == 1
+    assert [move.kind for move in alias_history("registry-cells").moves] == ["register", "register", "rollback"]
     assert set_alias("registry-cells", "champion", 1).version == 1
     assert get_version("registry-cells", "champion").version == 1
     assert has_alias("registry-cells", "champion") and not has_alias("registry-cells", "rival")

@@ -1,0 +1,191 @@
+"""Picking a model, and serving it."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from osv_lab.core.errors import CheckFailedError
+from osv_lab.core.report import Report
+from osv_lab.lab.base import LabBase
+
+if TYPE_CHECKING:
+    from osv_lab.detect.export import Artifact
+    from osv_lab.detect.parity import ParityReport
+    from osv_lab.serve.client import Prediction
+    from osv_lab.serve.run import ServerHandle
+    from osv_lab.store.drift import DriftReport
+
+
+@dataclass(frozen=True)
+class Deployment(Report):
+    """A model that was picked: where it is, what it was checked against, and how to serve it.
+
+    Attributes:
+        ref: The registered reference (``models:/name@champion``), good wherever a path is.
+        version: The registered version.
+        artifact: The exported file.
+        parity: How the exported file compares with the weights on the validation view; ``None`` where the
+            dataset has no validation samples to compare on, or the model came as ONNX.
+    """
+
+    ref: str
+    version: str
+    artifact: Artifact
+    parity: ParityReport | None = None
+
+    def rows(self) -> list[Mapping[str, Any]]:
+        return [
+            {"": "model", "value": f"{self.ref} (version {self.version})"},
+            {"": "artifact", "value": str(self.artifact.path)},
+            {
+                "": "parity",
+                "value": self.parity.summary() if self.parity else "not checked: nothing to compare",
+            },
+            {"": "serve it", "value": f"osv serve {self.ref}"},
+        ]
+
+    def summary(self) -> str:
+        return f"deployed {self.ref}"
+
+
+class ServingStage(LabBase):
+    """Export, verify, register, serve, and watch what is served."""
+
+    def export(self, model: str | Path | None = None, format: str = "onnx", **options: Any) -> Artifact:
+        """Export a model for serving; by default the weights of the newest training run."""
+        from osv_lab.detect.export import export_model
+
+        return export_model(self._weights(model), format=format, **options)
+
+    def deploy(
+        self, model: str | Path | None = None, *, alias: str = "champion", split: str = "val", **options: Any
+    ) -> Deployment:
+        """Export a model to ONNX, verify the export on the validation split, register it and give it an alias.
+
+        A model that is ONNX already is registered as it is: there is nothing to compare it with.
+
+        What its answers look like on that split is written beside it, so that the server can tell drift.
+
+        Args:
+            model: Weights by path or reference. ``None``, "best.pt" or "last.pt" (where no such file is here) mean
+                those of the lab's newest training run.
+            alias: The alias that will point at the new version.
+            split: The split to verify on.
+            options: As for :func:`osv_lab.detect.export.export_model`.
+
+        Raises:
+            CheckFailedError: the exported file does not answer as the weights do; nothing is registered.
+        """
+        from osv_lab.detect.reference import resolve_model
+        from osv_lab.evaluate.verify import verify
+        from osv_lab.store.drift import make_reference
+        from osv_lab.train.registry import register
+
+        weights = self._weights(model)
+        run = self._run_of(weights)
+        artifact = self.export(weights, **options)
+        parity = None
+        if self._exists() and len(validation := self.view(split)):
+            if artifact.path != resolve_model(weights):
+                parity = verify(artifact, validation, original=weights, progress=self.progress)
+            if parity is not None and not parity.passed:
+                raise CheckFailedError(
+                    "the exported model does not answer as the weights do, so it was not registered",
+                    parity.summary(),
+                    "look at the report with osv_lab.evaluate.verify.verify(), or export with other options",
+                )
+            if validation.media_type == "image":
+                make_reference(artifact.path, validation, split=split, progress=self.progress)
+        version = register(artifact, self.name, run_id=run.run_id if run else None, alias=alias, parity=parity)
+        return Deployment(
+            ref=f"models:/{self.name}@{alias}", version=str(version.version), artifact=artifact, parity=parity
+        )
+
+    def drift(self, model: str | Path | None = None, **options: Any) -> DriftReport:
+        """Compare captured samples with what the deployed model's answers usually look like.
+
+        ``report.view()`` holds the samples that have become more frequent. ``deploy`` makes the reference.
+        """
+        from osv_lab.store.drift import drift
+
+        return drift(self.dataset, self._reference(model), **options)
+
+
+@dataclass
+class LabServer:
+    """Serving for one lab: ``lab.server.run_server(port=8000)``."""
+
+    lab: LabBase
+    handles: list[ServerHandle] = field(default_factory=list, repr=False)
+
+    def run_server(
+        self,
+        port: int = 8000,
+        host: str = "127.0.0.1",
+        *,
+        model: str | Path | None = None,
+        block: bool | None = None,
+        **options: Any,
+    ) -> ServerHandle | None:
+        """Serve the deployed model over HTTP.
+
+        Args:
+            port: TCP port; 0 takes a free one.
+            host: Address to listen on. Loopback unless told otherwise.
+            model: Another model than the deployed one.
+            block: Serve until interrupted (a script's default) or in the background, returning a handle (the
+                default in a notebook, whose cell would otherwise never end).
+            options: As for :func:`osv_lab.serve.run.run_server`.
+        """
+        from osv_lab.serve.run import run_server
+
+        if block is None:
+            block = not _in_notebook()
+        if block:
+            run_server(self.lab._reference(model), host=host, port=port, **options)
+            return None
+        return self.start(port, host, model=model, **options)
+
+    def start(
+        self, port: int = 0, host: str = "127.0.0.1", *, model: str | Path | None = None, **options: Any
+    ) -> ServerHandle:
+        """Serve in the background; the handle has ``url`` and ``stop()``."""
+        from osv_lab.serve.run import start_server
+
+        handle = start_server(self.lab._reference(model), host=host, port=port, **options)
+        self.handles.append(handle)
+        return handle
+
+    def stop(self) -> None:
+        """Stop every server started in the background."""
+        while self.handles:
+            self.handles.pop().stop()
+
+    def predict_batch(self, images: Sequence[Any], batch_size: int = 8, **options: Any) -> list[Prediction]:
+        """Predict through HTTP on a server of this lab, one started for the call if none runs."""
+        from osv_lab.serve.client import Client
+
+        with contextlib.ExitStack() as stack:
+            url = self.handles[-1].url if self.handles else stack.enter_context(self._temporary()).url
+            with Client(url) as client:
+                return client.predict_batch(images, batch_size=batch_size, **options)
+
+    @contextlib.contextmanager
+    def _temporary(self) -> Iterator[ServerHandle]:
+        handle = self.start()
+        try:
+            yield handle
+        finally:
+            self.handles.remove(handle)
+            handle.stop()
+
+
+def _in_notebook() -> bool:
+    """Whether an IPython kernel (not a terminal) runs this code."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return shell is not None and "IPKernelApp" in shell.config

@@ -1,0 +1,59 @@
+"""Following objects through videos."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from osv_lab.lab.base import LabBase
+
+if TYPE_CHECKING:
+    from osv_lab.evaluate.suspicious import SuspicionReport
+    from osv_lab.evaluate.track_report import TrackReport
+    from osv_lab.store.track_run import TrackingReport
+
+
+class TrackStage(LabBase):
+    """Track, compare with true tracks, find what looks wrong."""
+
+    def track(
+        self,
+        model: str | Path | None = None,
+        tracker: str | Mapping[str, Any] = "botsort",
+        field: str = "tracks",
+        *,
+        split: str | None = None,
+        from_field: str | None = None,
+        **options: Any,
+    ) -> TrackingReport:
+        """Follow objects through the videos (or image sequences) with a model, by default the deployed one.
+
+        ``from_field="frames.detections"`` tracks detections that are there already, without a model.
+        """
+        from osv_lab.store.tracks import track
+
+        detector = None if from_field and model is None else self.detector(model)
+        options |= {"from_field": from_field, "progress": self.progress}
+        return track(self.view(split), detector, tracker, field, **options)
+
+    def evaluate_tracks(
+        self,
+        pred_field: str = "frames.tracks",
+        *,
+        split: str | None = None,
+        key: str = "track_eval",
+        **options: Any,
+    ) -> TrackReport:
+        """Compare tracks with true ones; the App lists every mistake with its frames as ``<key>_events``."""
+        from osv_lab.evaluate.tracking import evaluate_tracks
+
+        return evaluate_tracks(self.view(split), pred_field, key=key, progress=self.progress, **options)
+
+    def suspicious_tracks(
+        self, field: str = "frames.tracks", *, split: str | None = None, key: str = "suspicious", **options: Any
+    ) -> SuspicionReport:
+        """Find where tracks probably went wrong, without truth; the App lists it as ``<key>_events``."""
+        from osv_lab.evaluate.suspicious import suspicious
+
+        return suspicious(self.view(split), field, key, progress=self.progress, **options)
