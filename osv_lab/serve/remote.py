@@ -60,7 +60,11 @@ def asked_of(work: Callable[..., Any], arguments: Sequence[Any]) -> Asked | None
 def _predict_asked(answers: Answers, sent: Sent, ticket: Ticket, fetched: bytes | None = None) -> Any:
     fields = {one.name: getattr(sent, one.name) for one in dataclasses.fields(Sent) if one.name != "body"}
     parts = [sent.body] if fetched is None else [sent.body, fetched]
-    return {"do": "predict", "sent": fields, "observing": answers.observing()}, parts, dict(answers.models.loaded())
+    return (
+        {"do": "predict", "sent": fields, "observing": answers.observing()},
+        parts,
+        dict(answers.models.loaded()),
+    )
 
 
 def _predict_done(answers: Answers, ticket: Ticket, job: Header, parts: list[bytes]) -> Done:
