@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -104,11 +104,17 @@ class Answers:
         limits: How much a request may ask.
         batcher: Where images of models that run in batches go.
         metrics: Told of every image.
-        observing: Whether answers carry their observation.
+        observing: Whether answers carry their observation, which costs about as much as parsing the request.
     """
 
     def __init__(
-        self, models: Models, limits: Limits, batcher: Batcher, metrics: Metrics, *, observing: bool = False
+        self,
+        models: Models,
+        limits: Limits,
+        batcher: Batcher,
+        metrics: Metrics,
+        *,
+        observing: Callable[[], bool] = lambda: False,
     ) -> None:
         self.models = models
         self._limits = limits
@@ -235,7 +241,7 @@ class Answers:
     def _observed(
         self, model: ServedModel, image: np.ndarray, found: sv.Detections | Found, thresholds: Thresholds
     ) -> Observation | None:
-        if not self.observing:
+        if not self.observing():
             return None
         try:
             return observe(

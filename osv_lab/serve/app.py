@@ -97,7 +97,13 @@ def create_app(
     places = Places(sources)
     drifting = Drift(functools.partial(_reference_of, models_, drift)) if drift else None
     observers = Observers([one for one in (capture, drifting) if one is not None])
-    answer = answers.Answers(models_, limits, house.batcher, metrics, observing=observers.watching)
+
+    def observing() -> bool:
+        """Whether an observation would be looked at: drift needs a reference, which few models have."""
+        referenced = isinstance(drift, Reference) or any(model.reference for _, model in models_.loaded())
+        return capture is not None or (drifting is not None and referenced)
+
+    answer = answers.Answers(models_, limits, house.batcher, metrics, observing=observing)
 
     def fit() -> None:
         """As many threads, and places for them, as the models ask."""

@@ -60,7 +60,11 @@ def asked_of(work: Callable[..., Any], arguments: Sequence[Any]) -> Asked | None
 def _predict_asked(answers: Answers, sent: Sent, ticket: Ticket, fetched: bytes | None = None) -> Any:
     fields = {one.name: getattr(sent, one.name) for one in dataclasses.fields(Sent) if one.name != "body"}
     parts = [sent.body] if fetched is None else [sent.body, fetched]
-    return {"do": "predict", "sent": fields, "observing": answers.observing}, parts, dict(answers.models.loaded())
+    return (
+        {"do": "predict", "sent": fields, "observing": answers.observing()},
+        parts,
+        dict(answers.models.loaded()),
+    )
 
 
 def _predict_done(answers: Answers, ticket: Ticket, job: Header, parts: list[bytes]) -> Done:
@@ -85,7 +89,7 @@ def _predict_read(header: Header, parts: list[bytes]) -> Answer | Fetch:
 def _one_of_batch_asked(
     answers: Answers, batch: Batch, index: int, image: str | bytes | OsvError, ticket: Ticket
 ) -> Any:
-    header: dict[str, Any] = {"do": "one_of_batch", "index": index, "observing": answers.observing}
+    header: dict[str, Any] = {"do": "one_of_batch", "index": index, "observing": answers.observing()}
     header["thresholds"] = dataclasses.asdict(batch.thresholds)
     parts = []
     if isinstance(image, OsvError):

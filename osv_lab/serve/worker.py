@@ -96,7 +96,7 @@ class Worker:
             ticket.check()
             named = Named({name: self._models[key] for name, key in job["models"].items()})
             observing = bool(job["observing"])
-            answers = Answers(named, self._limits, self._batcher, self._tally, observing=observing)  # type: ignore[arg-type]
+            answers = Answers(named, self._limits, self._batcher, self._tally, observing=lambda: observing)  # type: ignore[arg-type]
             header, found = remote.OPERATIONS[job["do"]].done(answers, ticket, job, parts)
         except OsvError as error:
             header, found = {"error": pipe.error_json(error)}, []
