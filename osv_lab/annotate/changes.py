@@ -81,8 +81,8 @@ class Note:
 
     Attributes:
         what: ``unknown shape`` (the dataset cannot hold it; it stays on the server), ``unknown label`` (taken over),
-            ``copied`` (an object with another's identity; it got its own), ``unknown identity`` (likewise) or
-            ``near duplicate`` (added on both sides, both kept).
+            ``copied`` (an object with another's identity; it got its own), ``unknown identity`` (likewise),
+            ``near duplicate`` (added on both sides, both kept) or ``second tag`` (the field holds one).
         theirs: The object on the server.
         ours: The object in the dataset that it is too near to, or ``None``.
         iou: Their overlap, 0 to 1, or ``None``.

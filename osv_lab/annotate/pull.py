@@ -249,7 +249,20 @@ def _holdable(theirs: Sequence[Shape], base: Annotations, container: str) -> tup
         notes.append(Note("unknown shape", shape))
         if before is not None:
             found.append(replace(before, server_id=shape.server_id, job=shape.job))
+    if container == "Classification":
+        found, more = _one_tag_each(found, known)
+        notes += more
     return tuple(found), notes
+
+
+def _one_tag_each(
+    theirs: Sequence[Shape], known: Mapping[tuple[str, str | None], Shape]
+) -> tuple[list[Shape], list[Note]]:
+    """A field of one classification per sample holds one tag: that of ours if it is still there, else the first."""
+    found: dict[str, Shape] = {}
+    known_first = sorted(theirs, key=lambda one: (one.sample, one.uid) not in known)
+    others = [shape for shape in known_first if found.setdefault(shape.sample, shape) is not shape]
+    return list(found.values()), [Note("second tag, left there", shape) for shape in others]
 
 
 def _class(conflict: Any) -> str:

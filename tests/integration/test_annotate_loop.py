@@ -172,6 +172,17 @@ def test_finished_jobs_alone_are_pulled(loop: AnnotationLoop, dataset: Any) -> N
     assert sorted(map(len, dataset.values("pred.detections"))) == [0, 0, 0, 3, 3, 3]
 
 
+def test_a_field_of_one_tag_takes_one_and_tells_of_the_other(fo: Any, loop: AnnotationLoop, dataset: Any) -> None:
+    dataset.set_values("light", [fo.Classification(label="day") for _ in range(6)])
+    before = labels_of(dataset, "light")
+    person = Annotator(loop.connection, loop.send(dataset, "key", "light", ["day", "night"]).task)
+    person.do("create", {"frame": 0, "label_id": person.labels["night"]}, kind="tags")
+    person.finish()
+    report = loop.pull("key")
+    assert report.problems == (f"second tag, left there: tag 'night' on sample {dataset.first().id}",)
+    assert labels_of(dataset, "light") == before
+
+
 def test_tags_are_changed_too(loop: AnnotationLoop, dataset: Any) -> None:
     person = Annotator(loop.connection, loop.send(dataset, "key", "weather", ["day", "night"]).task)
     person.do("delete", person.objects("tags")[0], kind="tags")
