@@ -86,7 +86,7 @@ def planned(
             command = _python("-m", "osv_lab", "app", "--port", str(at["app"]))
             services.append(Service("app", "FiftyOne App", command, at["app"], "/fiftyone"))
         else:
-            services.append(_jupyter(notebooks, at["jupyter"]))
+            services.append(jupyter_service(notebooks, at["jupyter"]))
     return services, left_out
 
 
@@ -122,7 +122,17 @@ def _mlflow(settings: Settings, port: int) -> Service:
     return Service("mlflow", "MLflow", command, port, "/health")
 
 
-def _jupyter(notebooks: Path, port: int) -> Service:
+def jupyter_service(notebooks: Path, port: int, options: Sequence[str] = ()) -> Service:
+    """JupyterLab on a folder.
+
+    Args:
+        notebooks: The folder it opens.
+        port: Where it listens, on loopback.
+        options: Further options of its command line.
+
+    Raises:
+        UsageError: no such folder.
+    """
     folder = notebooks.expanduser().resolve()
     if not folder.is_dir():
         raise UsageError("no such folder for notebooks", folder, "make it, or give another")
@@ -131,6 +141,6 @@ def _jupyter(notebooks: Path, port: int) -> Service:
     # Root is what a container has; and nothing here asks other hosts for updates, news or extensions.
     command += ("--allow-root", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={folder}")
     command += ("--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.news_url=")
-    command += ("--LabApp.extension_manager=readonly",)
+    command += ("--LabApp.extension_manager=readonly", *options)
     # In the environment, since every user of the machine can read a command line.
     return Service("jupyter", "JupyterLab", command, port, "/api", f"lab?token={token}", {"JUPYTER_TOKEN": token})
