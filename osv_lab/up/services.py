@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,10 @@ from osv_lab.core.settings import Settings
 
 PORTS = {"mlflow": 5000, "app": 5151, "api": 8000, "jupyter": 8888}
 """The services, in the order in which they are started, and their usual ports."""
+
+
+# Defaults for JupyterLab, which a user's own settings outdo: nobody is asked whether to fetch news.
+_JUPYTER_DEFAULTS = Path(__file__).parent / "jupyter"
 
 
 @dataclass(frozen=True)
@@ -143,4 +148,6 @@ def jupyter_service(notebooks: Path, port: int, options: Sequence[str] = ()) -> 
     command += ("--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.news_url=")
     command += ("--LabApp.extension_manager=readonly", *options)
     # In the environment, since every user of the machine can read a command line.
-    return Service("jupyter", "JupyterLab", command, port, "/api", f"lab?token={token}", {"JUPYTER_TOKEN": token})
+    settings = os.pathsep.join(filter(None, [str(_JUPYTER_DEFAULTS), os.environ.get("JUPYTER_CONFIG_PATH")]))
+    environment = {"JUPYTER_TOKEN": token, "JUPYTER_CONFIG_PATH": settings}
+    return Service("jupyter", "JupyterLab", command, port, "/api", f"lab?token={token}", environment)

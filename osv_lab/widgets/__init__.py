@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from osv_lab.widgets.base import LabWidget
     from osv_lab.widgets.link import AppLink
+    from osv_lab.widgets.tracks import TrackInspector
 
 _MODULES = {
     "AppLink": "link",
     "LabWidget": "base",
+    "TrackInspector": "tracks",
 }
 
-__all__ = ["AppLink", "LabWidget"]
+__all__ = ["AppLink", "LabWidget", "TrackInspector"]
 
 
 def __getattr__(name: str) -> Any:

@@ -25,7 +25,7 @@ Action = TypeVar("Action", bound=Callable[..., Any])
 
 _log = logging.getLogger("osv_lab.widgets")
 _PROGRESS_EVERY_S = 0.1
-_WIDGET = "[data-mime-type='application/vnd.jupyter.widget-view+json']"
+_WIDGET = ">.jp-OutputArea-output.lm-Panel"
 
 
 def action(method: Action) -> Action:
