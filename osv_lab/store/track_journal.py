@@ -145,7 +145,7 @@ class EditJournal:
 
         edit = ObjectId()
         with database_errors():
-            self._forget({**self._own, "state": _UNDONE})
+            _drop({**self._own, "state": _UNDONE})
             last = self._edits.find_one(self._own, {"number": 1}, sort=[("number", -1)])
             for part, some in enumerate(batches(changes, _BATCH)):
                 self._changes.insert_one({"edit": edit, "part": part, "changes": [_packed(one) for one in some]})
@@ -219,11 +219,6 @@ class EditJournal:
             for document in self._changes.find({"edit": edit["_id"]}).sort("part", 1):
                 yield from (LabelChange(*one) for one in document["changes"])
 
-    def _forget(self, wanted: Document) -> None:
-        for one in self._edits.find(wanted, {"_id": 1}):
-            self._edits.delete_one({"_id": one["_id"]})
-            self._changes.delete_many({"edit": one["_id"]})
-
     @property
     def _path(self) -> str:
         return f"frames.{self._field}" if self._clip.video else self._field
@@ -264,14 +259,28 @@ def is_a_persons(dataset: fo.Dataset, clip: Clip, field: str) -> bool:
     return has_foreign_labels(dataset, clip, field) or has_edits(dataset, clip, field)
 
 
-def forget_edits(dataset: fo.Dataset, clip: Clip, field: str | None = None) -> None:
-    """Drop the journal of a clip's tracks, which were replaced or erased; of all its fields by default."""
+def forget_edits(dataset: fo.Dataset, clip: Clip, field: str) -> None:
+    """Drop the journal of a clip's tracks, which are about to be replaced."""
+    _drop(_key(dataset, clip, field))
+
+
+def forget_samples(dataset: fo.Dataset, samples: Sequence[str]) -> None:
+    """Drop every journal that knows labels of some samples, which are about to be erased."""
+    from bson import ObjectId
+
     edits, changes = _collections()
-    wanted = _key(dataset, clip, field or "")
-    if field is None:
-        wanted.pop("field")
+    ids = [ObjectId(sample) for sample in samples]
+    mentioned = {"changes": {"$elemMatch": {"$elemMatch": {"$in": ids}}}}
     with database_errors():
-        for one in edits.find(wanted, {"_id": 1}):
+        for one in list(edits.find({"dataset": dataset._doc.id})):
+            if one["clip"] in samples or changes.find_one({"edit": one["_id"], **mentioned}, {"_id": 1}):
+                _drop({name: one[name] for name in ("dataset", "clip", "field")})
+
+
+def _drop(wanted: Document) -> None:
+    edits, changes = _collections()
+    with database_errors():
+        for one in list(edits.find(wanted, {"_id": 1})):
             edits.delete_one({"_id": one["_id"]})
             changes.delete_many({"edit": one["_id"]})
 

@@ -369,3 +369,8 @@ def test_images_of_a_sequence(fo: Any, dataset_name: str) -> None:
     editor.undo()
     assert dataset.match({"sequence": "b"}).values("tracks.detections.index") == [[1], [1], [2], [2]]
     assert [one.number for one in editor.edits().edits] == [1, 2]
+    erased = dataset.match({"sequence": "a"}).values("id")
+    track_journal.forget_samples(dataset, erased[:1])
+    assert editor.edits().edits, "the journal of another sequence stays"
+    track_journal.forget_samples(dataset, dataset.match({"sequence": "b", "frame_number": 3}).values("id"))
+    assert not editor.edits().edits
