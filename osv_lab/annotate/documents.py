@@ -28,6 +28,9 @@ HOLDS: Mapping[str, tuple[str, ...]] = {
 SOURCE, MODEL = "osv_source", "osv_model"
 """Attributes of a label: who made it, in CVAT's words, and the model that did."""
 
+TRUSTED, WHY = "osv_trusted", "osv_why"
+"""Attributes of a label that a detector proposed: whether it may do without a person, and why one should look."""
+
 _FIELDS = ("occluded", "z_order", "group", SOURCE, MODEL)
 
 
