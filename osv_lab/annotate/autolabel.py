@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from osv_lab.annotate.autolabel_report import AutolabelReport, report
-from osv_lab.annotate.documents import MODEL, SOURCE, TRUSTED, WHY, shapes_of
+from osv_lab.annotate.documents import TRUSTED, WHY, shapes_of
 from osv_lab.annotate.looked_at import looked_at, made_by_people
 from osv_lab.annotate.objects import Shape
 from osv_lab.annotate.ontology import Ontology, labels_of_classes
@@ -28,7 +28,15 @@ from osv_lab.core.report import plain
 from osv_lab.store.annotation_store import Labelled, container_of, read_samples, replace_labels
 from osv_lab.store.bulk import Writer
 from osv_lab.store.convert.supervision import labels_from
-from osv_lab.store.documents import AUTOLABELLED, Document, container_document, label_document, new_ids
+from osv_lab.store.documents import (
+    AUTOLABELLED,
+    MODEL,
+    SOURCE,
+    Document,
+    container_document,
+    label_document,
+    new_ids,
+)
 from osv_lab.store.predict import CONTAINERS, MAX_DETECTIONS, DecodedImage, decoded_images, found_in
 from osv_lab.store.records import Attributes, ImageClass, Keypoints, Label, Problem
 from osv_lab.store.schema import LabelSchema

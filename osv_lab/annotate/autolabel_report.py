@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from osv_lab.annotate.documents import SOURCE, TRUSTED, WHY
+from osv_lab.annotate.documents import TRUSTED, WHY
 from osv_lab.core.errors import InvalidDataError, NotFoundError, nearest
 from osv_lab.core.report import Report
 from osv_lab.store.annotation_store import read_samples
-from osv_lab.store.documents import CONTAINERS
+from osv_lab.store.documents import CONTAINERS, SOURCE
 from osv_lab.store.records import Problem
 
 VIEWS = ("uncertain", "trusted", "disagreements")

@@ -46,6 +46,9 @@ MADE_BY = "made_by"
 AUTOLABELLED = "autolabelled_by"
 """Where a label field names what proposed labels for a sample, so that an interrupted job can go on."""
 
+SOURCE, MODEL = "osv_source", "osv_model"
+"""Attributes of a label: who made it, in CVAT's words, and the model that did."""
+
 # What a label document holds besides its attributes.
 OWN_KEYS = frozenset(
     {"_id", "_cls", "id", "tags", "label", "confidence", "index", "instance", "attributes", "logits", "support"}
