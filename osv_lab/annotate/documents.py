@@ -11,7 +11,7 @@ import numpy as np
 
 from osv_lab.annotate.objects import Shape, Value
 from osv_lab.store.annotation_store import Labelled
-from osv_lab.store.documents import DETECTION_CONFIDENCE, MADE_BY, OWN_KEYS, Document
+from osv_lab.store.documents import DETECTION_CONFIDENCE, MADE_BY, MODEL, OWN_KEYS, SOURCE, Document
 
 Size = tuple[int, int]
 """Width and height in pixels."""
@@ -24,9 +24,6 @@ HOLDS: Mapping[str, tuple[str, ...]] = {
     "Classification": ("tag",),
 }
 """The kinds that each FiftyOne class can hold."""
-
-SOURCE, MODEL = "osv_source", "osv_model"
-"""Attributes of a label: who made it, in CVAT's words, and the model that did."""
 
 _FIELDS = ("occluded", "z_order", "group", SOURCE, MODEL)
 

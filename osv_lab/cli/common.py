@@ -83,3 +83,15 @@ def assignments(items: Sequence[str]) -> dict[str, Any]:
             raise UsageError("--set takes KEY=VALUE", repr(item), "for example --set lr0=0.005")
         settings[key.strip()] = yaml.safe_load(value)
     return settings
+
+
+def whole(text: str) -> int:
+    """A whole number, as in an identity or a frame.
+
+    Raises:
+        UsageError: it is none.
+    """
+    try:
+        return int(text)
+    except ValueError:
+        raise UsageError("not a whole number", repr(text)) from None

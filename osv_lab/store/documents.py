@@ -43,6 +43,9 @@ DETECTION_CONFIDENCE = "detection_confidence"
 MADE_BY = "made_by"
 """Where a label field names what made its labels, so that a detector's work can be recognised and continued."""
 
+SOURCE, MODEL = "osv_source", "osv_model"
+"""Attributes of a label: who made it, in CVAT's words, and the model that did."""
+
 # What a label document holds besides its attributes.
 OWN_KEYS = frozenset(
     {"_id", "_cls", "id", "tags", "label", "confidence", "index", "instance", "attributes", "logits", "support"}
