@@ -53,7 +53,9 @@ def crops(
     images: dict[str, np.ndarray | None] = {}
     found: list[Crop] = []
     for truth, prediction in pairs:
-        own = [(places[one], colour) for one, colour in ((truth, OBJECT), (prediction, PREDICTION)) if one in places]
+        own = [
+            (places[one], colour) for one, colour in ((truth, OBJECT), (prediction, PREDICTION)) if one in places
+        ]
         if not own:
             continue
         document = own[0][0][0]

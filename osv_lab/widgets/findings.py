@@ -138,4 +138,3 @@ class SliceExplorer(LabWidget):
 
     def _static(self) -> str:
         return self.report._repr_html_()
-

@@ -40,7 +40,9 @@ def svg_lines(lines: Sequence[tuple[str, Any, Any, float | None]], x_label: str,
     for number, (name, x, y, at) in enumerate(lines):
         x, y = np.asarray(x, float), np.asarray(y, float)
         rows = np.flatnonzero(np.isfinite(y))
-        rows = rows[np.unique(np.linspace(0, max(len(rows) - 1, 0), MOST_POINTS).astype(int))] if len(rows) else rows
+        rows = (
+            rows[np.unique(np.linspace(0, max(len(rows) - 1, 0), MOST_POINTS).astype(int))] if len(rows) else rows
+        )
         points = " ".join(f"{px(x[row]):.1f},{py(y[row]):.1f}" for row in rows)
         colour = colour_of(number)
         drawn.append(f"<polyline points='{points}' fill='none' stroke='{colour}' stroke-width='2'/>")
@@ -60,4 +62,6 @@ def svg_lines(lines: Sequence[tuple[str, Any, Any, float | None]], x_label: str,
         f"<text x='{WIDTH / 2}' y='{HEIGHT - 2}' font-size='11' text-anchor='middle' fill='currentColor'>"
         f"{escaped(y_label)} by {escaped(x_label)}</text>"
     )
-    return f"<svg viewBox='0 0 {WIDTH} {HEIGHT}' style='max-width:{WIDTH}px;width:100%'>{axis}{''.join(drawn)}</svg>"
+    return (
+        f"<svg viewBox='0 0 {WIDTH} {HEIGHT}' style='max-width:{WIDTH}px;width:100%'>{axis}{''.join(drawn)}</svg>"
+    )

@@ -100,7 +100,9 @@ class ThresholdExplorer(LabWidget):
             "best": dict(found.confidences),
             "images": found.images,
             "notes": list(found.notes),
-            "classes": [{"name": one.name, "objects": one.objects, "rows": len(one.score)} for one in found.curves],
+            "classes": [
+                {"name": one.name, "objects": one.objects, "rows": len(one.score)} for one in found.curves
+            ],
         }
 
     @action
