@@ -52,7 +52,7 @@ class ConfusionMatrix(Report):
             if name not in self.labels:
                 raise UsageError("no such class", repr(name), nearest(name, self.labels))
         cell = np.array([self.labels.index(label), self.labels.index(found_as)])
-        return self.ids[(self.cells == cell).all(axis=1)]
+        return np.asarray(self.ids[(self.cells == cell).all(axis=1)])
 
     def plot(self) -> Any:
         """A heat map with the counts, coloured by their share of the row; a plotly figure."""

@@ -46,10 +46,9 @@ def crops(
         most: How many are cut out.
     """
     places: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {}
-    for document in read_documents(view, [gt_field, pred_field]):
+    for stored in read_documents(view, [gt_field, pred_field]):
         for field in (gt_field, pred_field):
-            for box in boxes_in(document, field):
-                places[str(box["_id"])] = (document, box)
+            places |= {str(box["_id"]): (stored, box) for box in boxes_in(stored, field)}
     images: dict[str, np.ndarray | None] = {}
     found: list[Crop] = []
     for truth, prediction in pairs:

@@ -55,12 +55,11 @@ def svg_lines(lines: Sequence[tuple[str, Any, Any, float | None]], x_label: str,
             )
     axis = (
         f"<path d='M{LEFT} 20V{HEIGHT - BOTTOM}H{WIDTH - 10}' fill='none' stroke='currentColor' opacity='.4'/>"
-        f"<text x='{LEFT - 4}' y='{HEIGHT - BOTTOM}' font-size='10' text-anchor='end' fill='currentColor'>{y0:.3g}</text>"
-        f"<text x='{LEFT - 4}' y='30' font-size='10' text-anchor='end' fill='currentColor'>{y1:.3g}</text>"
-        f"<text x='{LEFT}' y='{HEIGHT - 14}' font-size='10' fill='currentColor'>{x0:.3g}</text>"
-        f"<text x='{WIDTH - 10}' y='{HEIGHT - 14}' font-size='10' text-anchor='end' fill='currentColor'>{x1:.3g}</text>"
-        f"<text x='{WIDTH / 2}' y='{HEIGHT - 2}' font-size='11' text-anchor='middle' fill='currentColor'>"
-        f"{escaped(y_label)} by {escaped(x_label)}</text>"
+        f"<g font-size='10' fill='currentColor'><g text-anchor='end'>"
+        f"<text x='{LEFT - 4}' y='{HEIGHT - BOTTOM}'>{y0:.3g}</text><text x='{LEFT - 4}' y='30'>{y1:.3g}</text>"
+        f"<text x='{WIDTH - 10}' y='{HEIGHT - 14}'>{x1:.3g}</text></g>"
+        f"<text x='{LEFT}' y='{HEIGHT - 14}'>{x0:.3g}</text><text x='{WIDTH / 2}' y='{HEIGHT - 2}' "
+        f"text-anchor='middle'>{escaped(y_label)} by {escaped(x_label)}</text></g>"
     )
     return (
         f"<svg viewBox='0 0 {WIDTH} {HEIGHT}' style='max-width:{WIDTH}px;width:100%'>{axis}{''.join(drawn)}</svg>"

@@ -17,7 +17,6 @@ from osv_lab.widgets.front import script, style
 from osv_lab.widgets.tables import svg_lines
 
 if TYPE_CHECKING:
-    from osv_lab.evaluate.detection import EvaluationReport
     from osv_lab.evaluate.thresholds import Thresholds
 
 EXAMPLES = 12
@@ -51,7 +50,7 @@ class ThresholdExplorer(LabWidget):
 
     def __init__(
         self,
-        what: Thresholds | EvaluationReport | Any,
+        what: Any,
         objective: str = "f1",
         *,
         eval_key: str | None = None,
@@ -122,11 +121,12 @@ class ThresholdExplorer(LabWidget):
 
         chosen = self.thresholds
         view = open_dataset(chosen.dataset).load_evaluation_view(chosen.key)
-        near: list[tuple[float, str, Mapping[str, Any]]] = []
-        for document in self._documents(view, read_documents):
-            for box in boxes_in(document, chosen.pred_field):
-                if name in ("", box["label"]) and box.get("confidence") is not None:
-                    near.append((abs(box["confidence"] - confidence), str(document["_id"]), box))
+        near: list[tuple[float, str, Mapping[str, Any]]] = [
+            (abs(box["confidence"] - confidence), str(document["_id"]), box)
+            for document in self._documents(view, read_documents)
+            for box in boxes_in(document, chosen.pred_field)
+            if name in ("", box["label"]) and box.get("confidence") is not None
+        ]
         near.sort(key=lambda one: one[0])
         near = near[:EXAMPLES]
         pairs = [(str(box.get(f"{chosen.key}_id") or ""), str(box["_id"])) for _, _, box in near]
