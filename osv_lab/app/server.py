@@ -8,6 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from osv_lab.app.plugins import use_plugins
 from osv_lab.core.errors import NotFoundError, UnavailableError
 from osv_lab.store.catalogue import open_dataset, open_view
 from osv_lab.store.database import connect
+
+_sessions: weakref.WeakValueDictionary[tuple[str, int], Any] = weakref.WeakValueDictionary()
+"""This process's Apps, by address."""
 
 
 def open_app(
@@ -27,6 +31,8 @@ def open_app(
     timeout_s: float = 60,
 ) -> Any:
     """Start the App and return its ``fiftyone.Session`` once it answers.
+
+    Called again with the same address, as a cell that is run again does, it shows the dataset in the App that is there.
 
     Args:
         dataset: Name of the dataset to open; ``None`` opens the list of datasets.
@@ -40,6 +46,14 @@ def open_app(
         UnavailableError: the port is taken, or the App's server did not come up.
     """
     opened = open_view(dataset, view) if dataset and view else open_dataset(dataset) if dataset else None
+    session = _sessions.get((host, port))
+    if session is not None and session._client.is_open:
+        with session.no_show():
+            if dataset and view:
+                session.view = opened
+            else:
+                session.dataset = opened
+        return session
     _require_free(host, port)
     use_plugins()
     # FiftyOne opens a browser itself where there is a screen; elsewhere that attempt only prints a warning.
@@ -52,6 +66,7 @@ def open_app(
     while True:
         try:
             with urllib.request.urlopen(url, timeout=2):
+                _sessions[host, port] = session
                 return session
         except (urllib.error.URLError, OSError) as error:
             if time.monotonic() > deadline:
