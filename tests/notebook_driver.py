@@ -144,3 +144,56 @@ class Notebook:
     def widget(self, kind: str = "") -> Locator:
         """The widgets of a kind on the page."""
         return self.page.locator(f"section.osv{f'.osv-{kind}' if kind else ''}")
+
+    @property
+    def last(self) -> int:
+        """The number of the last cell."""
+        return self.page.locator(".jp-Notebook .jp-CodeCell").count() - 1
+
+    def write(self, source: str) -> None:
+        """Put this into the last cell."""
+        self.page.evaluate(
+            """source => {
+                const cells = window.jupyterapp.shell.currentWidget.content.widgets;
+                cells[cells.length - 1].model.sharedModel.setSource(source);
+            }""",
+            source,
+        )
+
+    def run_last(self) -> str:
+        """Run the last cell; gives what it printed, and fails where it raised."""
+        number = self.last
+        printed = self.run(number)
+        wrong = self.cell(number).locator("[data-mime-type='application/vnd.jupyter.stderr'] .jp-RenderedText, "
+                                          ".jp-OutputArea-output[data-mime-type*='error']")  # fmt: skip
+        assert not wrong.count(), wrong.first.inner_text()
+        return printed
+
+    def insert_before_last(self, source: str) -> None:
+        """A new cell before the last one."""
+        self._change("sharedModel.insertCell(count - 1, {cell_type: 'code', source})", source)
+
+    def delete(self, number: int) -> None:
+        """Take a cell out."""
+        self._change(f"sharedModel.deleteCell({number})")
+
+    def _change(self, statement: str, source: str = "") -> None:
+        self.page.evaluate(
+            f"""source => {{
+                const content = window.jupyterapp.shell.currentWidget.content;
+                const sharedModel = content.model.sharedModel;
+                const count = sharedModel.cells.length;
+                {statement};
+            }}""",
+            source,
+        )
+
+    def save(self) -> None:
+        """Save the notebook, and wait until it is."""
+        self.page.evaluate("() => window.jupyterapp.shell.currentWidget.context.save()")
+
+    def settle(self) -> None:
+        """Wait until the kernel has nothing to do."""
+        self.page.wait_for_function(
+            "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'"
+        )
