@@ -10,7 +10,7 @@ from typing import Any
 from osv_lab.annotate.objects import Shape, Value
 from osv_lab.annotate.schema import CONFIDENCE, MODEL, OURS, UID, Schema, Types, fits, from_text, to_text
 
-_TYPES = {
+TYPES = {
     "box": "rectangle",
     "oriented": "rectangle",
     "polygon": "polygon",
@@ -48,7 +48,7 @@ def to_cvat(shapes: Iterable[Shape], frames: Mapping[str, int], schema: Schema) 
             body["tags"].append(one)
             continue
         one |= {
-            "type": _TYPES[shape.kind],
+            "type": TYPES[shape.kind],
             "points": list(shape.points),
             "rotation": shape.rotation,
             "occluded": shape.occluded,
@@ -125,4 +125,4 @@ def _attributes(shape: Shape, specs: Mapping[str, int]) -> list[dict[str, Any]]:
         values[CONFIDENCE] = to_text(shape.confidence)
     if shape.model:
         values[MODEL] = shape.model[:4096]
-    return [{"spec_id": specs[name], "value": text} for name, text in values.items()]
+    return [{"spec_id": specs[name], "value": text} for name, text in values.items() if name in specs]

@@ -12,8 +12,12 @@ from osv_lab.annotate.agreement import AgreementReport, agreement_of
 from osv_lab.annotate.changes import Resolution
 from osv_lab.annotate.conflicts import ConflictReport, Keep, open_conflicts, resolve
 from osv_lab.annotate.connection import DEADLINE_S, Connection
+from osv_lab.annotate.ontology import Ontology
+from osv_lab.annotate.predict_task import TaskPredictions, predict_task
+from osv_lab.annotate.proposals import THRESHOLD, Levels
 from osv_lab.annotate.pull import SyncReport, pull
 from osv_lab.annotate.records import Runs
+from osv_lab.annotate.rules import IOU, Rules, loaded
 from osv_lab.annotate.send import AnnotationTask, remove_project, remove_tasks, send
 from osv_lab.annotate.settings import cvat_settings
 from osv_lab.annotate.status import AnnotationStatus, check_server, status
@@ -25,6 +29,8 @@ from osv_lab.core.report import Report
 
 if TYPE_CHECKING:
     import fiftyone as fo
+
+    from osv_lab.detect.detector import Detector
 
 
 @dataclass(frozen=True)
@@ -172,6 +178,71 @@ class AnnotationLoop:
         Cheap to poll: one call per run, and the labels only where the server says that something changed.
         """
         return status(self.connection, Runs(self.dataset), key)
+
+    def predict(
+        self,
+        key: str,
+        detector: Detector | str,
+        ontology: Ontology | None = None,
+        thresholds: Levels = THRESHOLD,
+        *,
+        iou: float = IOU,
+    ) -> TaskPredictions:
+        """Let a detector label the task of a run, as :meth:`annotate_task` does, with the images from this machine."""
+        run = Runs(self.dataset).get(key)
+        paths = dict(zip(*self.dataset.select(run.samples).values(["id", "filepath"]), strict=True))
+        files = {frame: paths[sample] for frame, sample in enumerate(run.samples) if sample in paths}
+        check_server(self.connection, run)
+        return self._label(run.task or 0, detector, ontology, thresholds, iou, files, key)
+
+    def annotate_task(
+        self,
+        task: int,
+        detector: Detector | str,
+        ontology: Ontology | None = None,
+        thresholds: Levels = THRESHOLD,
+        *,
+        iou: float = IOU,
+    ) -> TaskPredictions:
+        """Let a detector label any task of images on the server, and only where no person's work is.
+
+        Frames that nobody has labelled get the detector's labels, in jobs that nobody has finished. Of what is there,
+        only what this method wrote itself is replaced, and that only where nobody has touched any of the frame since;
+        the same detector with the same rules changes nothing the second time. What is written is read back.
+
+        Args:
+            task: CVAT's id of the task.
+            detector: A detector, or what :func:`osv_lab.detect.load_detector` loads.
+            ontology: Which label each class becomes; see :func:`osv_lab.annotate.autolabel.autolabel`.
+            thresholds: Detections with a lower confidence are left out: one for all labels, or one each.
+            iou: Of two detections of one label that overlap by more, the less confident is dropped.
+
+        Raises:
+            NotFoundError: no such task, or it has none of the labels.
+            UsageError: the task is a video.
+            UnavailableError: the server does not have what was written.
+        """
+        runs = Runs(self.dataset)
+        every = [runs.get(name) for name in runs.names()]
+        url = self.connection.settings.url
+        key = next((run.key for run in every if (run.task, run.url) == (task, url)), None)
+        return self._label(task, detector, ontology, thresholds, iou, {}, key)
+
+    def _label(
+        self,
+        task: int,
+        detector: Detector | str,
+        ontology: Ontology | None,
+        thresholds: Levels,
+        iou: float,
+        files: Mapping[int, str],
+        record: str | None,
+    ) -> TaskPredictions:
+        found = loaded(detector)
+        rules = Rules.of(found, ontology, thresholds, iou=iou)
+        return predict_task(
+            self.connection, self.dataset, task, found, rules, files, record=record, progress=self._progress
+        )
 
     def pull(self, key: str, conflict: Resolution = "review", *, done: Done | None = None) -> SyncReport:
         """Merge what annotators did into the dataset.
