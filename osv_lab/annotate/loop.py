@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +21,7 @@ from osv_lab.annotate.rules import IOU, Rules, loaded
 from osv_lab.annotate.send import AnnotationTask, remove_project, remove_tasks, send
 from osv_lab.annotate.settings import cvat_settings
 from osv_lab.annotate.status import AnnotationStatus, check_server, status
+from osv_lab.annotate.webhooks import Listening
 from osv_lab.annotate.workflow import Done, Stage, advance, reassign, send_back
 from osv_lab.annotate.yields import YieldReport, yield_of
 from osv_lab.core.errors import NotFoundError
@@ -348,6 +349,51 @@ class AnnotationLoop:
         """Give jobs back, rejected, to those who annotated them."""
         send_back(self.connection, Runs(self.dataset), key, jobs)
         return self.status(key)
+
+    def listen(
+        self,
+        *keys: str,
+        pull: bool = True,
+        told: Callable[[str, Any], Any] = lambda key, report: None,
+        target: str | None = None,
+        secret: str | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+    ) -> Listening:
+        """Pull, or look at the status, whenever CVAT says that something changed, for as long as it is open.
+
+        A webhook is made in the runs' projects, and removed on :meth:`Listening.close`. Notices must bear CVAT's
+        signature with the secret, and can cause nothing but this one thing. It is done once at the beginning, too.
+
+        Args:
+            keys: Which runs; by default all of the dataset.
+            pull: Whether to pull; else the status is asked for.
+            told: Called with the key and the report each time.
+            target: Our address as the server reaches it; by default where we listen.
+            secret: What CVAT signs with; by default a random one.
+            host: Where to listen; loopback by default.
+            port: 0 takes a free one.
+
+        Raises:
+            NotFoundError: no such run.
+            UsageError: the server does not let us make webhooks.
+            UnavailableError: the address cannot be listened on.
+
+        Example:
+            >>> with loop.listen("first_batch", told=lambda key, report: print(report.summary())):   # doctest: +SKIP
+            ...     input("Enter ends it")
+        """
+
+        def ask(loop: AnnotationLoop, key: str) -> Any:
+            return loop.pull(key) if pull else loop.status(key)
+
+        names = keys or Runs(self.dataset).names()
+        return Listening(self, names, ask, told, target, secret=secret, host=host, port=port)
+
+    def another(self) -> AnnotationLoop:
+        """A loop of the same dataset with a connection of its own, for another thread."""
+        url, credentials, token, organization = self._who
+        return AnnotationLoop(self.dataset, url, credentials, token, organization, deadline_s=self._deadline_s)
 
     def cancel(self, key: str) -> None:
         """Delete the task on the server and forget the run. Labels in the dataset stay as they are.

@@ -166,9 +166,8 @@ def test_the_detector_is_a_function_for_cvats_own_driver(
     client.config.cache_dir = tmp_path
     annotate_task(client, made.id, function, conf_threshold=0.5)
     shapes = made.get_annotations().shapes
-    assert [(one.frame, one.type.value, list(one.points)) for one in shapes] == [
-        (frame, "rectangle", [2.0, 2.0, 20.0, 20.0]) for frame in range(3)
-    ]
+    assert [(one.frame, one.type.value) for one in shapes] == [(frame, "rectangle") for frame in range(3)]
+    assert all(list(one.points) == pytest.approx([2.0, 2.0, 20.0, 20.0]) for one in shapes)
 
 
 def test_the_function_is_made_of_words_as_cvats_command_line_does(monkeypatch: pytest.MonkeyPatch) -> None:
