@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from osv_lab.annotate.objects import Shape, Value
+from osv_lab.store.annotation_store import Labelled
 from osv_lab.store.documents import DETECTION_CONFIDENCE, MADE_BY, OWN_KEYS, Document
 
 Size = tuple[int, int]
@@ -65,6 +67,16 @@ def shape_of(document: Mapping[str, Any], sample: str, size: Size, made_by: str 
         confidence=confidence,
         model=model,
     )
+
+
+def shapes_of(sample: Labelled, size: Size) -> list[Shape]:
+    """The shapes of a sample's labels, without those that CVAT cannot hold."""
+    found = []
+    made_by = (sample.container or {}).get(MADE_BY)
+    for document in sample.labels:
+        with contextlib.suppress(UnsendableError):
+            found.append(shape_of(document, sample.id, size, made_by))
+    return found
 
 
 def new_document(shape: Shape, size: Size) -> Document:

@@ -9,12 +9,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from osv_lab.annotate.changes import Resolution
+from osv_lab.annotate.conflicts import ConflictReport, Keep, open_conflicts, resolve
 from osv_lab.annotate.connection import DEADLINE_S, Connection
-from osv_lab.annotate.pull import Done, SyncReport, pull
+from osv_lab.annotate.pull import SyncReport, pull
 from osv_lab.annotate.records import Runs
-from osv_lab.annotate.send import AnnotationTask, remove_tasks, send, user_id
+from osv_lab.annotate.send import AnnotationTask, remove_project, remove_tasks, send
 from osv_lab.annotate.settings import cvat_settings
 from osv_lab.annotate.status import AnnotationStatus, check_server, status
+from osv_lab.annotate.workflow import Done, Stage, advance, reassign, send_back
 from osv_lab.core.errors import NotFoundError
 from osv_lab.core.progress import Progress, silent
 from osv_lab.core.report import Report
@@ -95,7 +97,10 @@ class AnnotationLoop:
         *,
         project: str | None = None,
         assignees: Sequence[str] = (),
+        reviewers: Sequence[str] = (),
         segment_size: int | None = None,
+        overlap: int = 0,
+        done: Done = "completed",
     ) -> AnnotationTask:
         """Send images with what a label field says of them; all of it, or after an error nothing.
 
@@ -112,7 +117,10 @@ class AnnotationLoop:
                 attributes of the labels are sent too, as checkboxes and texts.
             project: The name of the CVAT project, by default the dataset's; made if need be, never cut down.
             assignees: User names; jobs are given to them in turn.
+            reviewers: User names; :meth:`advance` gives finished jobs to them in turn.
             segment_size: Images per job; by default one job.
+            overlap: Images that each job shares with the one before, for :meth:`agreement`.
+            done: Which jobs a pull takes, unless it is told otherwise: see :data:`osv_lab.annotate.workflow.Done`.
 
         Raises:
             UsageError: the key is in use for other samples, or the server refuses us.
@@ -128,7 +136,10 @@ class AnnotationLoop:
             attributes,
             project=project,
             assignees=assignees,
+            reviewers=reviewers,
             segment_size=segment_size,
+            overlap=overlap,
+            done=done,
             progress=self._progress,
         )
 
@@ -160,7 +171,7 @@ class AnnotationLoop:
         """
         return status(self.connection, Runs(self.dataset), key)
 
-    def pull(self, key: str, conflict: Resolution = "review", *, done: Done = "completed") -> SyncReport:
+    def pull(self, key: str, conflict: Resolution = "review", *, done: Done | None = None) -> SyncReport:
         """Merge what annotators did into the dataset.
 
         Labels that nobody touched stay as they are, to the last bit. Edited ones lose the model's confidence and get a
@@ -170,21 +181,73 @@ class AnnotationLoop:
         Args:
             key: The run.
             conflict: ``review`` keeps ours and leaves the conflict open; ``ours`` and ``theirs`` settle it.
-            done: Which jobs are taken: ``completed`` (state, at any stage), ``accepted`` or ``any``.
+            done: Which jobs are taken, see :data:`osv_lab.annotate.workflow.Done`; by default as it was said when
+                they were sent (``completed``: the state, at any stage).
         """
         return pull(self.connection, self.dataset, key, conflict, done)
 
-    def reassign(self, key: str, user: str, jobs: Sequence[int] | None = None) -> AnnotationStatus:
-        """Give jobs of a run, by default all, to a user."""
-        known = {job.job for job in self.status(key).jobs}
-        wrong = [job for job in jobs or () if job not in known]
-        if wrong:
-            raise NotFoundError(
-                "no such job in this run", wrong[0], "use one of: " + ", ".join(map(str, sorted(known)))
-            )
-        person = user_id(self.connection, user)
-        for job in sorted(known if jobs is None else jobs):
-            self.connection.call("PATCH", f"/api/jobs/{job}", body={"assignee": person})
+    def conflicts(self, key: str) -> ConflictReport:
+        """What both sides changed differently and a pull left open, with both versions; asks no server."""
+        return open_conflicts(self.dataset, key)
+
+    def resolve(
+        self, key: str, objects: str | Sequence[str] | None = None, *, keep: Keep = "ours"
+    ) -> ConflictReport:
+        """Settle conflicts; asks no server.
+
+        Args:
+            key: The run.
+            objects: Ids of labels, as :meth:`conflicts` has them; by default all.
+            keep: ``ours``, ``theirs``, or of several versions on the server one by its place.
+
+        Returns:
+            What is still open.
+
+        Raises:
+            NotFoundError: an object that is in no open conflict.
+            UsageError: no such version.
+        """
+        return resolve(self.dataset, key, [objects] if isinstance(objects, str) else objects, keep)
+
+    def reassign(
+        self, key: str, users: str | Sequence[str], jobs: Sequence[int] | None = None
+    ) -> AnnotationStatus:
+        """Give jobs of a run, by default all, to a user, to several in turn, or with ``()`` to nobody.
+
+        Raises:
+            NotFoundError: no such job or user.
+            UsageError: the server does not let us.
+        """
+        reassign(self.connection, Runs(self.dataset), key, [users] if isinstance(users, str) else users, jobs)
+        return self.status(key)
+
+    def advance(
+        self,
+        key: str,
+        jobs: Sequence[int] | None = None,
+        *,
+        to: Stage | None = None,
+        reviewers: str | Sequence[str] = (),
+    ) -> AnnotationStatus:
+        """Move jobs on: from annotation to validation and a reviewer, from there to acceptance.
+
+        Args:
+            key: The run.
+            jobs: CVAT's ids; by default those whose state is completed.
+            to: The stage; by default the next one, and without a reviewer acceptance at once.
+            reviewers: Who gets jobs for validation, in turn; by default those of :meth:`send`.
+
+        Raises:
+            NotFoundError: no such job or user.
+            UsageError: the server does not let us: only the task's owner or a maintainer may.
+        """
+        users = [reviewers] if isinstance(reviewers, str) else reviewers
+        advance(self.connection, Runs(self.dataset), key, jobs, to, users)
+        return self.status(key)
+
+    def send_back(self, key: str, jobs: Sequence[int]) -> AnnotationStatus:
+        """Give jobs back, rejected, to those who annotated them."""
+        send_back(self.connection, Runs(self.dataset), key, jobs)
         return self.status(key)
 
     def cancel(self, key: str) -> None:
@@ -198,6 +261,8 @@ class AnnotationLoop:
             check_server(self.connection, run)
             runs.put(replace(run, phase="cancelling"))
             remove_tasks(self.connection, run)
+            if run.phase == "sending":
+                remove_project(self.connection, run)
             runs.remove(key)
 
     def list(self) -> AnnotationRuns:
@@ -211,6 +276,9 @@ class AnnotationLoop:
                     "phase": run.phase,
                     "field": run.field,
                     "samples": len(run.samples),
+                    "done": run.done,
+                    "jobs": len(run.jobs),
+                    "conflicts": len(runs.documents(run.key, "conflicts")),
                     "task": run.task,
                     "server": run.url,
                 }

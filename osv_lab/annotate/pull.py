@@ -8,33 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any
 
-from osv_lab.annotate.apply import keep_conflicts, label_writes
+from osv_lab.annotate.apply import label_writes
 from osv_lab.annotate.changes import Merge, Note, Resolution, Scope
 from osv_lab.annotate.codec import from_cvat, normal
+from osv_lab.annotate.conflicts import ATTEMPTS, remember, without_settled
 from osv_lab.annotate.connection import Connection
-from osv_lab.annotate.documents import (
-    HOLDS,
-    UnsendableError,
-    shape_of,
-)
+from osv_lab.annotate.documents import HOLDS, shapes_of
 from osv_lab.annotate.merge import merge
 from osv_lab.annotate.objects import Annotations, Shape
 from osv_lab.annotate.records import Run, Runs
 from osv_lab.annotate.schema import Schema
 from osv_lab.annotate.status import annotation_jobs, gone
-from osv_lab.core.errors import NotFoundError, UnavailableError, UsageError, nearest
+from osv_lab.annotate.workflow import check_done, is_done, seen_jobs
+from osv_lab.core.errors import NotFoundError, UnavailableError, UsageError
 from osv_lab.core.report import Report
-from osv_lab.store.annotation_store import Labelled, read_samples, replace_labels
-from osv_lab.store.documents import MADE_BY
+from osv_lab.store.annotation_store import read_samples, replace_labels
 
 if TYPE_CHECKING:
     import fiftyone as fo
-
-Done: TypeAlias = Literal["completed", "accepted", "any"]
-"""Which jobs are taken: ``completed`` at any stage; ``accepted``, completed at the stage of acceptance; or ``any``."""
-ATTEMPTS = 8
 
 
 @dataclass(frozen=True)
@@ -90,21 +83,22 @@ class SyncReport(Report):
 
 
 def pull(
-    cvat: Connection, dataset: fo.Dataset, key: str, conflict: Resolution = "review", done: Done = "completed"
+    cvat: Connection, dataset: fo.Dataset, key: str, conflict: Resolution = "review", done: str | None = None
 ) -> SyncReport:
     """Merge what annotators did into the dataset; see :meth:`osv_lab.annotate.AnnotationLoop.pull`."""
-    if done not in get_args(Done):
-        raise UsageError("done is unknown", repr(done), nearest(str(done), get_args(Done)))
+    if done is not None:
+        check_done(done)
     runs = Runs(dataset)
     with runs.alone(key):
         run = runs.get(key)
         if run.phase != "sent":
             raise UsageError(f"'{key}' was interrupted while {run.phase}", fix="run the same send or cancel again")
-        there = _read(cvat, run, done)
+        there = _read(cvat, run, done or run.done)
         merged, samples, counts = _merge_into(dataset, runs, run, there, conflict)
+        runs.put_returned(key, there.shapes, there.samples)
+        runs.put_some(key, counted={}, jobs=there.jobs)
         runs.put_base(key, merged.base.shapes, samples)
-        runs.put_counts(key, {})
-        view, theirs = keep_conflicts(dataset, run, merged, settled=conflict != "review")
+        view, theirs = remember(dataset, runs, run, merged.conflicts, samples, settled=conflict != "review")
     return SyncReport(
         key,
         there.pulled,
@@ -142,11 +136,12 @@ class _There:
     problems: tuple[str, ...]
     pulled: int
     open: int
+    jobs: list[dict[str, Any]]
 
 
-def _read(cvat: Connection, run: Run, done: Done) -> _There:
+def _read(cvat: Connection, run: Run, done: str) -> _There:
     jobs = annotation_jobs(cvat, run)
-    finished = [job for job in jobs if _is_done(job, done)]
+    finished = [job for job in jobs if is_done(job, done)]
     schema = Schema.of(cvat.pages("/api/labels", {"task_id": run.task}))
     try:
         meta = cvat.get(f"/api/tasks/{run.task}/data/meta")
@@ -170,13 +165,14 @@ def _read(cvat: Connection, run: Run, done: Done) -> _There:
         frames = range(job["start_frame"], job["stop_frame"] + 1)
         samples.update(run.samples[frame] for frame in frames if frame not in deleted)
     return _There(
-        tuple(shapes), frozenset(samples), schema, tuple(problems), len(finished), len(jobs) - len(finished)
+        tuple(shapes),
+        frozenset(samples),
+        schema,
+        tuple(problems),
+        len(finished),
+        len(jobs) - len(finished),
+        seen_jobs(run, jobs),
     )
-
-
-def _is_done(job: Mapping[str, Any], done: Done) -> bool:
-    completed = job["state"] == "completed"
-    return done == "any" or (completed and (done == "completed" or job["stage"] == "acceptance"))
 
 
 def _merge_into(
@@ -195,10 +191,10 @@ def _merge_into(
         ours = [
             shape
             for sample in samples
-            for shape in _shapes(sample, sizes[sample.id], types)
+            for shape in (normal(one, types) for one in shapes_of(sample, sizes[sample.id]))
             if not run.chosen or shape.label in run.classes or (shape.sample, shape.uid) in uids
         ]
-        theirs, notes = _holdable(there.shapes, base, run.container)
+        theirs, notes = _holdable(without_settled(runs, run, there.shapes, base), base, run.container)
         merged = merge(
             base.of(here),
             Annotations(theirs).of(here),
@@ -219,17 +215,6 @@ def _merge_into(
     raise UnavailableError(
         "the dataset keeps changing while it is written", f"{ATTEMPTS} attempts", "pull again when others are done"
     )
-
-
-def _shapes(sample: Labelled, size: tuple[int, int], types: Mapping[str, str]) -> list[Shape]:
-    found = []
-    made_by = (sample.container or {}).get(MADE_BY)
-    for document in sample.labels:
-        try:
-            found.append(normal(shape_of(document, sample.id, size, made_by), types))
-        except UnsendableError:
-            continue
-    return found
 
 
 def _holdable(theirs: Sequence[Shape], base: Annotations, container: str) -> tuple[tuple[Shape, ...], list[Note]]:

@@ -40,6 +40,10 @@ class Run:
         types: Attribute types by name.
         made_by: The model that made the labels of the field, if one did.
         counted: The last counts, with the time of the server's last change.
+        done: Which jobs a pull takes, unless it is told otherwise.
+        reviewers: User names of those who look at finished jobs.
+        jobs: The jobs as they were last seen: id, assignee, first and last frame, stage, state.
+        made_project: Whether this run made its project on the server.
     """
 
     key: str
@@ -58,6 +62,10 @@ class Run:
     types: Mapping[str, str] = dataclasses.field(default_factory=dict)
     made_by: str | None = None
     counted: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    done: str = "completed"
+    reviewers: tuple[str, ...] = ()
+    jobs: tuple[Mapping[str, Any], ...] = ()
+    made_project: bool = False
 
     def task_name(self, dataset: str) -> str:
         """The task's name on the server."""
@@ -82,7 +90,8 @@ class Runs:
             return None
         known = {spec.name for spec in fields(Run)}
         values = {name: value for name, value in found.items() if name in known}
-        values["samples"], values["classes"] = tuple(values["samples"]), tuple(values["classes"])
+        for name in ("samples", "classes", "reviewers", "jobs"):
+            values[name] = tuple(values.get(name) or ())
         values["sizes"] = tuple((width, height) for width, height in values["sizes"])
         values["types"] = {one["name"]: one["type"] for one in values["types"]}
         return Run(**values)
@@ -108,9 +117,9 @@ class Runs:
         values["types"] = [{"name": name, "type": kind} for name, kind in run.types.items()]
         self._store.put(run.key, values)
 
-    def put_counts(self, key: str, counted: Mapping[str, Any]) -> None:
-        """Write the last counts, unless the run was forgotten meanwhile."""
-        self._store.put(key, {"counted": dict(counted)}, make=False)
+    def put_some(self, key: str, **values: Any) -> None:
+        """Write some values of a run, unless it was forgotten meanwhile."""
+        self._store.put(key, values, make=False)
 
     def remove(self, key: str) -> None:
         """Forget a run."""
@@ -118,24 +127,61 @@ class Runs:
 
     def base(self, key: str) -> Annotations:
         """The objects as both sides last agreed on them."""
-        shapes = [
-            Shape.from_dict({**one, "attributes": {item["name"]: item["value"] for item in one["attributes"]}})
-            for _, objects in self._store.base(key)
-            for one in objects
-        ]
-        return Annotations(tuple(shapes))
+        return Annotations(tuple(shape_from(one) for _, objects in self._store.base(key) for one in objects))
 
     def put_base(self, key: str, shapes: Iterable[Shape], samples: Iterable[str]) -> None:
         """Write the objects of some samples, all of those samples."""
-        objects: dict[str, list[dict[str, Any]]] = {sample: [] for sample in samples}
-        for shape in shapes:
-            one = shape.to_dict()
-            one["attributes"] = [{"name": name, "value": value} for name, value in shape.attributes.items()]
-            objects.setdefault(shape.sample, []).append(one)
-        self._store.put_base(key, objects)
+        self._store.put_base(key, _by_sample(shapes, samples))
+
+    def sent(self, key: str) -> Annotations:
+        """The objects as they were sent."""
+        return self._part(key, "sent")
+
+    def put_sent(self, key: str, shapes: Iterable[Shape], samples: Iterable[str]) -> None:
+        """Keep the objects as they were sent."""
+        self._store.put_part(key, "sent", _by_sample(shapes, samples))
+
+    def returned(self, key: str) -> tuple[Annotations, frozenset[str]]:
+        """The objects of finished jobs as they were last pulled, and the samples of those jobs."""
+        found = self._store.part(key, "returned")
+        return Annotations(tuple(shape_from(one) for some in found.values() for one in some)), frozenset(found)
+
+    def put_returned(self, key: str, shapes: Iterable[Shape], samples: Iterable[str]) -> None:
+        """Keep the objects of finished jobs."""
+        self._store.put_part(key, "returned", _by_sample(shapes, samples))
+
+    def documents(self, key: str, part: str) -> dict[str, dict[str, Any]]:
+        """Documents that were kept of a run, by name."""
+        return {name: one for name, (one,) in self._store.part(key, part).items()}
+
+    def put_documents(self, key: str, part: str, documents: Mapping[str, Mapping[str, Any]]) -> None:
+        """Keep these documents, and no others of the part."""
+        self._store.put_part(key, part, {name: [dict(one)] for name, one in documents.items()}, alone=True)
+
+    def _part(self, key: str, part: str) -> Annotations:
+        return Annotations(tuple(shape_from(one) for some in self._store.part(key, part).values() for one in some))
 
     @contextlib.contextmanager
     def alone(self, key: str) -> Iterator[None]:
         """One process of this lab sends, pulls or cancels a key at a time; a killed one blocks nobody."""
         with changing_alone(f"annotation {self._name} {key}"):
             yield
+
+
+def shape_document(shape: Shape) -> dict[str, Any]:
+    """A shape as the database keeps it."""
+    one = shape.to_dict()
+    one["attributes"] = [{"name": name, "value": value} for name, value in shape.attributes.items()]
+    return one
+
+
+def shape_from(one: Mapping[str, Any]) -> Shape:
+    """The inverse of :func:`shape_document`."""
+    return Shape.from_dict({**one, "attributes": {item["name"]: item["value"] for item in one["attributes"]}})
+
+
+def _by_sample(shapes: Iterable[Shape], samples: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
+    objects: dict[str, list[dict[str, Any]]] = {sample: [] for sample in samples}
+    for shape in shapes:
+        objects.setdefault(shape.sample, []).append(shape_document(shape))
+    return objects

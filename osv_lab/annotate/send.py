@@ -23,6 +23,7 @@ from osv_lab.annotate.objects import Shape
 from osv_lab.annotate.pack import Package, pack
 from osv_lab.annotate.records import Run, Runs
 from osv_lab.annotate.schema import Schema, reconcile, wanted_labels
+from osv_lab.annotate.workflow import check_done, user_id
 from osv_lab.core.errors import InvalidDataError, NotFoundError, OsvError, UnavailableError, UsageError
 from osv_lab.core.progress import Progress, silent
 from osv_lab.core.report import Report
@@ -89,7 +90,10 @@ def send(
     *,
     project: str | None = None,
     assignees: Sequence[str] = (),
+    reviewers: Sequence[str] = (),
     segment_size: int | None = None,
+    overlap: int = 0,
+    done: str = "completed",
     progress: Progress = silent,
 ) -> AnnotationTask:
     """Send samples and what a label field says of them; see :meth:`osv_lab.annotate.AnnotationLoop.send`."""
@@ -98,6 +102,11 @@ def send(
         raise UsageError("a key needs a name", repr(key))
     if segment_size is not None and segment_size < 1:
         raise UsageError("segment_size is the number of images per job", repr(segment_size))
+    if overlap and not (segment_size and 0 < overlap <= segment_size // 2):
+        raise UsageError(
+            "overlap is the number of images that two jobs share", repr(overlap), "at most half of segment_size"
+        )
+    check_done(done)
     runs = Runs(dataset)
     with runs.alone(key):
         package = pack(view, key, label_field, classes, attributes)
@@ -105,16 +114,27 @@ def send(
         if before is not None and before.phase == "sent":
             return _as_before(cvat, before, package)
         people = [user_id(cvat, name) for name in assignees]
+        for name in reviewers:
+            user_id(cvat, name)
         if before is not None:
             remove_tasks(cvat, before)
+            remove_project(cvat, before)
             runs.remove(key)
         uid = secrets.token_hex(12)
         run = replace(package.run, uid=uid, url=cvat.settings.url, organization=cvat.settings.organization)
+        run = replace(run, done=done, reviewers=tuple(reviewers))
         package = replace(package, run=run)
         runs.put(run)
         try:
             return _send(
-                cvat, runs, dataset, package, project or dataset.name, people, segment_size or 0, progress
+                cvat,
+                runs,
+                dataset,
+                package,
+                project or dataset.name,
+                people,
+                (segment_size or 0, overlap),
+                progress,
             )
         except BaseException as error:
             known = runs.find(key)
@@ -125,6 +145,7 @@ def send(
             # Likewise where the server cannot be reached for this.
             with contextlib.suppress(OsvError):
                 remove_tasks(cvat, run)
+                remove_project(cvat, known or run)
                 runs.remove(key)
             raise
 
@@ -142,16 +163,11 @@ def remove_tasks(cvat: Connection, run: Run) -> int:
     return len(found)
 
 
-def user_id(cvat: Connection, name: str) -> int:
-    """CVAT's id of a user.
-
-    Raises:
-        NotFoundError: no such user, as far as we may see.
-    """
-    for one in cvat.pages("/api/users", {"search": name}):
-        if one["username"] == name:
-            return int(one["id"])
-    raise NotFoundError("no such user on the CVAT server", repr(name), "invite them, or check the organisation")
+def remove_project(cvat: Connection, run: Run) -> None:
+    """Delete the project that a send made before it failed, if it is still empty."""
+    if run.made_project and not any(cvat.pages("/api/tasks", {"project_id": run.project})):
+        with contextlib.suppress(NotFoundError):
+            cvat.call("DELETE", f"/api/projects/{run.project}")
 
 
 def _send(
@@ -161,37 +177,41 @@ def _send(
     package: Package,
     project: str,
     people: Sequence[int],
-    segment_size: int,
+    jobs: tuple[int, int],
     progress: Progress,
 ) -> AnnotationTask:
     run = package.run
-    number = _project(cvat, project)
+    number, made = _project(cvat, project)
+    run = replace(run, project=number, made_project=made)
+    runs.put(run)
     labels = wanted_labels(run.classes, run.types, package.choices)
     schema = reconcile(cvat, number, labels)
-    run = replace(run, project=number)
-    task = _task(cvat, runs, dataset, replace(package, run=run), segment_size, progress)
+    task = _task(cvat, runs, dataset, replace(package, run=run), jobs, progress)
     package = replace(package, run=replace(run, task=task))
     runs.put(package.run)
     shapes = _write(cvat, package, schema, progress)
-    jobs = _assign(cvat, task, people)
+    count = _assign(cvat, task, people)
     runs.put_base(run.key, shapes, run.samples)
+    runs.put_sent(run.key, shapes, run.samples)
     runs.put(replace(package.run, phase="sent"))
-    return _report(cvat, package, task, jobs)
+    return _report(cvat, package, task, count)
 
 
-def _project(cvat: Connection, name: str) -> int:
+def _project(cvat: Connection, name: str) -> tuple[int, bool]:
+    """CVAT's id of the project, and whether it was made now."""
     found = [one["id"] for one in cvat.pages("/api/projects", {"name": name}) if one["name"] == name]
     if found:
-        return int(min(found))
-    return int(cvat.call("POST", "/api/projects", body={"name": name, "labels": []})["id"])
+        return int(min(found)), False
+    return int(cvat.call("POST", "/api/projects", body={"name": name, "labels": []})["id"]), True
 
 
 def _task(
-    cvat: Connection, runs: Runs, dataset: fo.Dataset, package: Package, segment_size: int, progress: Progress
+    cvat: Connection, runs: Runs, dataset: fo.Dataset, package: Package, jobs: tuple[int, int], progress: Progress
 ) -> int:
     """Make the task with its images; its frames are verified to be ours, in our order."""
     run = package.run
-    body = {"name": run.task_name(dataset.name), "project_id": run.project, "segment_size": segment_size}
+    body = {"name": run.task_name(dataset.name), "project_id": run.project}
+    body |= {"segment_size": jobs[0], "overlap": jobs[1]}
     task = int(cvat.call("POST", "/api/tasks", body=body)["id"])
     runs.put(replace(run, task=task))
     with _named_files(package) as files:

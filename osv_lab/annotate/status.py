@@ -126,7 +126,7 @@ def _jobs(cvat: Connection, runs: Runs, run: Run) -> list[JobStatus]:
     counted = run.counted
     if counted.get("stamp") != stamp:
         counted = {"stamp": stamp, "counts": _counts(cvat, runs, run, jobs)}
-        runs.put_counts(run.key, counted)
+        runs.put_some(run.key, counted=counted)
     counts = counted["counts"]
     return [
         JobStatus(

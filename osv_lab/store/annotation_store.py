@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 RUNS = "osv_annotation_runs"
 BASES = "osv_annotation_bases"
+PARTS = "osv_annotation_parts"
 _BATCH = 1000
 
 
@@ -84,9 +85,20 @@ def container_of(dataset: fo.Dataset, field: str) -> str:
 
 
 def replace_labels(
-    dataset: fo.Dataset, field: str, container: str, writes: Iterable[tuple[Labelled, Sequence[Document]]]
+    dataset: fo.Dataset,
+    field: str,
+    container: str,
+    writes: Iterable[tuple[Labelled, Sequence[Document]]],
+    marks: Mapping[str, str] | None = None,
 ) -> int:
     """Put label documents in place of those that were read.
+
+    Args:
+        dataset: The dataset.
+        field: The label field.
+        container: Its FiftyOne class.
+        writes: Samples as they were read, and the labels that they are to have.
+        marks: What to note in the field beside its labels; see :meth:`LabelSchema.declare_mark`.
 
     Returns:
         How many samples were not written, because their field has changed since; read them again.
@@ -100,6 +112,8 @@ def replace_labels(
         value = container_document(container, list(documents))
         if value is not None and sample.container and container != "Classification":
             value = {**sample.container, **value}
+        if value is not None and marks:
+            value = {**value, **marks}
         found = {"_id": ObjectId(sample.id), field: sample.container}
         operations.append(UpdateOne(found, {"$set": {field: value, "last_modified_at": now}}))
     written = 0
@@ -140,10 +154,11 @@ class RunStore:
 
         database = get_db_conn()
         self._dataset = dataset._doc.id
-        self._runs, self._bases = database[RUNS], database[BASES]
+        self._runs, self._bases, self._parts = database[RUNS], database[BASES], database[PARTS]
         with database_errors():
             self._runs.create_index([("dataset", 1), ("key", 1)], unique=True)
             self._bases.create_index([("dataset", 1), ("key", 1), ("sample", 1)], unique=True)
+            self._parts.create_index([("dataset", 1), ("key", 1), ("part", 1), ("name", 1)], unique=True)
 
     def keys(self) -> list[str]:
         """The keys of all runs, the oldest first."""
@@ -165,6 +180,7 @@ class RunStore:
         """Forget a run; its snapshot first, so that a killed removal is repeated."""
         with database_errors():
             self._bases.delete_many(self._of(key))
+            self._parts.delete_many(self._of(key))
             self._runs.delete_one(self._of(key))
 
     def base(self, key: str) -> Iterator[tuple[str, list[Document]]]:
@@ -186,6 +202,28 @@ class RunStore:
                     ],
                     ordered=False,
                 )
+
+    def part(self, key: str, part: str) -> dict[str, list[Document]]:
+        """Further objects that are kept of a run, by name."""
+        with database_errors():
+            return {one["name"]: one["objects"] for one in self._parts.find({**self._of(key), "part": part})}
+
+    def put_part(
+        self, key: str, part: str, objects: Mapping[str, Sequence[Document]], *, alone: bool = False
+    ) -> None:
+        """Set some of them; with ``alone`` all others of the part are forgotten."""
+        from pymongo import DeleteMany, UpdateOne
+
+        of = {**self._of(key), "part": part}
+        writes: list[Any] = [
+            UpdateOne({**of, "name": name}, {"$set": {"objects": list(some)}}, upsert=True)
+            for name, some in objects.items()
+        ]
+        if alone:
+            writes.append(DeleteMany({**of, "name": {"$nin": list(objects)}}))
+        with database_errors():
+            for some in batches(writes, _BATCH):
+                self._parts.bulk_write(list(some), ordered=True)
 
     def _of(self, key: str) -> Document:
         return {"dataset": self._dataset, "key": key}
