@@ -12,7 +12,7 @@ import numpy as np
 from osv_lab.annotate.objects import Shape, Value
 from osv_lab.core.digests import value_digest
 from osv_lab.store.annotation_store import Labelled
-from osv_lab.store.documents import DETECTION_CONFIDENCE, MADE_BY, OWN_KEYS, Document
+from osv_lab.store.documents import DETECTION_CONFIDENCE, MADE_BY, MODEL, OWN_KEYS, SOURCE, Document
 
 Size = tuple[int, int]
 """Width and height in pixels."""
@@ -28,8 +28,8 @@ HOLDS: Mapping[str, tuple[str, ...]] = {
 TRACKABLE = ("box", "oriented", "polygon", "polyline", "keypoints")
 """The kinds of which CVAT has tracks; masks and tags go frame by frame."""
 
-SOURCE, MODEL = "osv_source", "osv_model"
-"""Attributes of a label: who made it, in CVAT's words, and the model that did."""
+TRUSTED, WHY = "osv_trusted", "osv_why"
+"""Attributes of a label that a detector proposed: whether it may do without a person, and why one should look."""
 
 _FIELDS = ("occluded", "z_order", "group", SOURCE, MODEL)
 

@@ -16,8 +16,10 @@ from osv_lab.annotate.codec import normal
 from osv_lab.annotate.conflicts import ATTEMPTS, remember, without_settled
 from osv_lab.annotate.connection import Connection
 from osv_lab.annotate.documents import HOLDS, shapes_of
+from osv_lab.annotate.doubles import without_doubles
 from osv_lab.annotate.merge import merge
 from osv_lab.annotate.objects import Annotations, Shape, Track
+from osv_lab.annotate.properties import without_defaults
 from osv_lab.annotate.read import There, read_finished
 from osv_lab.annotate.records import Run, Runs, place_name
 from osv_lab.annotate.tracks import with_open
@@ -95,9 +97,12 @@ def pull(
             raise UsageError(f"'{key}' was interrupted while {run.phase}", fix="run the same send or cancel again")
         base = runs.base(key)
         there = read_finished(cvat, runs, run, base, done or run.done)
+        holdable, notes = _holdable(there.shapes, base, run.container)
+        there = replace(there, shapes=holdable)
         merged, scope, counts = _merge_into(dataset, runs, run, base, there, conflict)
-        places = [place_name(*place) for place in there.places if scope.holds(*place)]
-        runs.put_returned(key, there.shapes, places)
+        merged = replace(merged, notes=(*there.notes, *notes, *merged.notes))
+        places = [place_name(*place) for _, place in there.places if scope.holds(*place)]
+        runs.put_returned(key, _as_set(there, base, run), there.places)
         runs.put_some(key, counted={}, jobs=there.jobs)
         runs.put_base(key, merged.base.shapes, places)
         _keep_tracks(runs, run, there, merged, settled=conflict != "review")
@@ -111,7 +116,7 @@ def pull(
         told(_about(conflict) for conflict in merged.conflicts),
         view,
         theirs,
-        (*there.problems, *told((_words(note), note.theirs) for note in (*there.notes, *merged.notes))),
+        (*there.problems, *told((_words(note), note.theirs) for note in merged.notes)),
         dataset,
     )
 
@@ -133,13 +138,15 @@ def _merge_into(
     dataset: fo.Dataset, runs: Runs, run: Run, base: Annotations, there: There, conflict: Resolution
 ) -> tuple[Merge, Scope, int]:
     """Merge, write; again from the start where somebody else wrote meanwhile."""
+    single, doubles = without_doubles(there.shapes, base)
+    theirs = without_settled(runs, run, single, base)
     uids = {(shape.sample, shape.uid) for shape in base.shapes}
     types = there.schema.types(run.types)
     sizes = dict(zip(run.samples, run.sizes, strict=True))
     written = 0
     first: Merge | None = None
     for _ in range(ATTEMPTS):
-        here = known_samples(dataset, {sample for sample, _ in there.places})
+        here = known_samples(dataset, {sample for _, (sample, _) in there.places})
         scope = Scope({sample: ranges for sample, ranges in there.scope.ranges.items() if sample in here})
         samples = [
             sample
@@ -154,7 +161,6 @@ def _merge_into(
             )
             if not run.chosen or shape.label in run.classes or (shape.sample, shape.uid) in uids
         ]
-        theirs, notes = _holdable(without_settled(runs, run, there.shapes, base), base, run.container)
         merged = merge(
             base.of(here),
             Annotations(theirs).of(here),
@@ -164,7 +170,7 @@ def _merge_into(
             labels=run.classes,
             defaults=there.schema.defaults(run.types),
         )
-        merged = replace(merged, notes=(*notes, *merged.notes))
+        merged = replace(merged, notes=(*doubles, *merged.notes))
         first = first or merged
         writes = label_writes(dataset, run, samples, merged.changes, sizes)
         lost = replace_labels(dataset, run.field, run.container, writes)
@@ -182,6 +188,18 @@ def _keep_tracks(runs: Runs, run: Run, there: There, merged: Merge, *, settled: 
     open_ones = {one.uid: one.properties for one in merged.conflicts if not settled or one.others}
     for part, tracks in there.tracks.items():
         runs.put_tracks(run.key, part, with_open(tracks, there.shapes, open_ones))
+
+
+def _as_set(there: There, base: Annotations, run: Run) -> list[Shape]:
+    """The server's shapes with what people set, and without what CVAT filled in."""
+    known = {(shape.sample, shape.uid): shape for shape in base.shapes}
+    jobs = {place: job for job, place in there.places}
+    defaults = there.schema.defaults(run.types)
+    found = [without_defaults(shape, known.get((shape.sample, shape.uid)), defaults) for shape in there.shapes]
+    return [
+        shape if shape.job is not None else replace(shape, job=jobs.get((shape.sample, shape.frame)))
+        for shape in found
+    ]
 
 
 def _holdable(theirs: Sequence[Shape], base: Annotations, container: str) -> tuple[tuple[Shape, ...], list[Note]]:

@@ -25,7 +25,7 @@ class There:
 
     Attributes:
         shapes: Their labels; those of tracks frame by frame.
-        places: The samples or frames of finished jobs, without those that were deleted in CVAT.
+        places: The samples or frames of finished jobs with the jobs, without those that were deleted in CVAT.
         schema: The labels as the server has them.
         problems: What could not be read, in words.
         notes: What was noticed of the identities of tracks.
@@ -36,7 +36,7 @@ class There:
     """
 
     shapes: tuple[Shape, ...]
-    places: tuple[Place, ...]
+    places: tuple[tuple[int, Place], ...]
     schema: Schema
     problems: tuple[str, ...]
     notes: tuple[Note, ...]
@@ -48,7 +48,7 @@ class There:
     @property
     def scope(self) -> Scope:
         """What a merge of them is about."""
-        return Scope(ranges_of(self.places))
+        return Scope(ranges_of(place for _, place in self.places))
 
 
 def read_finished(cvat: Connection, runs: Runs, run: Run, base: Annotations, done: str) -> There:
@@ -88,7 +88,7 @@ def _images(
         f"sample {run.samples[frame]}: its image was deleted in CVAT; left as it is" for frame in sorted(deleted)
     ]
     shapes: list[Shape] = []
-    places: dict[Place, None] = {}
+    places: list[tuple[int, Place]] = []
     for job in finished:
         answer = cvat.get(f"/api/jobs/{job['id']}/annotations")
         some, wrong = from_cvat(answer, run.samples, there.schema, run.types, job["id"])
@@ -99,7 +99,7 @@ def _images(
                 f"job {job['id']} has {len(answer['tracks'])} tracks, which images do not have; left there"
             )
         frames = range(job["start_frame"], job["stop_frame"] + 1)
-        places.update(((run.samples[frame], 0), None) for frame in frames if frame not in deleted)
+        places += [(job["id"], (run.samples[frame], 0)) for frame in frames if frame not in deleted]
     return replace(there, shapes=tuple(shapes), places=tuple(places), problems=tuple(problems))
 
 
@@ -116,7 +116,7 @@ def _clips(
     for shape in base.shapes:
         labels.setdefault((shape.sample, shape.frame), []).append(shape)
     shapes: list[Shape] = []
-    places: list[Place] = []
+    places: list[tuple[int, Place]] = []
     problems: list[str] = []
     notes: list[Note] = []
     tracks = {}
@@ -142,7 +142,7 @@ def _clips(
                 where = f"sample {sample}" + (f" frame {number}" if number else "")
                 problems.append(f"{where}: its frame was deleted in CVAT; left as it is")
             else:
-                places.append(every[frame])
+                places.append((part.job, every[frame]))
     return replace(
         there,
         shapes=tuple(shapes),

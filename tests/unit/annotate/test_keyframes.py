@@ -80,15 +80,14 @@ def _through(points: np.ndarray, rows: tuple[int, ...]) -> np.ndarray:
 
 def test_an_outline_is_exact_on_every_frame() -> None:
     random = np.random.default_rng(1)
-    track = [
-        Keyframe(k, tuple(random.uniform(0, 90, 2 * int(random.integers(3, 7))).tolist())) for k in range(9)
-    ]
+    track = [Keyframe(k, tuple(random.uniform(0, 90, 2 * int(random.integers(3, 7))).tolist())) for k in range(9)]
     assert list(interpolate(thin(track, "polygon", 8), "polygon", 8)) == track
 
 
 def test_what_changes_along_a_track_changes_at_a_keyframe() -> None:
     track = [
-        Keyframe(k, (0.0, 0.0, 5.0, 5.0), attributes={"open": k in (3, 4, 5)}, z_order=int(k > 6)) for k in range(9)
+        Keyframe(k, (0.0, 0.0, 5.0, 5.0), attributes={"open": k in (3, 4, 5)}, z_order=int(k > 6))
+        for k in range(9)
     ]
     found = thin(track, "box", 8)
     assert [one.frame for one in found] == [0, 3, 6, 7, 8]
