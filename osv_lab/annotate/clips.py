@@ -88,6 +88,11 @@ class Clip:
         """The frame of the task at each place."""
         return {self.place(frame): frame for frame in range(self.length)}
 
+    def with_parts(self, parts: Iterable[Part]) -> Clip:
+        """The clip with its jobs, as far as they are within its frames."""
+        cut = (replace(part, stop=min(part.stop, self.length - 1)) for part in parts)
+        return replace(self, parts=tuple(part for part in cut if part.start <= part.stop))
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-able values."""
         return asdict(self)

@@ -48,7 +48,7 @@ def send_clips(
     jobs: dict[int, list[Part]] = {}
     for job in annotation_jobs(cvat, run):
         jobs.setdefault(job["task_id"], []).append(Part(job["id"], job["start_frame"], job["stop_frame"]))
-    run = replace(run, clips=tuple(replace(clip, parts=tuple(jobs[clip.task or 0])) for clip in clips))
+    run = replace(run, clips=tuple(clip.with_parts(jobs[clip.task or 0]) for clip in clips))
     runs.put(run)
     parts = list(parts_of(run.clips))
     shapes: list[Shape] = []
@@ -116,7 +116,8 @@ def _upload(cvat: Connection, package: Package, clip: Clip, problems: list[str],
             )
     if meta["size"] != clip.length:
         problems.append(f"sample {clip.samples[0]}: CVAT counts {meta['size']} frames, the dataset {clip.length}")
-    return replace(clip, length=meta["size"])
+    # What CVAT has beyond the dataset's last frame, or beyond a window of one frame, is none of ours.
+    return replace(clip, length=min(meta["size"], clip.length))
 
 
 def _write(
