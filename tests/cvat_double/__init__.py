@@ -1,4 +1,4 @@
-"""A CVAT server in the test process: real HTTP on loopback, the protocol of images, videos, tasks, jobs and annotations.
+"""A CVAT server in the test process: real HTTP on loopback, the protocol of images, videos, tasks, jobs, annotations.
 
 What it answers was read off a running CVAT 2.54; where that is unkind, so is this. Left out: tracks cut at job
 borders, skeletons, exports and imports of files, consensus, cloud storage, webhooks, and the doubling of shapes
