@@ -240,7 +240,7 @@ class _Labelling:
             if place not in places or not now.is_open(place) or now.digests(place) != before.digests(place):
                 self._left["changed by people meanwhile"] += 1
                 continue
-            frames = {shape.sample: place[1] for shape in some}
+            frames = {(shape.sample, shape.frame): place[1] for shape in some}
             bodies[place] = split(to_cvat(some, frames, self._schema))
         for place, objects in bodies.items():
             written[place] = {
