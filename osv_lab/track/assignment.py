@@ -32,6 +32,7 @@ def assign(cost: npt.NDArray[np.floating[Any]], limit: float) -> tuple[Ints, Int
     """
     # Capping is the same as a limit inside the solver, whose (n + m) squared matrix it spares: a capped pair costs
     # what leaving both alone costs, and is dropped afterwards.
+    cost = np.asarray(cost, dtype=np.float64)  # in single precision a capped cost may lie below its limit
     height, width = cost.shape
     if height < 2 or width < 2:
         least = int(cost.argmin()) if cost.size else -1
