@@ -113,12 +113,17 @@ class Notebook:
         return self.page.locator(".jp-Notebook .jp-CodeCell").nth(number)
 
     def run(self, number: int, *, wait: bool = True, timeout_s: float = 120) -> str:
-        """Run a cell; gives the text it printed."""
+        """Run a cell; gives the text it printed, and fails where it raised."""
         before = self._prompt(number)
         self.cell(number).locator(".jp-InputArea .cm-content").click()
         self.page.locator(".jp-CodeCell.jp-mod-active").and_(self.cell(number)).wait_for()
         self.command("notebook:run-cell")
-        return self.done(number, before, timeout_s) if wait else ""
+        if not wait:
+            return ""
+        printed = self.done(number, before, timeout_s)
+        wrong = self.cell(number).locator("[data-mime-type='application/vnd.jupyter.error']")
+        assert not wrong.count(), wrong.first.inner_text()
+        return printed
 
     def done(self, number: int, before: str = "", timeout_s: float = 120) -> str:
         """Wait until a cell has run (again, where its prompt was ``before``); gives what it printed."""
@@ -161,13 +166,8 @@ class Notebook:
         )
 
     def run_last(self) -> str:
-        """Run the last cell; gives what it printed, and fails where it raised."""
-        number = self.last
-        printed = self.run(number)
-        wrong = self.cell(number).locator("[data-mime-type='application/vnd.jupyter.stderr'] .jp-RenderedText, "
-                                          ".jp-OutputArea-output[data-mime-type*='error']")  # fmt: skip
-        assert not wrong.count(), wrong.first.inner_text()
-        return printed
+        """Run the last cell; gives what it printed."""
+        return self.run(self.last)
 
     def insert_before_last(self, source: str) -> None:
         """A new cell before the last one."""

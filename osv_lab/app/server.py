@@ -28,7 +28,7 @@ def open_app(
     port: int = 5151,
     *,
     view: str | None = None,
-    timeout_s: float = 60,
+    timeout_s: float = 120,
 ) -> Any:
     """Start the App and return its ``fiftyone.Session`` once it answers.
 
@@ -66,8 +66,12 @@ def open_app(
     while True:
         try:
             with urllib.request.urlopen(url, timeout=2):
+                pass
+            if session._client._connected or time.monotonic() > deadline:
                 _sessions[host, port] = session
                 return session
+            # It found no server when it first looked, and looks again every ten seconds.
+            time.sleep(0.3)
         except (urllib.error.URLError, OSError) as error:
             if time.monotonic() > deadline:
                 session.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import socket
 import subprocess
@@ -123,14 +122,14 @@ def bench(fo: Any, browser: Browser, tmp_path_factory: pytest.TempPathFactory) -
             route.abort()
 
     context.route("**/*", guard)
-    context.set_default_timeout(60_000)
+    context.set_default_timeout(120_000)
     page = context.new_page()
     page.add_init_script("localStorage.setItem('fiftyone-enterprise-tooltip-seen', 'true')")
     setup = SETUP.format(images=names[0], clips=names[1])
-    jupyter.write("widgets.ipynb", [setup, f"session = lab.app(port={port})", ""])
+    jupyter.write("widgets.ipynb", [setup, f"session = lab.app(port={port}, timeout_s=300)", ""])
     notebook = jupyter.open(page, "widgets.ipynb")
     assert notebook.run(0, timeout_s=300).strip().endswith("ready")
-    notebook.run(1, timeout_s=180)
+    notebook.run(1, timeout_s=320)
     yield Bench(notebook, f"http://127.0.0.1:{port}", context, *names, jupyter)
     # The App's page asks for fonts; a notebook asks nobody.
     assert not [url for url in asked if "fonts." not in url], asked
@@ -146,7 +145,7 @@ def shoot(widget: Locator, output_dir: Path, name: str) -> None:
 
 
 def settled(page: Page, condition: str, argument: Any = None) -> None:
-    page.wait_for_function(condition, arg=argument, timeout=60_000)
+    page.wait_for_function(condition, arg=argument, timeout=120_000)
 
 
 # -- driving -------------------------------------------------------------------------------------------------
@@ -413,7 +412,7 @@ def test_a_saved_notebook_has_pictures_in_place_of_widgets(bench: Bench, output_
     path = bench.lab.folder / "widgets.ipynb"
     made = path.with_suffix(".html")
     command = [sys.executable, "-m", "nbconvert", "--to", "html", str(path), "--output", made.name]
-    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "JUPYTER_PLATFORM_DIRS": "1"})
+    subprocess.run(command, check=True, capture_output=True)
     saved = bench.context.new_page()
     saved.goto(made.as_uri()) if False else saved.set_content(
         made.read_text("utf-8"), wait_until="domcontentloaded"
