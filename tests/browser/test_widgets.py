@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from app_driver import AppServer
 from notebook_driver import JupyterLab, Notebook
 from widget_scenes import SWITCH, images, render, video
 
@@ -95,7 +96,9 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def bench(fo: Any, browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+def bench(
+    fo: Any, browser: Browser, app_server: AppServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Bench]:
     folder, tag = tmp_path_factory.mktemp("notebooks"), uuid.uuid4().hex[:8]
     names = f"cats-{tag}", f"parts-{tag}"
     images(fo, names[0], tmp_path_factory.mktemp("images"))
@@ -108,7 +111,7 @@ def bench(fo: Any, browser: Browser, tmp_path_factory: pytest.TempPathFactory) -
     lab.create_version("v2")
     clips = video(fo, names[1], render(tmp_path_factory.mktemp("video")))
     evaluate_tracks(clips)
-    port = free_port()
+    port = int(app_server.url.rpartition(":")[2])
     jupyter = JupyterLab(folder, free_port())
     context = browser.new_context(viewport={"width": 1280, "height": 1100})
     local = ("http://127.0.0.1", "ws://127.0.0.1", "data:", "blob:")
@@ -126,11 +129,11 @@ def bench(fo: Any, browser: Browser, tmp_path_factory: pytest.TempPathFactory) -
     page = context.new_page()
     page.add_init_script("localStorage.setItem('fiftyone-enterprise-tooltip-seen', 'true')")
     setup = SETUP.format(images=names[0], clips=names[1])
-    jupyter.write("widgets.ipynb", [setup, f"session = lab.app(port={port}, timeout_s=300)", ""])
+    jupyter.write("widgets.ipynb", [setup, f"session = lab.app(port={port}, timeout_s=300, show=False)", ""])
     notebook = jupyter.open(page, "widgets.ipynb")
     assert notebook.run(0, timeout_s=300).strip().endswith("ready")
     notebook.run(1, timeout_s=320)
-    yield Bench(notebook, f"http://127.0.0.1:{port}", context, *names, jupyter)
+    yield Bench(notebook, app_server.url, context, *names, jupyter)
     # The App's page asks for fonts; a notebook asks nobody.
     assert not [url for url in asked if "fonts." not in url], asked
     context.close()
@@ -355,7 +358,7 @@ EVERY = (
     "TrackInspector(clips, 'frames.tracks', link=session), HealthExplorer(lab.health(), link=session), "
     "VersionBrowser(lab.name, link=session), TrainingBoard(lab.name), "
     "ComparisonExplorer(compared, link=session)]\n"
-    "session = lab.app(port=int(session.url.rpartition(':')[2].strip('/')))\n"
+    "session = lab.app(port=session.server_port, show=False)\n"
     "for one in everything: display(one)"
 )
 
