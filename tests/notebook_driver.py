@@ -150,42 +150,13 @@ class Notebook:
         """The widgets of a kind on the page."""
         return self.page.locator(f"section.osv{f'.osv-{kind}' if kind else ''}")
 
-    @property
-    def last(self) -> int:
-        """The number of the last cell."""
-        return self.page.locator(".jp-Notebook .jp-CodeCell").count() - 1
-
-    def write(self, source: str) -> None:
-        """Put this into the last cell."""
+    def write(self, number: int, source: str) -> None:
+        """Put this into a cell."""
         self.page.evaluate(
-            """source => {
-                const cells = window.jupyterapp.shell.currentWidget.content.widgets;
-                cells[cells.length - 1].model.sharedModel.setSource(source);
+            """([number, source]) => {
+                window.jupyterapp.shell.currentWidget.content.widgets[number].model.sharedModel.setSource(source);
             }""",
-            source,
-        )
-
-    def run_last(self) -> str:
-        """Run the last cell; gives what it printed."""
-        return self.run(self.last)
-
-    def insert_before_last(self, source: str) -> None:
-        """A new cell before the last one."""
-        self._change("sharedModel.insertCell(count - 1, {cell_type: 'code', source})", source)
-
-    def delete(self, number: int) -> None:
-        """Take a cell out."""
-        self._change(f"sharedModel.deleteCell({number})")
-
-    def _change(self, statement: str, source: str = "") -> None:
-        self.page.evaluate(
-            f"""source => {{
-                const content = window.jupyterapp.shell.currentWidget.content;
-                const sharedModel = content.model.sharedModel;
-                const count = sharedModel.cells.length;
-                {statement};
-            }}""",
-            source,
+            [number, source],
         )
 
     def save(self) -> None:

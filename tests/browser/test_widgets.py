@@ -68,6 +68,10 @@ print("ready")
 """
 
 
+STAGE, ASIDE = 2, 3
+"""The cell for widgets, and one beside it."""
+
+
 @dataclass
 class Bench:
     """The notebook, and the App of its session in a page of its own."""
@@ -80,13 +84,18 @@ class Bench:
     lab: JupyterLab
 
     def run(self, source: str) -> str:
-        """Run some lines in the last cell, as a person who types them there; gives what they print."""
-        self.notebook.write(source)
-        return self.notebook.run_last()
+        """Put some lines into the cell for widgets and run it; gives what they print."""
+        self.notebook.write(STAGE, source)
+        return self.notebook.run(STAGE)
 
     def value(self, expression: str) -> Any:
-        """What an expression is in the kernel."""
-        return json.loads(self.run(f"import json; print(json.dumps({expression}))"))
+        """What an expression is in the kernel, asked in a cell of its own: running another would close its widgets."""
+        return json.loads(self.tell(f"import json; print(json.dumps({expression}))"))
+
+    def tell(self, source: str) -> str:
+        """Run some lines in another cell than that of the widgets."""
+        self.notebook.write(ASIDE, source)
+        return self.notebook.run(ASIDE)
 
 
 def free_port() -> int:
@@ -129,7 +138,7 @@ def bench(
     page = context.new_page()
     page.add_init_script("localStorage.setItem('fiftyone-enterprise-tooltip-seen', 'true')")
     setup = SETUP.format(images=names[0], clips=names[1])
-    jupyter.write("widgets.ipynb", [setup, f"session = lab.app(port={port}, timeout_s=300, show=False)", ""])
+    jupyter.write("widgets.ipynb", [setup, f"session = lab.app(port={port}, timeout_s=300, show=False)", "", ""])
     notebook = jupyter.open(page, "widgets.ipynb")
     assert notebook.run(0, timeout_s=300).strip().endswith("ready")
     notebook.run(1, timeout_s=320)
@@ -260,7 +269,7 @@ def test_tracks_are_scrubbed_played_and_mended(bench: Bench, output_dir: Path) -
     widget.locator("[data-edit='undo']").click()
     widget.locator(".osv-note", has_text="taken back").wait_for()
     assert bench.value("tracks.editor.edits().undoable is None")
-    bench.run("tracks.frame = 7")
+    bench.tell("tracks.frame = 7")
     settled(page, "() => document.querySelector('.osv-tracks').dataset.picture === '7'")
 
 
@@ -323,7 +332,7 @@ ERROR = {
 def test_every_state_is_said(bench: Bench, output_dir: Path, state: str) -> None:
     """Each widget in a state. Errors that nothing real brings about at will are brought about in its loading."""
     notebook = bench.notebook
-    bench.run("chosen = ThresholdExplorer(report, n_boot=0); chosen.load()")
+    bench.tell("chosen = ThresholdExplorer(report, n_boot=0); chosen.load()")
     kinds = {**EMPTY, "training": "TrainingBoard(lab.name)"}
     cell = ["from osv_lab.core.errors import UnavailableError", "made = []"]
     for kind, source in kinds.items():
@@ -365,10 +374,10 @@ EVERY = (
 
 def test_running_a_cell_again_leaves_nothing_behind(bench: Bench) -> None:
     page, notebook = bench.notebook.page, bench.notebook
-    notebook.insert_before_last(EVERY)
+    notebook.write(STAGE, EVERY)
 
     def again() -> dict[str, Any]:
-        notebook.run(2)
+        notebook.run(STAGE)
         settled(page, "() => document.querySelector('.osv-tracks')?.dataset.picture === '1'")
         return dict(bench.value("held()"))
 
@@ -377,13 +386,12 @@ def test_running_a_cell_again_leaves_nothing_behind(bench: Bench) -> None:
     later = [again() for _ in range(4)]
     assert all(one == first for one in later), (first, later)
     assert notebook.widget().count() == 7
-    notebook.delete(2)
 
 
 def test_an_interrupted_cell_leaves_things_usable(bench: Bench, output_dir: Path) -> None:
     page, notebook = bench.notebook.page, bench.notebook
-    notebook.insert_before_last("matrix = ConfusionExplorer(report, link=session); display(matrix); Slow('steps')")
-    notebook.run(2, wait=False)
+    notebook.write(STAGE, "matrix = ConfusionExplorer(report, link=session); display(matrix); Slow('steps')")
+    notebook.run(STAGE, wait=False)
     slow = page.locator("section.osv-bare")
     slow.locator(".osv-fix", has_text=re.compile(r"steps \d+ of 300")).wait_for()
     # While the cell runs, another widget still answers.
@@ -394,14 +402,13 @@ def test_an_interrupted_cell_leaves_things_usable(bench: Bench, output_dir: Path
     slow.get_by_text("Stopped before it was loaded").wait_for()
     slow.screenshot(path=output_dir / "widget-stopped.png")
     notebook.settle()
-    assert "KeyboardInterrupt" in notebook.cell(2).inner_text()
+    assert "KeyboardInterrupt" in notebook.cell(STAGE).inner_text()
     assert bench.value("1 + 1") == 2
     matrix.locator("button.osv-cell:enabled").nth(1).click()
     matrix.locator(".osv-note", has_text="in the App").wait_for()
-    bench.run("Slow._load = lambda self: None")
+    bench.tell("Slow._load = lambda self: None")
     slow.get_by_role("button", name="Try again").click()
     page.locator("section.osv-bare[data-state='ready']").wait_for()
-    notebook.delete(2)
 
 
 def test_a_saved_notebook_has_pictures_in_place_of_widgets(bench: Bench, output_dir: Path) -> None:

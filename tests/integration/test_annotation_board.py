@@ -16,7 +16,7 @@ def ask(board: AnnotationBoard, do: str, **values: Any) -> Any:
     board.send = lambda content, buffers=None: sent.append(content)
     board._received(board, {"do": do, "id": "q", **values}, [])
     json.dumps(sent[-1], allow_nan=False)
-    return sent[-1].get("answer") or sent[-1]["error"]
+    return sent[-1]["error"] if "error" in sent[-1] else sent[-1]["answer"]
 
 
 def test_jobs_are_watched_and_pulled(loop: AnnotationLoop, pets: Any) -> None:
