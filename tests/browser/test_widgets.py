@@ -134,9 +134,9 @@ def bench(
             route.abort()
 
     context.route("**/*", guard)
-    context.set_default_timeout(120_000)
+    context.set_default_timeout(45_000)
     page = context.new_page()
-    page.add_init_script("localStorage.setItem('fiftyone-enterprise-tooltip-seen', 'true')")
+    context.add_init_script("localStorage.setItem('fiftyone-enterprise-tooltip-seen', 'true')")
     setup = SETUP.format(images=names[0], clips=names[1])
     jupyter.write("widgets.ipynb", [setup, f"session = lab.app(port={port}, timeout_s=300, show=False)", "", ""])
     notebook = jupyter.open(page, "widgets.ipynb")
@@ -157,7 +157,7 @@ def shoot(widget: Locator, output_dir: Path, name: str) -> None:
 
 
 def settled(page: Page, condition: str, argument: Any = None) -> None:
-    page.wait_for_function(condition, arg=argument, timeout=120_000)
+    page.wait_for_function(condition, arg=argument, timeout=45_000)
 
 
 # -- driving -------------------------------------------------------------------------------------------------
@@ -193,7 +193,7 @@ def test_app_and_widget_are_one_session(bench: Bench, output_dir: Path) -> None:
     assert "linked to the App" in widget.inner_text()
     tile = app.locator("[data-cy='looker']").first
     tile.hover()
-    tile.locator("input[type=checkbox]").click()
+    tile.locator("input[type=checkbox]").first.dispatch_event("click")
     widget.locator(".osv-link", has_text="1 selected in the App").wait_for()
     widget.locator(f".osv-hit[data-cell='{dog},{cat}']").wait_for()
     assert len(bench.value("matrix.selected['samples']")) == 1
