@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from osv_lab.core.errors import InvalidDataError, OsvError, UnavailableError, UsageError
 from osv_lab.serve.drift import SIDECAR_KEY, Reference
@@ -56,6 +57,7 @@ class ServedModel:
         defaults: What holds where a request says nothing: the model's own thresholds, from its sidecar.
         dataset_version: What it was trained on, where its sidecar says so.
         reference: What its answers usually look like, where its sidecar says so.
+        headers: Which model answered, as response headers: ``X-Model``, ``X-Model-Digest``, ``X-Dataset-Version``.
     """
 
     detector: Detector
@@ -64,7 +66,17 @@ class ServedModel:
     defaults: Thresholds
     dataset_version: str | None = None
     reference: Reference | None = None
+    headers: Sequence[tuple[str, str]] = field(init=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def __post_init__(self) -> None:
+        said = {
+            "X-Model": self.described["ref"],
+            "X-Model-Digest": self.described.get("digest"),
+            "X-Dataset-Version": self.dataset_version,
+        }
+        headers = [(name, quote(str(value), safe=" :/@._-+,()")) for name, value in said.items() if value]
+        object.__setattr__(self, "headers", tuple(headers))
 
     @property
     def name(self) -> dict[str, Any]:

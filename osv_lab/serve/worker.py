@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +82,7 @@ class Worker:
         """Nobody will ask for this model again."""
         self._models.pop(key, None)
 
-    def answer(self, job: Mapping[str, Any], parts: list[bytes]) -> tuple[dict[str, Any], list[bytes]]:
+    def answer(self, job: Mapping[str, Any], parts: list[bytes]) -> tuple[dict[str, Any], Sequence[bytes]]:
         """The answer to a job, an error being one too."""
         from osv_lab.serve import remote
         from osv_lab.serve.answers import Answers
