@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from osv_lab.serve.fetch import FetchPolicy, fetch_image
 
 if TYPE_CHECKING:
     import numpy as np
+    from pydantic_core import SchemaValidator
     from python_multipart.multipart import MultipartCallbacks
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
@@ -195,6 +197,8 @@ def _from_data_uri(text: str, limits: Limits) -> bytes:
 def _from_base64(text: str, limits: Limits) -> bytes:
     if len(text) > limits.max_image_bytes * 3 // 2:  # a third for base64, the rest for line ends
         raise _too_many_bytes(f"{len(text):,} characters of base64", limits)
+    if (data := _from_plain_base64(text)) is not None and len(data) >= _SMALLEST_IMAGE:
+        return _within(data, limits)
     if "%" in text[-12:]:
         text = re.sub(r"%([0-9A-Fa-f]{2})", lambda code: chr(int(code[1], 16)), text)
     clean = text.translate(_SPACES).translate(_URL_SAFE).rstrip("=")
@@ -211,6 +215,27 @@ def _from_base64(text: str, limits: Limits) -> bytes:
             "the server reads no files of its own: upload the file or encode it",
         )
     return _within(data, limits)
+
+
+def _from_plain_base64(text: str) -> bytes | None:
+    """Base64 without anything in between, as most clients send it, by pydantic's decoder: a sixth of the time of
+    Python's own, which is as much as all other parsing takes together. ``None`` for what is none."""
+    from pydantic_core import ValidationError
+
+    if "\\" in text:  # means something to JSON
+        return None
+    try:
+        data: bytes = _base64_in_json().validate_json(f'"{text}"')
+    except ValidationError:
+        return None
+    return data
+
+
+@functools.cache
+def _base64_in_json() -> SchemaValidator:
+    from pydantic_core import SchemaValidator, core_schema
+
+    return SchemaValidator(core_schema.bytes_schema(), config={"val_json_bytes": "base64"})
 
 
 def _within(data: bytes, limits: Limits) -> bytes:
