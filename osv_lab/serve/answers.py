@@ -12,7 +12,8 @@ from pydantic_core import to_json
 
 from osv_lab.core.errors import OsvError
 from osv_lab.serve.errors import RequestError, as_request_error
-from osv_lab.serve.inputs import Limits, decode, form_parts, image_bytes
+from osv_lab.serve.inputs import decode, form_parts, image_bytes
+from osv_lab.serve.limits import Limits
 from osv_lab.serve.message import Answer, Fetch, Sent, is_url
 from osv_lab.serve.models import Models
 from osv_lab.serve.observe import Observation, observe

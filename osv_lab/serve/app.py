@@ -14,14 +14,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from osv_lab.serve.asked import Asked
 from osv_lab.serve.crew import Crew
 from osv_lab.serve.door import Door, Handler
 from osv_lab.serve.drift import Drift, Reference
 from osv_lab.serve.errors import RequestError
 from osv_lab.serve.house import House
-from osv_lab.serve.inputs import Limits
 from osv_lab.serve.keys import KeySource, accepted_keys, scope_of
-from osv_lab.serve.message import Answer, Asked, json_answer
+from osv_lab.serve.limits import Limits
+from osv_lab.serve.message import Answer, json_answer
 from osv_lab.serve.metrics import Metrics
 from osv_lab.serve.models import Models
 from osv_lab.serve.observe import Observers

@@ -16,14 +16,17 @@ from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
 from osv_lab.core.errors import OsvError
+from osv_lab.serve.asked import Asked
 from osv_lab.serve.errors import RequestError, as_request_error
-from osv_lab.serve.message import Answer, Asked, error_answer
+from osv_lab.serve.message import Answer, error_answer
 from osv_lab.serve.metrics import Metrics
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 _log = logging.getLogger("osv_lab.serve")
+
+_A_MOMENT_S = 0.5
 
 Handler = Callable[[Asked], Awaitable[Answer]]
 
@@ -84,6 +87,11 @@ class Door:
         # Whoever gives up waiting does not take it from the others.
         return await asyncio.shield(self._rest)
 
+    async def _fetch_the_rest(self) -> None:
+        # What waits for the server gets its first answers before.
+        await asyncio.sleep(_A_MOMENT_S)
+        await self._the_rest()
+
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
         living = self._living()
@@ -93,7 +101,7 @@ class Door:
             _log.exception("the server cannot start")
             await send({"type": "lifespan.startup.failed", "message": "see the log"})
             raise
-        coming = asyncio.ensure_future(self._the_rest())
+        coming = asyncio.ensure_future(self._fetch_the_rest())
         await send({"type": "lifespan.startup.complete"})
         await receive()
         coming.cancel()

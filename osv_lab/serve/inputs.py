@@ -6,12 +6,11 @@ import base64
 import binascii
 import functools
 import re
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from osv_lab.core.errors import OsvError
 from osv_lab.serve.errors import RequestError, as_request_error, shortened
-from osv_lab.serve.fetch import FetchPolicy, fetch_image
+from osv_lab.serve.limits import Limits as Limits
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,36 +26,6 @@ _URL_SAFE = str.maketrans("-_", "+/")
 
 MAX_FIELDS = 128
 """Most parts of a form that are no files."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much a request may ask of the server.
-
-    Attributes:
-        max_image_bytes: Largest encoded image.
-        max_pixels: Largest decoded image, width times height; checked in the header, before decoding.
-        max_batch: Most images in one batch request.
-        max_batch_bytes: Largest body of a batch request.
-        body_timeout_s: Longest time for a body to arrive, so that a slow client does not keep its place for ever.
-        max_streams: Most open streams, and most who follow sources.
-        stream_idle_s: A stream without a frame for so long is closed.
-        fetch: Which URLs are fetched.
-    """
-
-    max_image_bytes: int = 20 * 2**20
-    max_pixels: int = 40_000_000
-    max_batch: int = 64
-    max_batch_bytes: int = 128 * 2**20
-    body_timeout_s: float = 30.0
-    max_streams: int = 16
-    stream_idle_s: float = 60.0
-    fetch: FetchPolicy = field(default_factory=FetchPolicy)
-
-    @property
-    def max_body_bytes(self) -> int:
-        """Largest body of a request with one image: the image as base64, and room for the rest."""
-        return self.max_image_bytes * 4 // 3 + 2**16
 
 
 def image_bytes(image_url: str, limits: Limits) -> bytes:
@@ -76,6 +45,8 @@ def image_bytes(image_url: str, limits: Limits) -> bytes:
     if scheme is None:
         return _from_base64(text, limits)
     if scheme[0].lower() in ("http:", "https:"):
+        from osv_lab.serve.fetch import fetch_image
+
         return _within(fetch_image(text, limits.fetch), limits)
     if scheme[0].lower() == "data:":
         return _from_data_uri(text, limits)

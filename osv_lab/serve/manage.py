@@ -10,12 +10,14 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
+from osv_lab.serve.asked import Asked
+from osv_lab.serve.documents import ChangeAnswer, ErrorAnswer, LoadRequest, SwapRequest, UnloadRequest
 from osv_lab.serve.errors import RequestError
 from osv_lab.serve.house import House
-from osv_lab.serve.message import Asked, media_type
+from osv_lab.serve.message import media_type
 from osv_lab.serve.models import DEFAULT, Models
 from osv_lab.serve.openapi import ERRORS
-from osv_lab.serve.schemas import ChangeAnswer, ErrorAnswer, LoadRequest, SwapRequest, UnloadRequest, parse_json
+from osv_lab.serve.schemas import parse_json
 
 _REFUSED = {
     403: "The server was not started to serve this.",

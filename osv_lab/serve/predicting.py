@@ -13,10 +13,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from osv_lab.core.errors import OsvError
+from osv_lab.serve.asked import Asked
 from osv_lab.serve.errors import RequestError
 from osv_lab.serve.house import House, Ticket
-from osv_lab.serve.inputs import Limits, image_bytes
-from osv_lab.serve.message import Answer, Asked, Fetch, Sent, is_url
+from osv_lab.serve.inputs import image_bytes
+from osv_lab.serve.limits import Limits
+from osv_lab.serve.message import Answer, Fetch, Sent, is_url
 
 if TYPE_CHECKING:
     from osv_lab.serve.answers import Answers, Batch

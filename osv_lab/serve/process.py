@@ -17,7 +17,7 @@ from osv_lab.core.errors import UnavailableError
 from osv_lab.serve import pipe
 
 if TYPE_CHECKING:
-    from osv_lab.serve.inputs import Limits
+    from osv_lab.serve.limits import Limits
 
 POSSIBLE = sys.platform != "win32"
 """Whether sockets can be handed to a process that is started."""

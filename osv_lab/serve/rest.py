@@ -13,16 +13,17 @@ from fastapi.responses import PlainTextResponse
 from starlette.exceptions import HTTPException
 
 from osv_lab.core.errors import OsvError
+from osv_lab.serve.documents import BatchAnswer, DriftAnswer, PredictAnswer
 from osv_lab.serve.door import answer_of, failed
 from osv_lab.serve.errors import RequestError
-from osv_lab.serve.inputs import Limits
 from osv_lab.serve.keys import key_dependency
+from osv_lab.serve.limits import Limits
 from osv_lab.serve.manage import add_management
 from osv_lab.serve.message import Answer, error_answer
 from osv_lab.serve.metrics import CONTENT_TYPE, Metered
 from osv_lab.serve.openapi import ERRORS, PICTURES, many_images_body, one_image_body, option_parameters
 from osv_lab.serve.pages import add_pages
-from osv_lab.serve.schemas import BatchAnswer, DriftAnswer, OneImageOptions, Options, PredictAnswer
+from osv_lab.serve.schemas import OneImageOptions, Options
 from osv_lab.serve.watching import add_sources
 
 if TYPE_CHECKING:

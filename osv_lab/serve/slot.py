@@ -14,16 +14,19 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from osv_lab.core.errors import InvalidDataError, OsvError, UnavailableError, UsageError
-from osv_lab.serve.drift import SIDECAR_KEY, Reference
-from osv_lab.serve.scheduler import Plan, Scheduling, grey_image, load_planned
+from osv_lab.serve.scheduler import Plan, Scheduling, grey_image, is_onnx, load_planned
 
 if TYPE_CHECKING:
     import numpy as np
     import supervision as sv
 
     from osv_lab.detect.detector import Detector, Found
+    from osv_lab.serve.drift import Reference
 
 _log = logging.getLogger("osv_lab.serve")
+
+SIDECAR_KEY = "drift_reference"
+"""Where a model's sidecar holds its :class:`~osv_lab.serve.drift.Reference`."""
 
 _ONE_PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -134,9 +137,10 @@ def load_model(
 
     detector, plan = load_planned(ref, options or {}, scheduling, max_batch)
     # The first run of a session allocates its memory, and the first decoded image loads the decoders; no request
-    # should wait for either.
+    # should wait for either. An ONNX detector has run already, to see what its network gives.
     decode_image(_ONE_PIXEL)
-    getattr(detector, "find", detector.predict)([grey_image(detector)])
+    if not is_onnx(detector):
+        detector.predict([grey_image(detector)])
     sidecar = sidecar_of(detector)
     described = _describe(detector)
     defaults = stored_thresholds(sidecar, described["ref"])
@@ -372,6 +376,8 @@ def _reference(sidecar: Mapping[str, Any], described: Mapping[str, Any]) -> Refe
     stored = sidecar.get(SIDECAR_KEY)
     if stored is None:
         return None
+    from osv_lab.serve.drift import Reference
+
     try:
         reference = Reference.from_json(stored)
     except InvalidDataError as error:

@@ -34,8 +34,8 @@ from osv_lab.serve.flicker import Onlooker
 from osv_lab.serve.frames import StreamOptions
 from osv_lab.serve.house import House
 from osv_lab.serve.identities import Identities, Track, checked_options, prepare
-from osv_lab.serve.inputs import Limits
 from osv_lab.serve.keys import KeyFile, Keys
+from osv_lab.serve.limits import Limits
 from osv_lab.serve.message import Answer, Sent, error_answer
 from osv_lab.serve.observe import Observers
 from osv_lab.serve.schemas import parse_json

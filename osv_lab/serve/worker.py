@@ -24,7 +24,7 @@ from osv_lab.serve import pipe
 from osv_lab.serve.scheduler import LARGEST_BATCH, Batcher
 
 if TYPE_CHECKING:
-    from osv_lab.serve.inputs import Limits
+    from osv_lab.serve.limits import Limits
     from osv_lab.serve.slot import ServedModel
 
 _log = logging.getLogger("osv_lab.serve")
@@ -59,7 +59,6 @@ class Worker:
         """
         from osv_lab.serve.slot import load_model
 
-        import_all()
         options = dict(asked["options"])
         if isinstance(options.get("imgsz"), list):
             options["imgsz"] = tuple(options["imgsz"])
@@ -146,14 +145,24 @@ class Tally:
         return taken
 
 
-def import_all() -> None:
-    """Import what the first job would otherwise wait for."""
+def import_to_answer() -> None:
+    """Import what reads requests, decodes and writes answers, so that the first job does not wait for it."""
     import cv2
-    import onnxruntime  # noqa: F401
+    import PIL.Image
 
+    import osv_lab.serve.answers
     import osv_lab.serve.remote  # noqa: F401
 
     cv2.setNumThreads(1)  # other workers have the other cores
+    PIL.Image.preinit()
+
+
+def import_to_load() -> None:
+    """Import what loads models."""
+    import onnxruntime  # noqa: F401
+
+    import osv_lab.detect.onnx
+    import osv_lab.serve.slot  # noqa: F401
 
 
 def main() -> None:
@@ -167,20 +176,28 @@ def main() -> None:
     if first is None:
         return
     worker = Worker(_limits(first[0]["limits"]))
-    threading.Thread(target=_obey, args=(control, worker), name="control", daemon=True).start()
+    # Opening a session leaves half of its time to the other thread, which imports meanwhile.
+    imported = threading.Event()
+    threading.Thread(target=_obey, args=(control, worker, imported), name="control", daemon=True).start()
+    import_to_answer()
+    imported.set()
     _work(jobs, worker)
 
 
 def _limits(said: Mapping[str, Any]) -> Limits:
-    from osv_lab.serve.fetch import FetchPolicy
-    from osv_lab.serve.inputs import Limits
+    from osv_lab.serve.limits import FetchPolicy, Limits
 
     return Limits(**said, fetch=FetchPolicy(allow=False))
 
 
-def _obey(control: socket.socket, worker: Worker) -> None:
-    """Load and forget models as told; end the process, whatever it is at, when nobody tells any more."""
+def _obey(control: socket.socket, worker: Worker, imported: threading.Event) -> None:
+    """Load and forget models as told; end the process, whatever it is at, when nobody tells any more.
+
+    Args:
+        imported: Set when jobs can be done; nothing is said to be loaded before.
+    """
     try:
+        import_to_load()
         while (frame := pipe.receive(control)) is not None:
             order, _ = frame
             said: dict[str, Any]
@@ -188,16 +205,13 @@ def _obey(control: socket.socket, worker: Worker) -> None:
                 if order["do"] == "forget":
                     worker.forget(order["key"])
                     continue
-                if order["do"] == "import":
-                    import_all()
-                    said = {}
-                else:
-                    said = {"loaded": worker.load(order["key"], order)}
+                said = {} if order["do"] == "import" else {"loaded": worker.load(order["key"], order)}
             except OsvError as error:
                 said = {"error": pipe.error_json(error)}
             except Exception as error:  # noqa: BLE001 - as above
                 _log.exception("a model could not be loaded")
                 said = {"error": pipe.error_json(OsvError("the model cannot be loaded", type(error).__name__))}
+            imported.wait()
             pipe.send(control, said)
     finally:
         os._exit(0)
