@@ -31,6 +31,8 @@ from osv_lab.serve.predicting import Predicting
 from osv_lab.serve.slot import ModelSlot
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
+
     from osv_lab.serve.answers import Answers
     from osv_lab.serve.capture import Capture
     from osv_lab.serve.identities import Track
@@ -88,15 +90,10 @@ def create_app(
         deadline_s,
         Places(sources),
         track,
+        key is not None if manage is None else manage,
     )
 
-    @functools.cache
-    def rest() -> Any:
-        from osv_lab.serve.rest import make_rest
-
-        return make_rest(served, manage=key is not None if manage is None else manage)
-
-    return Door(served.routes(), rest, served.living, served.metrics, served)
+    return Door(served.routes(), served.late_routes(), lambda: served.rest, served.living, served.metrics, served)
 
 
 class Served:
@@ -125,9 +122,10 @@ class Served:
         deadline_s: float,
         places: Places,
         track: Track,
+        manage: bool,
     ) -> None:
         self.slot, self.models, self.keys, self.limits = slot, models, keys, limits
-        self.crew, self.capture, self.places, self.track = crew, capture, places, track
+        self.crew, self.capture, self.places, self.track, self.manage = crew, capture, places, track, manage
         self._drift, self._workers, self._max_waiting = drift, workers, max_waiting
         self.metrics = Metrics()
         self.drifting = Drift(self._reference) if drift else None
@@ -150,6 +148,13 @@ class Served:
         from osv_lab.serve.answers import Answers
 
         return Answers(self.models, self.limits, self.house.batcher, self.metrics, observing=self.observing)
+
+    @functools.cached_property
+    def rest(self) -> FastAPI:
+        """What is not answered at the door."""
+        from osv_lab.serve.rest import make_rest
+
+        return make_rest(self)
 
     @functools.cached_property
     def streams(self) -> Streams:
@@ -182,8 +187,17 @@ class Served:
 
     @asynccontextmanager
     async def living(self) -> AsyncIterator[None]:
-        """Open the house, and close it in the end."""
+        """Open the house, and close it in the end.
+
+        Modules are imported by one thread at a time: numpy's refer to each other, and of two threads that meet in
+        them one finds a module that is not complete. So what imports them begins before the rest is imported, or
+        after it.
+        """
         await asyncio.to_thread(self.slot.load)
+        if self.crew is None:
+            await asyncio.to_thread(lambda: self.answers)
+        if self.places.single() or self.capture is not None:
+            await asyncio.to_thread(lambda: self.rest)
         self.house.start()
         self.fit()
         if self.crew is not None:
@@ -207,8 +221,12 @@ class Served:
             ("GET", "/health"): self._health,
             ("GET", "/ready"): self._ready,
             ("POST", "/predict"): self._keyed(self.predicting.one),
-            ("POST", "/predict/batch"): self._keyed(self.predicting.batch),
         }
+
+    def late_routes(self) -> Mapping[tuple[str, str], Handler]:
+        """What is answered without a framework, but reads requests in this process, for which it needs what the
+        framework imports."""
+        return {("POST", "/predict/batch"): self._keyed(self.predicting.batch)}
 
     def _keyed(self, handler: Handler) -> Handler:
         """The same for those who have a key."""

@@ -36,7 +36,8 @@ class Door:
 
     Args:
         routes: What is answered here, by method and path.
-        make_rest: Makes the application that answers everything else; called once, in a thread.
+        late_routes: What is answered here, but not before the rest is there.
+        make_rest: Gives the application that answers everything else; called in a thread.
         living: What goes on around the serving: entered before the first request, left after the last one.
         metrics: Told of what is answered here.
         state: What belongs to the server, for those who run it.
@@ -45,13 +46,15 @@ class Door:
     def __init__(
         self,
         routes: Mapping[tuple[str, str], Handler],
+        late_routes: Mapping[tuple[str, str], Handler],
         make_rest: Callable[[], Any],
         living: Callable[[], AbstractAsyncContextManager[None]],
         metrics: Metrics,
         state: Any,
     ) -> None:
         self.state = state
-        self._routes = routes
+        self._routes = {**routes, **late_routes}
+        self._late = frozenset(late_routes)
         self._make_rest = make_rest
         self._living = living
         self._metrics = metrics
@@ -62,8 +65,11 @@ class Door:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
             return
-        handler = self._routes.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
+        route = (scope["method"], scope["path"]) if scope["type"] == "http" else None
+        handler = None if route is None else self._routes.get(route)
         if handler is not None:
+            if route in self._late:
+                await self._the_rest()
             await self._answer(handler, Asked(scope, receive), send)
             return
         await (await self._the_rest())(scope, receive, send)

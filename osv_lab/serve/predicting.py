@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import osv_lab.serve.fetch  # noqa: F401 - here, not later in a thread
 from osv_lab.core.errors import OsvError
 from osv_lab.serve.asked import Asked
 from osv_lab.serve.errors import RequestError

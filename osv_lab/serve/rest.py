@@ -32,12 +32,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("osv_lab.serve")
 
 
-def make_rest(served: Served, *, manage: bool) -> FastAPI:
-    """The FastAPI application of a server.
-
-    Args:
-        manage: Whether models can be loaded, swapped and unloaded.
-    """
+def make_rest(served: Served) -> FastAPI:
+    """The FastAPI application of a server."""
     import osv_lab
 
     app = FastAPI(
@@ -52,10 +48,10 @@ def make_rest(served: Served, *, manage: bool) -> FastAPI:
     keyed = key_dependency(served.keys)
     add_pages(app, served.slot, needs_key=served.keys is not None)
     _describe_the_door(app, keyed)
-    _add_state(app, served, keyed, manage)
+    _add_state(app, served, keyed)
     app.router.add_websocket_route("/stream", served.streams.__call__)
     add_sources(app, served.sources, served.house, keyed, served.limits, served.keys is not None)
-    if manage:
+    if served.manage:
         add_management(app, served.models, served.house, keyed, served.fit)
     return app
 
@@ -107,7 +103,7 @@ def _describe_the_door(app: FastAPI, keyed: list[Any]) -> None:
     )
 
 
-def _add_state(app: FastAPI, served: Served, keyed: list[Any], managed: bool) -> None:
+def _add_state(app: FastAPI, served: Served, keyed: list[Any]) -> None:
     """The routes that tell how the server is."""
 
     @app.get(
@@ -146,7 +142,7 @@ def _add_state(app: FastAPI, served: Served, keyed: list[Any], managed: bool) ->
         house, crew, capture = served.house, served.crew, served.capture
         return {
             "models": served.models.describe(),
-            "available": await asyncio.to_thread(served.models.available) if managed else [],
+            "available": await asyncio.to_thread(served.models.available) if served.manage else [],
             "limits": limits_json(served.limits),
             "workers": house.lanes,
             "processes": None if crew is None else crew.describe(),

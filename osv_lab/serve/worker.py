@@ -145,24 +145,18 @@ class Tally:
         return taken
 
 
-def import_to_answer() -> None:
-    """Import what reads requests, decodes and writes answers, so that the first job does not wait for it."""
+def import_all() -> None:
+    """Import what the first job would otherwise wait for. Not in two threads: numpy gives up where it meets itself."""
     import cv2
+    import onnxruntime  # noqa: F401
     import PIL.Image
 
+    import osv_lab.detect.onnx
     import osv_lab.serve.answers
     import osv_lab.serve.remote  # noqa: F401
 
     cv2.setNumThreads(1)  # other workers have the other cores
     PIL.Image.preinit()
-
-
-def import_to_load() -> None:
-    """Import what loads models."""
-    import onnxruntime  # noqa: F401
-
-    import osv_lab.detect.onnx
-    import osv_lab.serve.slot  # noqa: F401
 
 
 def main() -> None:
@@ -176,11 +170,8 @@ def main() -> None:
     if first is None:
         return
     worker = Worker(_limits(first[0]["limits"]))
-    # Opening a session leaves half of its time to the other thread, which imports meanwhile.
-    imported = threading.Event()
-    threading.Thread(target=_obey, args=(control, worker, imported), name="control", daemon=True).start()
-    import_to_answer()
-    imported.set()
+    import_all()  # while the front does the same
+    threading.Thread(target=_obey, args=(control, worker), name="control", daemon=True).start()
     _work(jobs, worker)
 
 
@@ -190,14 +181,9 @@ def _limits(said: Mapping[str, Any]) -> Limits:
     return Limits(**said, fetch=FetchPolicy(allow=False))
 
 
-def _obey(control: socket.socket, worker: Worker, imported: threading.Event) -> None:
-    """Load and forget models as told; end the process, whatever it is at, when nobody tells any more.
-
-    Args:
-        imported: Set when jobs can be done; nothing is said to be loaded before.
-    """
+def _obey(control: socket.socket, worker: Worker) -> None:
+    """Load and forget models as told; end the process, whatever it is at, when nobody tells any more."""
     try:
-        import_to_load()
         while (frame := pipe.receive(control)) is not None:
             order, _ = frame
             said: dict[str, Any]
@@ -211,7 +197,6 @@ def _obey(control: socket.socket, worker: Worker, imported: threading.Event) -> 
             except Exception as error:  # noqa: BLE001 - as above
                 _log.exception("a model could not be loaded")
                 said = {"error": pipe.error_json(OsvError("the model cannot be loaded", type(error).__name__))}
-            imported.wait()
             pipe.send(control, said)
     finally:
         os._exit(0)
