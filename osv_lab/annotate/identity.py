@@ -90,12 +90,12 @@ def _follow_equal(base: Mapping[Key, One], versions: dict[Key, list[One]], stran
     if strange:
         for key, one in base.items():
             if key not in versions:
-                missing[_content(one)].append(key)
+                missing[content(one)].append(key)
     if not missing:
         return strange
     left = []
     for one in strange:
-        keys = missing.get(_content(one))
+        keys = missing.get(content(one))
         if keys:
             versions[keys.pop(0)] = [one]
         else:
@@ -103,9 +103,10 @@ def _follow_equal(base: Mapping[Key, One], versions: dict[Key, list[One]], stran
     return left
 
 
-def _content(one: Shape | Track) -> str:
+def content(one: Shape | Track) -> str:
+    """What an object says, without who made it and under which numbers."""
     values = one.to_dict()
-    for name in ("uid", "server_id", "job", "index", "source", "confidence", "model", "group"):
+    for name in ("uid", "server_id", "job", "track", "open", "source", "confidence", "model", "group"):
         values.pop(name, None)
     return json.dumps(values, sort_keys=True)
 
@@ -116,7 +117,7 @@ def _named(additions: Iterable[One]) -> list[One]:
     seen: Counter[str] = Counter()
     for one in additions:
         frame = one.frame if isinstance(one, Shape) else -1
-        what = _content(one) if one.server_id is None else str(one.server_id)
+        what = content(one) if one.server_id is None else str(one.server_id)
         text = json.dumps([one.sample, frame, one.kind, what])
         seen[text] += 1
         digest = hashlib.sha256(f"{text}{seen[text]}".encode()).hexdigest()

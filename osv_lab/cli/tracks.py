@@ -6,7 +6,16 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from osv_lab.cli.common import add_verb, add_view_arguments, assignments, progress_of, view_of
+from osv_lab.cli.common import (
+    add_confidence,
+    add_verb,
+    add_view_arguments,
+    assignments,
+    progress_of,
+    view_of,
+    whole,
+)
+from osv_lab.core.errors import UsageError
 
 _TRACK_EXAMPLES = """\
 examples:
@@ -18,8 +27,18 @@ examples:
   osv track dataset traffic --model yolo11n.onnx          # frames.tracks, with identities, to play in the App
   osv track eval traffic                                  # against frames.ground_truth, into the dataset
   osv track suspicious traffic                            # without truth: where identities look wrong
+  osv track edit traffic swap 3 7 120 --clip gate         # 3 and 7 change places at frame 120; 'undo' takes it back
 """
-_TRACK_VERBS = ("video", "dataset", "eval", "suspicious")
+_TRACK_VERBS = ("video", "dataset", "eval", "suspicious", "edit")
+_EDIT_EXAMPLES = """\
+actions:
+  merge A B           B becomes part of A
+  split A FRAME       from FRAME on, A is a new identity
+  swap A B FRAME      from FRAME on, A and B change places
+  relabel A CLASS     all boxes of A get another class; with --frames some
+  delete A            all boxes of A go; with --frames some
+  undo, redo, list    the journal of this clip
+"""
 
 
 def add_commands(stages: Any) -> None:
@@ -32,7 +51,7 @@ def add_commands(stages: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verbs = track.add_subparsers(
-        title="what", metavar="[video] VIDEO | dataset | eval | suspicious", required=True
+        title="what", metavar="[video] VIDEO | dataset | eval | suspicious | edit", required=True
     )
     verb = add_verb(
         verbs, "video", track_video, "track the objects of a video, an image folder, a camera or a stream"
@@ -57,7 +76,7 @@ def add_commands(stages: Any) -> None:
         "--anchor", default="bottom_center", help="the point of a box that crosses (bottom_center, center, ...)"
     )
     verb.add_argument("--classes", metavar="A,B", help="track only these classes")
-    verb.add_argument("--confidence", type=float, default=0.1, help="lowest score the tracker is given (0.1)")
+    add_confidence(verb, "lowest score the tracker is given (0.1)", 0.1)
     verb.add_argument(
         "--iou", type=float, default=0.7, help="overlap above which the weaker of two boxes goes (0.7)"
     )
@@ -82,13 +101,25 @@ def add_commands(stages: Any) -> None:
     verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the tracker")
     verb.add_argument("--field", default="tracks", help="the field to write (tracks)")
     verb.add_argument("--classes", metavar="A,B", help="track only these classes")
-    verb.add_argument("--confidence", type=float, default=0.1, help="lowest score the tracker is given (0.1)")
+    add_confidence(verb, "lowest score the tracker is given (0.1)", 0.1)
     verb.add_argument("--refine", action="store_true", help="fill gaps and smooth afterwards")
     verb.add_argument("--overwrite", action="store_true", help="replace what the field holds")
 
     verb = add_verb(verbs, "suspicious", track_suspicious, "without truth: where identities look wrong, and why")
     add_view_arguments(verb)
     verb.add_argument("--field", default="frames.tracks", help="the field with tracks")
+
+    verb = add_verb(verbs, "edit", track_edit, "mend the tracks of a clip by hand, with undo and redo")
+    verb.epilog, verb.formatter_class = _EDIT_EXAMPLES, argparse.RawDescriptionHelpFormatter
+    verb.add_argument("dataset", help="a dataset")
+    verb.add_argument("action", choices=(*_EDIT_TAKES, "undo", "redo", "list"), help="what to do")
+    verb.add_argument("arguments", nargs="*", metavar="ARG", help="identities, then a frame or a class; see below")
+    verb.add_argument(
+        "--clip", help="the video's or sequence's name, or a sample's id; not needed if there is one"
+    )
+    verb.add_argument("--field", default="tracks", help="the field with tracks (tracks)")
+    verb.add_argument("--frames", metavar="FIRST-LAST", help="relabel or delete in these frames only")
+    verb.add_argument("--drop", action="store_true", help="merge: drop B's box where both have one in a frame")
 
     verb = add_verb(verbs, "eval", track_eval, "score tracks by HOTA, MOTA, IDF1 and their kin, per sequence")
     verb.epilog, verb.formatter_class = _TRACK_EXAMPLES, argparse.RawDescriptionHelpFormatter
@@ -164,6 +195,34 @@ def track_suspicious(args: argparse.Namespace) -> Any:
 
     with progress_of(args) as progress:
         return suspicious(view_of(args), args.field, progress=progress)
+
+
+_EDIT_TAKES = {"merge": "A B", "split": "A FRAME", "swap": "A B FRAME", "relabel": "A CLASS", "delete": "A"}
+
+
+def track_edit(args: argparse.Namespace) -> Any:
+    from osv_lab.store.catalogue import open_dataset
+    from osv_lab.store.clips import clip_view
+    from osv_lab.store.track_edits import TrackEditor
+
+    takes = _EDIT_TAKES.get(args.action, "").split()
+    if len(args.arguments) != len(takes):
+        raise UsageError(
+            f"{args.action} takes {' '.join(takes) or 'nothing'}", " ".join(args.arguments) or "nothing"
+        )
+    given = [text if name == "CLASS" else whole(text) for name, text in zip(takes, args.arguments, strict=True)]
+    options: dict[str, Any] = {}
+    if args.frames:
+        first, _, last = args.frames.partition("-")
+        options["frames"] = whole(first), whole(last or first)
+    if args.drop:
+        options["overlapping"] = "drop"
+    for name, actions in (("frames", ("relabel", "delete")), ("overlapping", ("merge",))):
+        if name in options and args.action not in actions:
+            raise UsageError(f"{args.action} takes no {'--frames' if name == 'frames' else '--drop'}")
+    editor = TrackEditor(clip_view(open_dataset(args.dataset), args.clip), args.field)
+    act = editor.edits if args.action == "list" else getattr(editor, args.action)
+    return act(*given, **options)
 
 
 def track_eval(args: argparse.Namespace) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from osv_lab.core.errors import UsageError
@@ -75,6 +76,34 @@ def begin_run(
     )
     dataset.register_run(key, config)
     dataset._add_paths_to_sidebar_group(list(sample_fields), key)
+
+
+@dataclass(frozen=True)
+class TrackRun:
+    """A run of an evaluation of tracks, as the dataset remembers it.
+
+    Attributes:
+        key: Its key.
+        at: When it began, UTC.
+        about: What it was given: ``pred_field`` and ``gt_field`` of an evaluation, ``field`` of a search.
+    """
+
+    key: str
+    at: datetime
+    about: Mapping[str, Any]
+
+
+def track_runs(dataset: Any, field: str | None = None) -> list[TrackRun]:
+    """The runs of this module in a dataset (that looked at a field), the newest first."""
+    runs = []
+    for key in dataset.list_runs():
+        config = _own_config(dataset, key)
+        if config is not None:
+            about = config["about"]
+            if field is None or field in (about.get("field"), about.get("pred_field"), about.get("gt_field")):
+                at = dataset.get_run_info(key).timestamp
+                runs.append(TrackRun(key, at.replace(tzinfo=UTC), about))
+    return sorted(runs, key=lambda run: run.at, reverse=True)
 
 
 def remove_run(dataset: Any, key: str) -> None:

@@ -11,6 +11,8 @@ from osv_lab.lab.base import LabBase
 if TYPE_CHECKING:
     from osv_lab.evaluate.suspicious import SuspicionReport
     from osv_lab.evaluate.track_report import TrackReport
+    from osv_lab.evaluate.track_timeline import TrackTimeline
+    from osv_lab.store.track_edits import TrackEditor
     from osv_lab.store.track_run import TrackingReport
 
 
@@ -57,3 +59,28 @@ class TrackStage(LabBase):
         from osv_lab.evaluate.suspicious import suspicious
 
         return suspicious(self.view(split), field, key, progress=self.progress, **options)
+
+    def edit_tracks(self, clip: Any = None, field: str = "frames.tracks") -> TrackEditor:
+        """Mend the tracks of a clip: merge, split, swap, relabel, delete, with undo and redo over sessions.
+
+        Args:
+            clip: A video or a view of one clip; or the id of a sample, or the name of a video file or a sequence. It
+                may be left out where the dataset has one clip.
+            field: The tracks.
+        """
+        from osv_lab.store.track_edits import TrackEditor
+
+        return TrackEditor(self._clip(clip), field)
+
+    def track_timeline(
+        self, clip: Any = None, field: str = "frames.tracks", *, key: str | None = None
+    ) -> TrackTimeline:
+        """When each identity of a clip is seen, and what happened to it; ``clip`` as for :meth:`edit_tracks`."""
+        from osv_lab.evaluate.track_timeline import track_timeline
+
+        return track_timeline(self._clip(clip), field, key)
+
+    def _clip(self, clip: Any) -> Any:
+        from osv_lab.store.clips import clip_view
+
+        return clip_view(self.dataset, clip) if clip is None or isinstance(clip, str) else clip

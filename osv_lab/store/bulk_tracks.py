@@ -20,6 +20,8 @@ from osv_lab.store.records import Box
 
 if TYPE_CHECKING:
     import fiftyone as fo
+    import numpy as np
+    import numpy.typing as npt
 
 UNFINISHED = "unfinished"
 """What the first frame's field is ``made_by`` while the rest is being written."""
@@ -56,6 +58,40 @@ def read_frames(view: fo.SampleCollection, clip: Clip, field: str) -> Iterator[t
                 "the tracks are half written", f"'{field}' of '{clip.name}'", "track again, it was interrupted"
             )
         yield number, container.get("detections") or []
+
+
+def read_indices(
+    dataset: fo.Dataset, clip: Clip, field: str
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[Any]]:
+    """Frame number, index (-1: none) and class of every label of a clip, without fetching the labels.
+
+    Returns:
+        Three (n,) arrays in the order of frames; the classes are text.
+    """
+    import numpy as np
+    from bson import ObjectId
+
+    labels = {"$ifNull": [f"${field}.detections", []]}
+    columns = {
+        "index": {"$map": {"input": labels, "in": {"$ifNull": ["$$this.index", -1]}}},
+        "label": {"$map": {"input": labels, "in": {"$ifNull": ["$$this.label", ""]}}},
+    }
+    if clip.video:
+        own: Document = {"_sample_id": ObjectId(clip.sample_id)}
+        collection = dataset._frame_collection
+    else:
+        own = {"_id": {"$in": [ObjectId(sample) for sample in clip.samples.values()]}}
+        collection = dataset._sample_collection
+    numbers = {sample: number for number, sample in clip.samples.items()}
+    with database_errors():
+        found = [
+            (one["frame_number"] if clip.video else numbers[str(one["_id"])], one["index"], one["label"])
+            for one in collection.aggregate([{"$match": own}, {"$project": {"frame_number": 1, **columns}}])
+        ]
+    found.sort(key=lambda row: row[0])
+    frame = np.repeat([row[0] for row in found], [len(row[1]) for row in found]).astype(np.int64)
+    index = np.array([value for row in found for value in row[1]], dtype=np.int64)
+    return frame, index, np.array([value for row in found for value in row[2]], dtype=str)
 
 
 def _containers(view: Any, clip: Clip, field: str) -> Iterator[tuple[int, Document]]:

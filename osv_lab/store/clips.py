@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from osv_lab.core.errors import InvalidDataError, UsageError, nearest
+from osv_lab.core.errors import InvalidDataError, NotFoundError, UsageError, nearest
 from osv_lab.store.ingest_items import shown
 from osv_lab.store.media import probe_video
 
@@ -125,6 +125,27 @@ def clips_of(view: fo.SampleCollection) -> list[Clip]:
             raise InvalidDataError("a frame number below 1", f"{number} in '{sequence}'", "count frames from 1")
         images[number] = one
     return [_sequence(name, dict(sorted(images.items()))) for name, images in sequences.items()]
+
+
+def clip_view(view: fo.SampleCollection, name: str | None = None) -> Any:
+    """The part of a view that is one clip.
+
+    Args:
+        view: Videos or image sequences.
+        name: A clip's name (a file name without suffix, a sequence), or the id of one of its samples. ``None`` where
+            there is one clip only.
+
+    Raises:
+        NotFoundError: no such clip.
+        UsageError: no name, and more than one clip.
+    """
+    clips = clips_of(view)
+    if name is None and len(clips) != 1:
+        raise UsageError("which clip?", f"there are {len(clips)}", "name one")
+    for clip in clips:
+        if name in (None, clip.name) or name in clip.samples.values():
+            return view.select(list(clip.samples.values()))
+    raise NotFoundError("no such clip", repr(name), nearest(str(name), [clip.name for clip in clips]))
 
 
 def _sequence(name: str, images: Mapping[int, Any]) -> Clip:

@@ -22,6 +22,7 @@ from osv_lab.core.settings import load_settings
 from osv_lab.store import versions
 from osv_lab.store.database import connect, database_errors
 from osv_lab.store.schema import changing_alone
+from osv_lab.store.track_journal import forget_samples
 
 if TYPE_CHECKING:
     import fiftyone as fo
@@ -281,7 +282,9 @@ def _delete_samples(journal: _Journal) -> None:
     fo = connect()
     for name in list(journal.samples):
         if fo.dataset_exists(name):
-            fo.load_dataset(name).delete_samples(journal.samples[name])
+            dataset = fo.load_dataset(name)
+            forget_samples(dataset, journal.samples[name])
+            dataset.delete_samples(journal.samples[name])
 
 
 def _report(journal: _Journal, from_versions: versions.EraseReport | None, done: bool) -> EraseReport:

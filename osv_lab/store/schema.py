@@ -55,7 +55,7 @@ class LabelSchema:
         self._prefix = "frames." if frames else ""
         self._containers: dict[str, str] = {}
         self._attributes: dict[str, dict[str, type]] = {}
-        self._made_by: set[str] = set()
+        self._marks: set[tuple[str, str]] = set()
 
     def declare(self, field: str, container: str) -> None:
         """Make sure that a label field exists.
@@ -119,11 +119,15 @@ class LabelSchema:
 
     def declare_made_by(self, field: str) -> None:
         """Make sure that the label field can say what made it."""
-        if field not in self._made_by:
+        self.declare_mark(field, MADE_BY)
+
+    def declare_mark(self, field: str, name: str) -> None:
+        """Make sure that the label field can hold a text beside its labels."""
+        if (field, name) not in self._marks:
             import fiftyone as fo
 
-            self._add(f"{field}.{MADE_BY}", fo.StringField)
-            self._made_by.add(field)
+            self._add(f"{field}.{name}", fo.StringField)
+            self._marks.add((field, name))
 
     def declare_keypoints(self, field: str, label: Keypoints) -> None:
         """Make sure that what keypoints have beyond FiftyOne's own fields exists."""

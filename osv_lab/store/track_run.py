@@ -17,13 +17,15 @@ from osv_lab.core.digests import value_digest
 from osv_lab.core.errors import InvalidDataError, OsvError, UnavailableError, UsageError
 from osv_lab.core.progress import Progress
 from osv_lab.core.report import Report, plain
+from osv_lab.detect.confidence import plain_confidence
 from osv_lab.store.bulk import Writer
-from osv_lab.store.bulk_tracks import has_foreign_labels, is_made_by, replace_field
+from osv_lab.store.bulk_tracks import is_made_by, replace_field
 from osv_lab.store.clips import Clip, clips_of
 from osv_lab.store.convert.tracks import frame_labels
 from osv_lab.store.database import connect
 from osv_lab.store.following import Followed, decoded, follow, stored
 from osv_lab.store.records import Problem
+from osv_lab.store.track_journal import forget_edits, is_a_persons
 from osv_lab.track.refinement import refine as refined
 from osv_lab.track.tracker import ObjectTracker
 from osv_lab.track.tracks import Tracks
@@ -139,9 +141,9 @@ class TrackingRun:
             # Detections in the store may have changed, and tracking them takes little.
             if not overwrite and self.detector is not None and is_made_by(self.dataset, clip, self.field, made_by):
                 self.kept += 1
-            elif not overwrite and has_foreign_labels(self.dataset, clip, self.field):
+            elif not overwrite and is_a_persons(self.dataset, clip, self.field):
                 raise UsageError(
-                    "the field has labels that no tracker made",
+                    "the field has labels that a person made or edited",
                     f"'{self.field}' of '{clip.name}'",
                     "choose another field, or pass overwrite=True to replace them",
                 )
@@ -180,6 +182,7 @@ class TrackingRun:
         # Without a digest two detectors cannot be told apart, and what one did must not pass for the other's.
         unique = {} if self.detector is None or detector.get("digest") else {"run": uuid.uuid4().hex}
         settings = {name: plain(value) for name, value in self.settings.items() if name != "batch_size"}
+        settings["confidence"] = plain_confidence(self.settings["confidence"])
         return {"detector": detector, "tracker": plain(self.options), **settings, **unique}
 
     def one(self, clip: Clip, made_by: str, total: int | None) -> None:
@@ -209,6 +212,7 @@ class TrackingRun:
             tracks = refined(tracks, followed.untracked, **{"frame_rate": rate, **changes})
         names = voted(tracks, followed.classes)
         length = max(clip.samples) if not clip.video else followed.frames
+        forget_edits(self.dataset, clip, self.field)
         replace_field(
             self._writer,
             self.dataset,

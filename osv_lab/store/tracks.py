@@ -20,13 +20,15 @@ import numpy as np
 from osv_lab.core.digests import bytes_digest
 from osv_lab.core.errors import InterruptedJobError, InvalidDataError, UsageError
 from osv_lab.core.progress import Progress, silent
+from osv_lab.detect.confidence import AnyConfidence, check_confidence, limits_of, resolved
 from osv_lab.store.bulk import Writer
-from osv_lab.store.bulk_tracks import check_field, has_foreign_labels, read_frames, replace_field
+from osv_lab.store.bulk_tracks import check_field, read_frames, replace_field
 from osv_lab.store.clips import Clip, clips_of
 from osv_lab.store.convert.tracks import LabelledTracks, frame_labels, tracks_of
 from osv_lab.store.database import connect, database_errors
 from osv_lab.store.formats.mot import CLASSES as MOT_CLASSES
 from osv_lab.store.memory import collecting_only_new
+from osv_lab.store.track_journal import forget_edits, is_a_persons
 from osv_lab.store.track_run import TrackingReport, TrackingRun, voted
 from osv_lab.track.tracker import ObjectTracker
 from osv_lab.track.tracks import Tracks
@@ -47,7 +49,7 @@ def track(
     field: str = "tracks",
     *,
     from_field: str | None = None,
-    confidence: float = 0.1,
+    confidence: AnyConfidence = 0.1,
     classes: Sequence[str | int] | None = None,
     batch_size: int = 8,
     frame_rate: float | None = None,
@@ -70,12 +72,13 @@ def track(
         field: The field to write, made if it is not there; for videos without ``frames.``.
         from_field: Track these detections instead of a detector's. Nothing is decoded, unless the tracker has an
             ``embedder``.
-        confidence: Detections at or above it are tracked, 0 to 1. Trackers use unsure ones, so it should be low.
+        confidence: Detections above it are tracked, 0 to 1; one for all classes, one per class name, or ``"model"``
+            for the detector's own, as a server uses them. Trackers use unsure ones, so it should be low.
         classes: Class names (or a detector's ids) to track; all by default.
         batch_size: Frames per call of the detector.
         frame_rate: Frames per second; by default each video's own, 30 for image sequences.
         refine: Refine finished tracks (:func:`osv_lab.track.refinement.refine`): ``True``, or its options.
-        overwrite: Track also where this was done already, and over labels that no tracker made.
+        overwrite: Track also where this was done already, and over labels that a person made or edited.
         progress: Told about frames.
 
     Returns:
@@ -94,8 +97,6 @@ def track(
     connect()
     if batch_size < 1:
         raise UsageError("batch_size must be at least 1", batch_size)
-    if not 0 <= confidence <= 1:
-        raise UsageError("confidence must lie between 0 and 1", confidence)
     if (detector is None) == (from_field is None):
         raise UsageError(
             "tracks need detections", f"detector={detector}, from_field={from_field}", "give one of the two"
@@ -106,6 +107,13 @@ def track(
         detector = load_detector(detector)
     if detector is not None and detector.task == "classify":
         raise UsageError("a classifier finds no boxes to track", detector.ref, "use a detector")
+    if detector is not None:
+        confidence = resolved(confidence, detector)
+        limits_of(confidence, detector.class_names)
+    elif confidence == "model":
+        raise UsageError("a field has no thresholds of its own", f"from_field={from_field!r}", "give a confidence")
+    else:
+        check_confidence(confidence)
     options = {"algorithm": tracker} if isinstance(tracker, str) else dict(tracker)
     ObjectTracker(options)
     run = TrackingRun(view, detector, options, field.removeprefix("frames."), progress)
@@ -142,7 +150,7 @@ def write_tracks(
         tracks: Boxes in pixels of the clip's frames.
         field: The field, made if it is not there; for videos without ``frames.``.
         class_names: Names by ``tracks.class_id``; by default those of MOTChallenge's numbers, and "object" for 0.
-        overwrite: Also over labels that no tracker made.
+        overwrite: Also over labels that no tracker made, and tracks that a person has edited.
 
     Raises:
         UsageError: not one clip, a class without a name, or a field with labels of a person.
@@ -151,11 +159,11 @@ def write_tracks(
     Example:
         >>> write_tracks(dataset.first(), read_tracks("MOT17-02.txt"), "theirs")    # doctest: +SKIP
     """
-    view, clip = _one_clip(where)
+    view, clip = one_clip(where)
     field = field.removeprefix("frames.")
     dataset = view._dataset
-    if not overwrite and has_foreign_labels(dataset, clip, field):
-        raise UsageError("the field has labels that no tracker made", f"'{field}'", "pass overwrite=True")
+    if not overwrite and is_a_persons(dataset, clip, field):
+        raise UsageError("the field has labels that a person made or edited", f"'{field}'", "pass overwrite=True")
     known = class_names if isinstance(class_names, Mapping) else dict(enumerate(class_names))
     unnamed = set(np.unique(tracks.class_id).tolist()) - set(known)
     if unnamed:
@@ -167,6 +175,7 @@ def write_tracks(
     columns = (tracks.frame, tracks.track_id, tracks.class_id, tracks.xyxy, tracks.confidence)
     made_by = bytes_digest(b"".join(column.tobytes() for column in columns))
     writer = Writer(dataset)
+    forget_edits(dataset, clip, field)
     replace_field(
         writer,
         dataset,
@@ -195,7 +204,7 @@ def read_tracks(
     Returns:
         Boxes in pixels. ``confidence`` is 1 where a label has none, and 0 where it is marked ``ignored``.
     """
-    view, clip = _one_clip(where)
+    view, clip = one_clip(where)
     found = labelled_tracks(view, clip, field.removeprefix("frames."))
     known = class_names if isinstance(class_names, Mapping) else dict(enumerate(class_names))
     numbers = {name: number for number, name in known.items()}
@@ -220,7 +229,12 @@ def labelled_tracks(view: fo.SampleCollection, clip: Clip, field: str) -> Labell
     return tracks_of(read_frames(view, clip, field), clip.size())
 
 
-def _one_clip(where: Any) -> tuple[Any, Clip]:
+def one_clip(where: Any) -> tuple[Any, Clip]:
+    """The view and the clip that a sample or a view of one clip names.
+
+    Raises:
+        UsageError: it is not one clip.
+    """
     connect()
     import fiftyone as fo
 

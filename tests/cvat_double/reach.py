@@ -31,8 +31,8 @@ class Reachable:
         self._clients.append(client)
         return client
 
-    def as_annotator(self, *jobs: int) -> Client:
-        """A client signed in as an ordinary person, made for the occasion, to whom the jobs are assigned."""
+    def new_person(self) -> tuple[str, str]:
+        """User name and password of an ordinary person, made for the occasion."""
         name, password = f"ann-{uuid.uuid4().hex[:10]}", f"Korb-{uuid.uuid4().hex[:8]}!"
         asked = {"username": name, "email": f"{name}@example.com", "password1": password, "password2": password}
         request = urllib.request.Request(
@@ -42,7 +42,11 @@ class Reachable:
         )
         with urllib.request.urlopen(request, timeout=30) as response:
             response.read()
-        annotator = self.client(name, password)
+        return name, password
+
+    def as_annotator(self, *jobs: int) -> Client:
+        """A client signed in as a new person, to whom the jobs are assigned."""
+        annotator = self.client(*self.new_person())
         person = annotator.users.retrieve_current_user().id
         staff = self.client()
         for job in jobs:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from cvat_double.reach import Reachable
-from PIL import Image
+from annotation_people import Annotator, labels_of, tasks_of
 
 from osv_lab.annotate import AnnotationLoop
 from osv_lab.annotate.connection import Connection
@@ -20,95 +17,18 @@ from osv_lab.core.errors import NotFoundError, UnavailableError, UsageError
 from osv_lab.lab import Lab
 
 
-@pytest.fixture(autouse=True)
-def server(cvat_server: Reachable, monkeypatch: pytest.MonkeyPatch) -> Reachable:
-    """The server that this process and those that it starts are told of."""
-    for name in ("url", "user", "password"):
-        monkeypatch.setenv(f"OSV_CVAT_{name.upper()}", getattr(cvat_server, name))
-    return cvat_server
-
-
-@pytest.fixture
-def dataset(fo: Any, dataset_name: str, tmp_path: Path) -> Any:
-    """Six images with three boxes and a tag each."""
-    found = fo.Dataset(dataset_name)
-    random = np.random.default_rng(5)
-    samples = []
-    for number in range(6):
-        path = tmp_path / f"{number}.png"
-        Image.fromarray(random.integers(0, 255, (48, 64, 3), dtype=np.uint8)).save(path)
-        boxes = [
-            fo.Detection(
-                label=str(random.choice(["cat", "dog"])),
-                bounding_box=[float(value) for value in random.uniform(0.1, 0.4, 4)],
-                confidence=float(random.random()),
-                blurred=bool(random.integers(2)),
-                count=int(random.integers(9)),
-            )
-            for _ in range(3)
-        ]
-        day = fo.Classifications(classifications=[fo.Classification(label="day")])
-        samples.append(fo.Sample(filepath=str(path), pred=fo.Detections(detections=boxes), weather=day))
-    found.add_samples(samples, dynamic=True, progress=False)
-    return found
-
-
-@pytest.fixture
-def loop(dataset: Any, server: Reachable) -> Iterator[AnnotationLoop]:
-    with AnnotationLoop(dataset, organization="") as found:
-        yield found
-        for name in Runs(dataset).names():
-            found.cancel(name)
-        for project in found.connection.pages("/api/projects", {"name": dataset.name}):
-            found.connection.call("DELETE", f"/api/projects/{project['id']}")
-
-
-class Annotator:
-    """What a person does in CVAT."""
-
-    def __init__(self, cvat: Connection, task: int) -> None:
-        self.cvat, self.task = cvat, task
-        self.path = f"/api/tasks/{task}/annotations"
-        self.labels = {one["name"]: one["id"] for one in cvat.pages("/api/labels", {"task_id": task})}
-
-    def objects(self, kind: str = "shapes") -> list[dict[str, Any]]:
-        found = [{k: v for k, v in one.items() if v is not None} for one in self.cvat.get(self.path)[kind]]
-        return sorted(found, key=lambda one: one["id"])
-
-    def do(self, action: str, *objects: dict[str, Any], kind: str = "shapes") -> None:
-        body = {"version": 0, "shapes": [], "tags": [], "tracks": []}
-        self.cvat.call("PATCH", self.path, {"action": action}, {**body, kind: list(objects)})
-
-    def finish(self, *jobs: int) -> None:
-        every = sorted(job["id"] for job in self.cvat.pages("/api/jobs", {"task_id": self.task}))
-        for job in jobs or every:
-            self.cvat.call("PATCH", f"/api/jobs/{job}", body={"state": "completed"})
-
-
-def labels_of(dataset: Any, field: str = "pred") -> dict[str, Any]:
-    dataset.reload()
-    return {sample.id: sample[field].to_dict() for sample in dataset}
-
-
-def tasks_of(loop: AnnotationLoop) -> list[int]:
-    name = loop.dataset.name
-    return [
-        one["id"] for one in loop.connection.pages("/api/tasks", {"search": name}) if one["name"].startswith(name)
-    ]
-
-
-def test_untouched_labels_come_back_to_the_last_bit(loop: AnnotationLoop, dataset: Any) -> None:
-    before = labels_of(dataset)
-    task = loop.send(dataset, "key", "pred", segment_size=2)
+def test_untouched_labels_come_back_to_the_last_bit(loop: AnnotationLoop, pets: Any) -> None:
+    before = labels_of(pets)
+    task = loop.send(pets, "key", "pred", segment_size=2)
     assert (task.samples, task.objects, task.jobs) == (6, 18, 3)
     Annotator(loop.connection, task.task).finish()
     report = loop.pull("key")
     assert (report.counts["untouched"], report.changed, report.jobs_pulled) == (18, 0, 3)
-    assert labels_of(dataset) == before
+    assert labels_of(pets) == before
 
 
-def test_edits_of_both_sides_meet(loop: AnnotationLoop, dataset: Any) -> None:
-    person = Annotator(loop.connection, loop.send(dataset, "key", "pred").task)
+def test_edits_of_both_sides_meet(loop: AnnotationLoop, pets: Any) -> None:
+    person = Annotator(loop.connection, loop.send(pets, "key", "pred").task)
     moved, gone, relabelled = person.objects()[:3]
     other = "dog" if relabelled["label_id"] == person.labels["cat"] else "cat"
     person.do("update", {**moved, "points": [1.5, 2.5, 20.25, 30.125], "source": "semi-auto"})
@@ -116,7 +36,7 @@ def test_edits_of_both_sides_meet(loop: AnnotationLoop, dataset: Any) -> None:
     person.do("delete", gone)
     new = {"type": "rectangle", "frame": 5, "label_id": person.labels["dog"], "points": [3, 4, 10, 12.5]}
     person.do("create", new, {**new, "type": "ellipse"})
-    sample = dataset.last()
+    sample = pets.last()
     sample["pred"].detections[0].label = "local"
     sample.save()
     (job,) = loop.status("key").jobs
@@ -126,106 +46,106 @@ def test_edits_of_both_sides_meet(loop: AnnotationLoop, dataset: Any) -> None:
     report = loop.pull("key")
     assert report.counts["conflicts"] == 0
     assert any("ellipse" in problem for problem in report.problems)
-    dataset.reload()
-    first, last = dataset.first()["pred"].detections, dataset.last()["pred"].detections
+    pets.reload()
+    first, last = pets.first()["pred"].detections, pets.last()["pred"].detections
     assert first[0].bounding_box == [1.5 / 64, 2.5 / 48, 18.75 / 64, 27.625 / 48]
     assert (first[0].confidence, first[0].osv_source) == (None, "semi-auto")
     assert last[0].label == "local"
     assert last[0].confidence is not None
     assert [round(value * size) for value, size in zip(last[-1].bounding_box, (64, 48), strict=False)] == [3, 4]
-    after = labels_of(dataset)
+    after = labels_of(pets)
     again = loop.pull("key")
     assert again.changed == 0
-    assert labels_of(dataset) == after
+    assert labels_of(pets) == after
 
 
-def test_a_conflict_is_a_view_with_both_versions_until_it_is_settled(loop: AnnotationLoop, dataset: Any) -> None:
-    person = Annotator(loop.connection, loop.send(dataset, "key", "pred").task)
+def test_a_conflict_is_a_view_with_both_versions_until_it_is_settled(loop: AnnotationLoop, pets: Any) -> None:
+    person = Annotator(loop.connection, loop.send(pets, "key", "pred").task)
     theirs = person.objects()[0]
     person.do("update", {**theirs, "points": [2.0, 2.0, 9.0, 9.0], "source": "semi-auto"})
     person.finish()
-    sample = dataset.first()
+    sample = pets.first()
     sample["pred"].detections[0].bounding_box = [0.5, 0.5, 0.25, 0.25]
     sample.save()
 
     report = loop.pull("key")
     assert report.view().values("id") == [sample.id]
-    dataset.reload()
-    assert dataset.first()["pred"].detections[0].bounding_box == [0.5, 0.5, 0.25, 0.25]
-    assert dataset.first()["key_theirs"].detections[0].bounding_box == [2 / 64, 2 / 48, 7 / 64, 7 / 48]
+    pets.reload()
+    assert pets.first()["pred"].detections[0].bounding_box == [0.5, 0.5, 0.25, 0.25]
+    assert pets.first()["key_theirs"].detections[0].bounding_box == [2 / 64, 2 / 48, 7 / 64, 7 / 48]
     assert len(loop.pull("key").conflicts) == 1
     loop.pull("key", "theirs")
-    dataset.reload()
-    assert dataset.first()["pred"].detections[0].bounding_box == [2 / 64, 2 / 48, 7 / 64, 7 / 48]
+    pets.reload()
+    assert pets.first()["pred"].detections[0].bounding_box == [2 / 64, 2 / 48, 7 / 64, 7 / 48]
     assert loop.pull("key").conflicts == ()
-    assert not dataset.has_saved_view("key_conflicts")
-    assert not dataset.has_sample_field("key_theirs")
+    assert not pets.has_saved_view("key_conflicts")
+    assert not pets.has_sample_field("key_theirs")
 
 
-def test_finished_jobs_alone_are_pulled(loop: AnnotationLoop, dataset: Any) -> None:
-    person = Annotator(loop.connection, loop.send(dataset, "key", "pred", segment_size=3).task)
+def test_finished_jobs_alone_are_pulled(loop: AnnotationLoop, pets: Any) -> None:
+    person = Annotator(loop.connection, loop.send(pets, "key", "pred", segment_size=3).task)
     person.do("delete", *person.objects())
     person.finish(min(job.job for job in loop.status("key").jobs))
     report = loop.pull("key")
     assert (report.jobs_pulled, report.jobs_open, report.counts["deleted"]) == (1, 1, 9)
-    dataset.reload()
-    assert sorted(map(len, dataset.values("pred.detections"))) == [0, 0, 0, 3, 3, 3]
+    pets.reload()
+    assert sorted(map(len, pets.values("pred.detections"))) == [0, 0, 0, 3, 3, 3]
 
 
-def test_a_field_of_one_tag_takes_one_and_tells_of_the_other(fo: Any, loop: AnnotationLoop, dataset: Any) -> None:
-    dataset.set_values("light", [fo.Classification(label="day") for _ in range(6)])
-    before = labels_of(dataset, "light")
-    person = Annotator(loop.connection, loop.send(dataset, "key", "light", ["day", "night"]).task)
+def test_a_field_of_one_tag_takes_one_and_tells_of_the_other(fo: Any, loop: AnnotationLoop, pets: Any) -> None:
+    pets.set_values("light", [fo.Classification(label="day") for _ in range(6)])
+    before = labels_of(pets, "light")
+    person = Annotator(loop.connection, loop.send(pets, "key", "light", ["day", "night"]).task)
     person.do("create", {"frame": 0, "label_id": person.labels["night"]}, kind="tags")
     person.finish()
     report = loop.pull("key")
-    assert report.problems == (f"second tag, left there: tag 'night' on sample {dataset.first().id}",)
-    assert labels_of(dataset, "light") == before
+    assert report.problems == (f"second tag, left there: tag 'night' on sample {pets.first().id}",)
+    assert labels_of(pets, "light") == before
 
 
-def test_tags_are_changed_too(loop: AnnotationLoop, dataset: Any) -> None:
-    person = Annotator(loop.connection, loop.send(dataset, "key", "weather", ["day", "night"]).task)
+def test_tags_are_changed_too(loop: AnnotationLoop, pets: Any) -> None:
+    person = Annotator(loop.connection, loop.send(pets, "key", "weather", ["day", "night"]).task)
     person.do("delete", person.objects("tags")[0], kind="tags")
     person.do("create", {"frame": 0, "label_id": person.labels["night"]}, kind="tags")
     person.finish()
     loop.pull("key")
-    dataset.reload()
-    assert dataset.values("weather.classifications.label") == [["night"], *[["day"]] * 5]
+    pets.reload()
+    assert pets.values("weather.classifications.label") == [["night"], *[["day"]] * 5]
 
 
-def test_a_corrupt_image_is_left_out_and_said(loop: AnnotationLoop, dataset: Any) -> None:
-    dataset.compute_metadata(progress=False)
-    bad = dataset.first()
+def test_a_corrupt_image_is_left_out_and_said(loop: AnnotationLoop, pets: Any) -> None:
+    pets.compute_metadata(progress=False)
+    bad = pets.first()
     Path(bad.filepath).write_bytes(Path(bad.filepath).read_bytes()[:200])
-    task = loop.send(dataset, "key", "pred")
+    task = loop.send(pets, "key", "pred")
     assert task.samples == 5
     assert any(bad.id in problem for problem in task.problems)
     assert tasks_of(loop) == [task.task]
 
 
-def test_the_key_is_taken_until_it_is_cancelled(loop: AnnotationLoop, dataset: Any) -> None:
-    task = loop.send(dataset, "key", "pred")
-    assert loop.send(dataset, "key", "pred").task == task.task
+def test_the_key_is_taken_until_it_is_cancelled(loop: AnnotationLoop, pets: Any) -> None:
+    task = loop.send(pets, "key", "pred")
+    assert loop.send(pets, "key", "pred").task == task.task
     with pytest.raises(UsageError, match="in use"):
-        loop.send(dataset.limit(2), "key", "pred")
+        loop.send(pets.limit(2), "key", "pred")
     loop.cancel("key")
     assert tasks_of(loop) == []
     with pytest.raises(NotFoundError):
         loop.pull("key")
 
 
-def test_a_task_deleted_on_the_server_is_said_and_changes_nothing(loop: AnnotationLoop, dataset: Any) -> None:
-    task = loop.send(dataset, "key", "pred")
-    before = labels_of(dataset)
+def test_a_task_deleted_on_the_server_is_said_and_changes_nothing(loop: AnnotationLoop, pets: Any) -> None:
+    task = loop.send(pets, "key", "pred")
+    before = labels_of(pets)
     loop.connection.call("DELETE", f"/api/tasks/{task.task}")
     with pytest.raises(NotFoundError, match="gone from the server"):
         loop.pull("key")
-    assert labels_of(dataset) == before
+    assert labels_of(pets) == before
     loop.cancel("key")
 
 
 def test_an_upload_that_fails_leaves_no_task(
-    loop: AnnotationLoop, dataset: Any, monkeypatch: pytest.MonkeyPatch
+    loop: AnnotationLoop, pets: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def cut(*_: Any) -> None:
         raise UnavailableError("the upload was cut")
@@ -233,13 +153,13 @@ def test_an_upload_that_fails_leaves_no_task(
     with monkeypatch.context() as patch:
         patch.setattr(Connection, "upload", cut)
         with pytest.raises(UnavailableError, match="cut"):
-            loop.send(dataset, "key", "pred")
+            loop.send(pets, "key", "pred")
     assert tasks_of(loop) == []
     assert loop.list().runs == ()
 
 
 def test_a_task_whose_making_was_not_answered_is_no_orphan(
-    loop: AnnotationLoop, dataset: Any, monkeypatch: pytest.MonkeyPatch
+    loop: AnnotationLoop, pets: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = Connection.call
 
@@ -252,9 +172,9 @@ def test_a_task_whose_making_was_not_answered_is_no_orphan(
     with monkeypatch.context() as patch:
         patch.setattr(Connection, "call", late)
         with pytest.raises(UnavailableError, match="silent"):
-            loop.send(dataset, "key", "pred")
+            loop.send(pets, "key", "pred")
     assert loop.list().runs[0]["phase"] == "sending"
-    task = loop.send(dataset, "key", "pred")
+    task = loop.send(pets, "key", "pred")
     assert tasks_of(loop) == [task.task]
 
 
@@ -264,25 +184,25 @@ from osv_lab.annotate import AnnotationLoop
 from osv_lab.annotate.connection import Connection
 from osv_lab.store.catalogue import open_dataset
 Connection.upload = lambda *_: os._exit(9)
-dataset = open_dataset(sys.argv[1])
-AnnotationLoop(dataset, organization="").send(dataset, "key", "pred")
+pets = open_dataset(sys.argv[1])
+AnnotationLoop(pets, organization="").send(pets, "key", "pred")
 """
 
 
-def test_a_send_that_was_killed_is_completed_by_the_same_command(loop: AnnotationLoop, dataset: Any) -> None:
-    killed = subprocess.run([sys.executable, "-c", KILLED, dataset.name], check=False, timeout=120)
+def test_a_send_that_was_killed_is_completed_by_the_same_command(loop: AnnotationLoop, pets: Any) -> None:
+    killed = subprocess.run([sys.executable, "-c", KILLED, pets.name], check=False, timeout=120)
     assert killed.returncode == 9
     assert len(tasks_of(loop)) == 1
     assert "interrupted" in loop.status().summary()
     with pytest.raises(UsageError, match="interrupted"):
         loop.pull("key")
-    task = loop.send(dataset, "key", "pred")
+    task = loop.send(pets, "key", "pred")
     assert tasks_of(loop) == [task.task]
 
 
-def test_calls_do_not_grow_with_the_images(loop: AnnotationLoop, dataset: Any) -> None:
+def test_calls_do_not_grow_with_the_images(loop: AnnotationLoop, pets: Any) -> None:
     counts = []
-    for key, some in (("few", dataset.limit(1)), ("all", dataset)):
+    for key, some in (("few", pets.limit(1)), ("all", pets)):
         before = loop.connection.calls
         loop.send(some, key, "pred")
         loop.pull(key, done="any")
@@ -292,9 +212,9 @@ def test_calls_do_not_grow_with_the_images(loop: AnnotationLoop, dataset: Any) -
 
 
 def test_a_pull_that_was_killed_is_completed_by_the_same_command(
-    loop: AnnotationLoop, dataset: Any, monkeypatch: pytest.MonkeyPatch
+    loop: AnnotationLoop, pets: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    person = Annotator(loop.connection, loop.send(dataset, "key", "pred").task)
+    person = Annotator(loop.connection, loop.send(pets, "key", "pred").task)
     moved, gone = person.objects()[:2]
     person.do("update", {**moved, "points": [2.0, 2.0, 9.0, 9.0], "source": "semi-auto"})
     person.do("delete", gone)
@@ -309,15 +229,15 @@ def test_a_pull_that_was_killed_is_completed_by_the_same_command(
         patch.setattr(Runs, "put_base", killed)
         with pytest.raises(KeyboardInterrupt):
             loop.pull("key")
-    written = labels_of(dataset)
+    written = labels_of(pets)
     assert sum(len(one["detections"]) for one in written.values()) == 18
     report = loop.pull("key")
     assert (report.changed, report.conflicts) == (0, ())
-    assert labels_of(dataset) == written
+    assert labels_of(pets) == written
 
 
-def test_the_lab_sends_by_path(loop: AnnotationLoop, dataset: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_lab_sends_by_path(loop: AnnotationLoop, pets: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OSV_CVAT_ORGANIZATION", "")
-    path = dataset.first().filepath
-    task = Lab(dataset.name).send_samples_to_annotation([path], key="paths", label_field="pred")
+    path = pets.first().filepath
+    task = Lab(pets.name).send_samples_to_annotation([path], key="paths", label_field="pred")
     assert (task.samples, task.objects) == (1, 3)

@@ -50,7 +50,7 @@ def test_a_snapshot_comes_back_to_the_last_bit(dataset: Any) -> None:
     assert runs.base("a").shapes == ()
     runs.remove("a")
     assert runs.find("a") is None
-    runs.put_counts("a", {"stamp": "late"})
+    runs.put_some("a", counted={"stamp": "late"})
     assert runs.names() == []
 
 

@@ -97,9 +97,9 @@ def test_labels_of_a_person_are_not_replaced(fo: Any, videos: Any) -> None:
         mine=fo.Detections(detections=[fo.Detection(label="car", bounding_box=[0, 0, 1, 1])])
     )
     sample.save()
-    with pytest.raises(UsageError, match="no tracker made"):
+    with pytest.raises(UsageError, match="a person made or edited"):
         track(videos, Blocks(), field="mine")
-    with pytest.raises(UsageError, match="no tracker made"):
+    with pytest.raises(UsageError, match="a person made or edited"):
         write_tracks(sample, Tracks.empty(), "mine")
     videos.reload()
     assert videos.count("frames.mine.detections") == 1

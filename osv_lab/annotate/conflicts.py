@@ -1,0 +1,355 @@
+"""Conflicts that a pull left open: both versions side by side, and settling them one by one or all at once.
+
+They are kept with the run, so that looking and settling need no server. What was settled stays settled at the next
+pull, until somebody changes the object on the server again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from osv_lab.annotate.apply import label_writes
+from osv_lab.annotate.changes import Change, Conflict, Scope
+from osv_lab.annotate.clips import Place, ranges_of
+from osv_lab.annotate.documents import HOLDS, attributes_set, new_document, shapes_of
+from osv_lab.annotate.identity import content
+from osv_lab.annotate.objects import Annotations, Shape
+from osv_lab.annotate.properties import SILENT, by_a_person, values_of, with_values
+from osv_lab.annotate.records import Run, Runs, shape_document, shape_from
+from osv_lab.core.errors import NotFoundError, UnavailableError, UsageError, nearest
+from osv_lab.core.report import Report
+from osv_lab.store.annotation_store import (
+    FRAMES,
+    forget_fields,
+    is_of_frames,
+    mark_frames,
+    name_of,
+    read_samples,
+    replace_labels,
+    set_field,
+)
+from osv_lab.store.documents import Document
+from osv_lab.store.schema import LabelSchema
+
+if TYPE_CHECKING:
+    import fiftyone as fo
+
+Keep: TypeAlias = Literal["ours", "theirs"] | int
+"""Which version: that of the dataset, that of the server, or by its place one of several on the server, from 0."""
+EXISTENCE = ("existence",)
+ATTEMPTS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class OpenConflict:
+    """One object that both sides changed, differently.
+
+    Attributes:
+        object: Its identity: the label's id.
+        sample: The id of its sample.
+        properties: What the sides disagree on: ``geometry``, ``label``, ``occluded``, ``attributes.<name>``, ...;
+            ``existence`` where one side deleted it.
+        base: As it was when the sides last agreed, or ``None``.
+        ours: As the dataset has it now, ``None`` where it was deleted here.
+        theirs: As the server has it: one version, or several of annotators whose jobs overlap; none where it was
+            deleted there.
+    """
+
+    object: str
+    sample: str
+    properties: tuple[str, ...]
+    base: Shape | None
+    ours: Shape | None
+    theirs: tuple[Shape, ...]
+
+    @property
+    def frame(self) -> int:
+        """The frame of a video that it is on, from 1; 0 for an image."""
+        return next(shape.frame for shape in (self.base, self.ours, *self.theirs) if shape is not None)
+
+
+@dataclass(frozen=True)
+class ConflictReport(Report):
+    """The open conflicts of a run.
+
+    Attributes:
+        key: The run.
+        conflicts: What is open.
+        settled: How many were settled by this call.
+        view_name: The saved view of the samples, ``None`` without any.
+        theirs_field: The field with the server's versions, ``None`` without any.
+    """
+
+    key: str
+    conflicts: tuple[OpenConflict, ...]
+    settled: int = 0
+    view_name: str | None = None
+    theirs_field: str | None = None
+    dataset: Any = field(default=None, repr=False, compare=False)
+
+    def rows(self) -> Sequence[Mapping[str, Any]]:
+        """One row per object."""
+        return [
+            {
+                "object": one.object,
+                "sample": one.sample,
+                "frame": one.frame,
+                "about": ", ".join(one.properties),
+                "ours": _words(one.ours, one.properties),
+                "theirs": " | ".join(_words(shape, one.properties) for shape in one.theirs) or "deleted",
+            }
+            for one in self.conflicts
+        ]
+
+    def summary(self) -> str:
+        """One line."""
+        text = (
+            f"{len(self.conflicts)} conflicts of '{self.key}' are open" if self.conflicts else "no open conflicts"
+        )
+        return f"{self.settled} settled; {text}" if self.settled else text
+
+    def view(self) -> Any:
+        """The samples, as a FiftyOne view."""
+        return self.dataset.load_saved_view(self.view_name) if self.view_name else self.dataset.select([])
+
+
+def open_conflicts(dataset: fo.Dataset, key: str) -> ConflictReport:
+    """The conflicts that the last pull left open; see :meth:`osv_lab.annotate.AnnotationLoop.conflicts`."""
+    runs = Runs(dataset)
+    run = runs.get(key)
+    found = _read(dataset, runs, run)
+    view, theirs = _names(run) if found else (None, None)
+    return ConflictReport(key, tuple(found), 0, view, theirs, dataset)
+
+
+def resolve(dataset: fo.Dataset, key: str, objects: Sequence[str] | None, keep: Keep) -> ConflictReport:
+    """Settle conflicts; see :meth:`osv_lab.annotate.AnnotationLoop.resolve`."""
+    if keep not in ("ours", "theirs") and not isinstance(keep, int):
+        raise UsageError("keep is unknown", repr(keep), nearest(str(keep), ("ours", "theirs")))
+    runs = Runs(dataset)
+    with runs.alone(key):
+        run = runs.get(key)
+        chosen: list[OpenConflict] = []
+        for _ in range(ATTEMPTS):
+            every = _read(dataset, runs, run)
+            chosen = _chosen(every, objects)
+            if not _write(dataset, run, chosen, keep):
+                break
+        else:
+            raise UnavailableError("the dataset keeps changing while it is written", f"{ATTEMPTS} attempts")
+        _agree(runs, run, chosen, keep)
+        gone = {one.object for one in chosen}
+        left = [one for one in every if one.object not in gone]
+        view, theirs = keep_open(dataset, runs, run, left)
+    return ConflictReport(key, tuple(left), len(chosen), view, theirs, dataset)
+
+
+def remember(
+    dataset: fo.Dataset,
+    runs: Runs,
+    run: Run,
+    conflicts: Sequence[Conflict],
+    looked_at: Scope,
+    *,
+    settled: bool,
+) -> tuple[str | None, str | None]:
+    """Keep the conflicts of a pull, and those of before where it did not look.
+
+    Returns:
+        The names of the saved view and of the field with the server's versions; ``None`` where nothing is open.
+    """
+    found = [one for one in _read(dataset, runs, run) if not looked_at.holds(one.sample, one.frame)]
+    for one in () if settled else conflicts:
+        versions = [shape for shape in (one.theirs, *one.others) if isinstance(shape, Shape)]
+        base, ours = (shape if isinstance(shape, Shape) else None for shape in (one.base, one.ours))
+        found.append(OpenConflict(one.uid, one.sample, one.properties, base, ours, tuple(versions)))
+    return keep_open(dataset, runs, run, found)
+
+
+def without_settled(runs: Runs, run: Run, theirs: Sequence[Shape], base: Annotations) -> tuple[Shape, ...]:
+    """The server's shapes, with the agreed version in place of several that were settled and are as they were then."""
+    settled = runs.documents(run.key, "settled")
+    if not settled:
+        return tuple(theirs)
+    agreed = {(shape.sample, shape.uid): shape for shape in base.shapes}
+    versions: dict[tuple[str, str | None], list[Shape]] = {}
+    for shape in theirs:
+        versions.setdefault((shape.sample, shape.uid), []).append(shape)
+    found: list[Shape] = []
+    for key, some in versions.items():
+        one = settled.get(f"{key[0]} {key[1]}")
+        before = agreed.get(key)
+        if one is None or before is None or one["versions"] != _contents(some):
+            found += some
+        else:
+            found.append(replace(before, server_id=some[0].server_id, job=some[0].job))
+    return tuple(found)
+
+
+def keep_open(
+    dataset: fo.Dataset, runs: Runs, run: Run, conflicts: Sequence[OpenConflict]
+) -> tuple[str | None, str | None]:
+    """Record what is open, and show it: a saved view, and the server's versions in a field of their own beside ours."""
+    documents = {
+        f"{one.sample} {one.object}": {
+            "object": one.object,
+            "sample": one.sample,
+            "properties": list(one.properties),
+            "base": shape_document(one.base) if one.base is not None else None,
+            "theirs": [shape_document(shape) for shape in one.theirs],
+        }
+        for one in conflicts
+    }
+    runs.put_documents(run.key, "conflicts", documents)
+    view, theirs = _names(run)
+    if dataset.has_saved_view(view):
+        dataset.delete_saved_view(view)
+    if not conflicts:
+        forget_fields(dataset, (theirs, clips_field(view)))
+        return None, None
+    sizes = dict(zip(run.samples, run.sizes, strict=True))
+    name = name_of(theirs)
+    schema = LabelSchema(dataset, frames=is_of_frames(theirs))
+    schema.declare(name, run.container)
+    labels: dict[Place, list[Document]] = {}
+    for one in conflicts:
+        some = labels.setdefault((one.sample, one.frame), [])
+        for shape in one.theirs:
+            if shape.kind in HOLDS[run.container]:
+                shape = replace(shape, uid=one.object)
+                document = new_document(shape, sizes[one.sample])
+                document.update(schema.fit(name, attributes_set(shape)))
+                some.append(document)
+    set_field(dataset, theirs, run.container, labels)
+    shown = dataset.select(sorted({sample for sample, _ in labels}))
+    if is_of_frames(theirs):
+        mark_frames(dataset, clips_field(view), ranges_of(labels))
+        shown = shown.to_clips(clips_field(view))
+    dataset.save_view(view, shown)
+    return view, theirs
+
+
+def _read(dataset: fo.Dataset, runs: Runs, run: Run) -> list[OpenConflict]:
+    documents = list(runs.documents(run.key, "conflicts").values())
+    sizes = dict(zip(run.samples, run.sizes, strict=True))
+    here = {
+        (sample.id, shape.uid): shape
+        for sample in read_samples(dataset, {one["sample"] for one in documents}, run.field)
+        for shape in shapes_of(sample, sizes[sample.id], run.owners.get(sample.id))
+    }
+    return [
+        OpenConflict(
+            one["object"],
+            one["sample"],
+            tuple(one["properties"]),
+            shape_from(one["base"]) if one["base"] is not None else None,
+            here.get((one["sample"], one["object"])),
+            tuple(shape_from(shape) for shape in one["theirs"]),
+        )
+        for one in documents
+    ]
+
+
+def _chosen(every: Sequence[OpenConflict], objects: Sequence[str] | None) -> list[OpenConflict]:
+    if objects is None:
+        return list(every)
+    known = {one.object for one in every}
+    for name in objects:
+        if name not in known:
+            raise NotFoundError(
+                "this object is in no open conflict", repr(name), nearest(name, known) if known else "none is open"
+            )
+    return [one for one in every if one.object in objects]
+
+
+def _write(dataset: fo.Dataset, run: Run, chosen: Sequence[OpenConflict], keep: Keep) -> int:
+    """Bring the dataset to the kept versions; how many samples were changed by somebody meanwhile."""
+    changes = [change for one in chosen if (change := _change(one, keep)) is not None]
+    samples = read_samples(dataset, {change.sample for change in changes}, run.field)
+    sizes = dict(zip(run.samples, run.sizes, strict=True))
+    here = {
+        (sample.id, shape.uid): shape
+        for sample in samples
+        for shape in shapes_of(sample, sizes[sample.id], run.owners.get(sample.id))
+    }
+    if any(here.get((change.sample, change.uid)) != change.before for change in changes):
+        return 1
+    return replace_labels(dataset, run.field, run.container, label_writes(dataset, run, samples, changes, sizes))
+
+
+def _change(one: OpenConflict, keep: Keep) -> Change | None:
+    if keep == "ours":
+        return None
+    there = _version(one, keep)
+    if there is None:
+        return Change("delete", one.object, one.ours, None, EXISTENCE) if one.ours is not None else None
+    there = replace(there, uid=one.object, job=None)
+    if one.ours is None:
+        return Change("add", one.object, None, by_a_person(there, there.source), EXISTENCE)
+    names = [name for name in one.properties if name not in EXISTENCE]
+    values = values_of(there)
+    after = with_values(one.ours, {**values_of(one.ours), **{name: values.get(name) for name in names}})
+    if any(name not in SILENT for name in names):
+        after = by_a_person(after, there.source)
+    return Change("update", one.object, one.ours, after, tuple(names))
+
+
+def _agree(runs: Runs, run: Run, chosen: Sequence[OpenConflict], keep: Keep) -> None:
+    """What the server has of these objects is known now: the next merge compares with that."""
+    samples = {one.sample for one in chosen}
+    base = {(shape.sample, shape.uid): shape for shape in runs.base(run.key).of(samples).shapes}
+    settled = runs.documents(run.key, "settled")
+    for one in chosen:
+        key = (one.sample, one.object)
+        there = _version(one, keep)
+        if there is None:
+            base.pop(key, None)
+        elif one.base is None or one.ours is None:
+            base[key] = replace(there, uid=one.object, job=None)
+        else:
+            before, values = base.get(key, one.base), values_of(there)
+            taken = {name: values.get(name) for name in one.properties}
+            base[key] = replace(with_values(before, {**values_of(before), **taken}), server_id=there.server_id)
+        if len(one.theirs) > 1:
+            name = f"{one.sample} {one.object}"
+            settled[name] = {"versions": _contents(one.theirs)}
+    runs.put_base(run.key, base.values(), samples)
+    runs.put_documents(run.key, "settled", settled)
+
+
+def _version(one: OpenConflict, keep: Keep) -> Shape | None:
+    number = keep if isinstance(keep, int) else 0
+    if not one.theirs and not number:
+        return None
+    if not 0 <= number < len(one.theirs):
+        raise UsageError("no such version on the server", number, f"{one.object} has {len(one.theirs)}, from 0")
+    return one.theirs[number]
+
+
+def _contents(shapes: Iterable[Shape]) -> list[str]:
+    return sorted(map(content, shapes))
+
+
+def clips_field(view: str) -> str:
+    """The field of a video's sample that says where on its frames the conflicts are."""
+    return "".join(char if char.isalnum() else "_" for char in view)
+
+
+def _names(run: Run) -> tuple[str, str]:
+    name = "".join(char if char.isalnum() else "_" for char in run.key)
+    return f"{run.key}_conflicts", f"{FRAMES if is_of_frames(run.field) else ''}{name}_theirs"
+
+
+def _words(shape: Shape | None, properties: Sequence[str]) -> str:
+    if shape is None:
+        return "deleted"
+    values = values_of(shape)
+    told = [shape.label]
+    for name in properties:
+        if name == "geometry":
+            told.append("(" + ", ".join(f"{value:.1f}" for value in shape.points[:4]) + ")")
+        elif name not in ("label", *EXISTENCE):
+            told.append(f"{name.removeprefix('attributes.')} {values.get(name)}")
+    return " ".join(told)
