@@ -34,7 +34,7 @@ def check_confidence(confidence: Confidence) -> None:
     Raises:
         UsageError: naming the class and its value.
     """
-    each = confidence if isinstance(confidence, Mapping) else {"": confidence}
+    each: Mapping[str, Any] = confidence if isinstance(confidence, Mapping) else {"": confidence}
     for name, value in each.items():
         of = f" of '{name}'" if name else ""
         if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value <= 1:
