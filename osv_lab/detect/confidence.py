@@ -37,7 +37,7 @@ def check_confidence(confidence: Confidence) -> None:
     each: Mapping[str, Any] = confidence if isinstance(confidence, Mapping) else {"": confidence}
     for name, value in each.items():
         of = f" of '{name}'" if name else ""
-        if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value <= 1:
+        if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) <= 1:
             raise UsageError(f"confidence{of} must lie between 0 and 1", repr(value))
 
 
