@@ -5,7 +5,8 @@ The floor is the same pipeline (decode, letterbox, one session of one thread, su
 threads as the connections can use cores. Contestants take turns within every round, those whose turn it is not are
 stopped, and what is printed are medians over rounds: of served images per second as a share of that round's floor, of
 p50 and p99, and of CPU time per image. Where other programs run, only the last can be compared: the shares then say
-who gets the cores, and more processes get more. The model is YOLOX-Nano on real photos where ``OSV_SHARED_DATA`` has
+who gets the cores, and more processes get more. A peer must have this environment's releases of what decodes and runs
+the network: they differ by more than servers do. The model is YOLOX-Nano on real photos where ``OSV_SHARED_DATA`` has
 them, else a tiny one on noise.
 """
 
@@ -35,6 +36,21 @@ from osv_lab.detect.engine import usable_cores
 
 HERE = Path(__file__).parent
 OURS = ("ours", "ours-threads", "ours-auto", "ours-batch", "naive")
+
+
+RELEASES = """
+import json, cv2, numpy, onnxruntime, PIL
+print(json.dumps({one.__name__: one.__version__ for one in (cv2, numpy, onnxruntime, PIL)}))
+"""
+
+
+def check_releases(pythons: Sequence[str]) -> None:
+    """Refuse peers that decode, or run the network, with something else."""
+    asked = {one: subprocess.check_output([one, "-c", RELEASES], text=True) for one in [sys.executable, *pythons]}
+    own = asked[sys.executable]
+    for python, said in asked.items():
+        if said != own:
+            raise SystemExit(f"{python} has {said.strip()}, here are {own.strip()}: install the same")
 
 
 class Contestant:
@@ -103,6 +119,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", help=f"of {', '.join(OURS)}; default: ours and naive")
     args = parser.parse_args()
     pythons = dict(one.split("=", 1) for one in args.peer)
+    check_releases(list(pythons.values()))
     kinds = list(dict.fromkeys(["floor", *(args.only or ("ours", "naive")), *pythons]))
     with tempfile.TemporaryDirectory() as folder:
         model, images = _material(Path(folder))
