@@ -6,12 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from annotation_films import FRAMES, HEIGHT, WIDTH, frame_labels, of_track, tracked_film
+from annotation_films import FRAMES, HEIGHT, WIDTH, busy_film, frame_labels, of_track, tracked_film
 from annotation_people import Annotator, looping
 from cvat_double.reach import Reachable
 
 from osv_lab.annotate import AnnotationLoop
+from osv_lab.annotate.interpolation import interpolate
+from osv_lab.annotate.objects import Keyframe
 
 
 @pytest.fixture
@@ -307,3 +310,32 @@ def test_deleting_a_frame_moves_no_box(loop: AnnotationLoop, films: Any) -> None
     assert report.changed == 0
     assert len(report.problems) == 2
     assert frame_labels(films) == before
+
+
+def test_two_hundred_tracks_are_there_within_half_a_pixel_with_few_keyframes(
+    fo: Any, dataset_name: str, tmp_path: Path, told_server: Reachable
+) -> None:
+    dataset, truth = busy_film(fo, dataset_name, tmp_path, tracks=200, frames=90)
+    with looping(dataset) as loop:
+        before = frame_labels(dataset)
+        task = loop.send(dataset, "key", "frames.pred")
+        tracks = Annotator(loop.connection, task.task).objects("tracks")
+        assert len(tracks) == 200
+        assert sum(len(track["shapes"]) for track in tracks) < 0.1 * len(truth.frame)
+        there = []
+        for track in tracks:
+            keyframes = [
+                Keyframe(one["frame"], tuple(one["points"]), outside=one["outside"]) for one in track["shapes"]
+            ]
+            seen = {one.frame + 1: one.points for one in interpolate(keyframes, "box", 89)}
+            there.append((tuple(seen), np.array(list(seen.values()))))
+        worst = []
+        for number in range(1, 201):
+            mine = truth.xyxy[truth.track_id == number]
+            frames = tuple(truth.frame[truth.track_id == number].tolist())
+            near = [np.abs(boxes - mine).max() for seen, boxes in there if seen == frames]
+            worst.append(min(near))
+        assert max(worst) <= 0.5 + 1e-6
+        Annotator(loop.connection, task.task).finish()
+        assert loop.pull("key").counts["untouched"] == len(truth.frame)
+        assert frame_labels(dataset) == before
