@@ -82,7 +82,8 @@ class Note:
     Attributes:
         what: ``unknown shape`` (the dataset cannot hold it; it stays on the server), ``unknown label`` (taken over),
             ``copied`` (an object with another's identity; it got its own), ``unknown identity`` (likewise),
-            ``near duplicate`` (added on both sides, both kept) or ``second tag`` (the field holds one).
+            ``near duplicate`` (added on both sides, both kept), ``drawn twice`` (by two annotators; taken once) or
+            ``second tag`` (the field holds one).
         theirs: The object on the server.
         ours: The object in the dataset that it is too near to, or ``None``.
         iou: Their overlap, 0 to 1, or ``None``.

@@ -25,6 +25,9 @@ HOLDS: Mapping[str, tuple[str, ...]] = {
 }
 """The kinds that each FiftyOne class can hold."""
 
+TRUSTED, WHY = "osv_trusted", "osv_why"
+"""Attributes of a label that a detector proposed: whether it may do without a person, and why one should look."""
+
 _FIELDS = ("occluded", "z_order", "group", SOURCE, MODEL)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from osv_lab.annotate.agreement import AgreementReport, agreement_of
 from osv_lab.annotate.changes import Resolution
 from osv_lab.annotate.conflicts import ConflictReport, Keep, open_conflicts, resolve
 from osv_lab.annotate.connection import DEADLINE_S, Connection
@@ -17,6 +18,7 @@ from osv_lab.annotate.send import AnnotationTask, remove_project, remove_tasks, 
 from osv_lab.annotate.settings import cvat_settings
 from osv_lab.annotate.status import AnnotationStatus, check_server, status
 from osv_lab.annotate.workflow import Done, Stage, advance, reassign, send_back
+from osv_lab.annotate.yields import YieldReport, yield_of
 from osv_lab.core.errors import NotFoundError
 from osv_lab.core.progress import Progress, silent
 from osv_lab.core.report import Report
@@ -208,6 +210,32 @@ class AnnotationLoop:
             UsageError: no such version.
         """
         return resolve(self.dataset, key, [objects] if isinstance(objects, str) else objects, keep)
+
+    def yields(self, key: str) -> YieldReport:
+        """What annotators made of what was sent: accepted, moved, relabelled, removed, added, per class.
+
+        From the records of what was sent and pulled, so it asks no server. An object that was removed and drawn anew in
+        its place (IoU 0.5 or more) counts as moved, or relabelled. Where jobs share images, each annotator counts.
+
+        Raises:
+            NotFoundError: nothing of the run was pulled yet.
+        """
+        return yield_of(self.dataset, key)
+
+    def agreement(self, *keys: str, iou: float = 0.5) -> AgreementReport:
+        """How far annotators agree who had the same images: by overlapping jobs of a run, or by several runs.
+
+        From the records of pulls, so it asks no server. Objects are matched by IoU whatever their class; Cohen's kappa
+        is over the classes of matches, Krippendorff's alpha over all objects, "nothing" being what one left out.
+
+        Args:
+            keys: The runs; by default all of the dataset.
+            iou: Overlap from which two objects are matched.
+
+        Raises:
+            NotFoundError: no image has two annotators.
+        """
+        return agreement_of(self.dataset, keys or Runs(self.dataset).names(), iou)
 
     def reassign(
         self, key: str, users: str | Sequence[str], jobs: Sequence[int] | None = None

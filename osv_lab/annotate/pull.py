@@ -16,8 +16,10 @@ from osv_lab.annotate.codec import from_cvat, normal
 from osv_lab.annotate.conflicts import ATTEMPTS, remember, without_settled
 from osv_lab.annotate.connection import Connection
 from osv_lab.annotate.documents import HOLDS, shapes_of
+from osv_lab.annotate.doubles import without_doubles
 from osv_lab.annotate.merge import merge
 from osv_lab.annotate.objects import Annotations, Shape
+from osv_lab.annotate.properties import without_defaults
 from osv_lab.annotate.records import Run, Runs
 from osv_lab.annotate.schema import Schema
 from osv_lab.annotate.status import annotation_jobs, gone
@@ -94,8 +96,12 @@ def pull(
         if run.phase != "sent":
             raise UsageError(f"'{key}' was interrupted while {run.phase}", fix="run the same send or cancel again")
         there = _read(cvat, run, done or run.done)
-        merged, samples, counts = _merge_into(dataset, runs, run, there, conflict)
-        runs.put_returned(key, there.shapes, there.samples)
+        base = runs.base(key)
+        holdable, notes = _holdable(there.shapes, base, run.container)
+        there = replace(there, shapes=holdable)
+        merged, samples, counts = _merge_into(dataset, runs, run, base, there, conflict)
+        merged = replace(merged, notes=(*notes, *merged.notes))
+        runs.put_returned(key, _as_set(there, base, run), there.places)
         runs.put_some(key, counted={}, jobs=there.jobs)
         runs.put_base(key, merged.base.shapes, samples)
         view, theirs = remember(dataset, runs, run, merged.conflicts, samples, settled=conflict != "review")
@@ -134,6 +140,7 @@ class _There:
     samples: frozenset[str]
     schema: Schema
     problems: tuple[str, ...]
+    places: tuple[tuple[int, str], ...]
     pulled: int
     open: int
     jobs: list[dict[str, Any]]
@@ -152,7 +159,7 @@ def _read(cvat: Connection, run: Run, done: str) -> _There:
         f"sample {run.samples[frame]}: its image was deleted in CVAT; left as it is" for frame in sorted(deleted)
     ]
     shapes: list[Shape] = []
-    samples: set[str] = set()
+    places: list[tuple[int, str]] = []
     for job in finished:
         answer = cvat.get(f"/api/jobs/{job['id']}/annotations")
         some, wrong = from_cvat(answer, run.samples, schema, run.types, job["id"])
@@ -163,12 +170,13 @@ def _read(cvat: Connection, run: Run, done: str) -> _There:
                 f"job {job['id']} has {len(answer['tracks'])} tracks, which images do not have; left there"
             )
         frames = range(job["start_frame"], job["stop_frame"] + 1)
-        samples.update(run.samples[frame] for frame in frames if frame not in deleted)
+        places += [(job["id"], run.samples[frame]) for frame in frames if frame not in deleted]
     return _There(
         tuple(shapes),
-        frozenset(samples),
+        frozenset(sample for _, sample in places),
         schema,
         tuple(problems),
+        tuple(places),
         len(finished),
         len(jobs) - len(finished),
         seen_jobs(run, jobs),
@@ -176,10 +184,11 @@ def _read(cvat: Connection, run: Run, done: str) -> _There:
 
 
 def _merge_into(
-    dataset: fo.Dataset, runs: Runs, run: Run, there: _There, conflict: Resolution
+    dataset: fo.Dataset, runs: Runs, run: Run, base: Annotations, there: _There, conflict: Resolution
 ) -> tuple[Merge, Collection[str], int]:
     """Merge, write; again from the start where somebody else wrote meanwhile."""
-    base = runs.base(run.key)
+    single, doubles = without_doubles(there.shapes, base)
+    theirs = without_settled(runs, run, single, base)
     uids = {(shape.sample, shape.uid) for shape in base.shapes}
     types = there.schema.types(run.types)
     sizes = dict(zip(run.samples, run.sizes, strict=True))
@@ -194,7 +203,6 @@ def _merge_into(
             for shape in (normal(one, types) for one in shapes_of(sample, sizes[sample.id]))
             if not run.chosen or shape.label in run.classes or (shape.sample, shape.uid) in uids
         ]
-        theirs, notes = _holdable(without_settled(runs, run, there.shapes, base), base, run.container)
         merged = merge(
             base.of(here),
             Annotations(theirs).of(here),
@@ -204,7 +212,7 @@ def _merge_into(
             labels=run.classes,
             defaults=there.schema.defaults(run.types),
         )
-        merged = replace(merged, notes=(*notes, *merged.notes))
+        merged = replace(merged, notes=(*doubles, *merged.notes))
         first = first or merged
         writes = label_writes(dataset, run, samples, merged.changes, sizes)
         lost = replace_labels(dataset, run.field, run.container, writes)
@@ -215,6 +223,13 @@ def _merge_into(
     raise UnavailableError(
         "the dataset keeps changing while it is written", f"{ATTEMPTS} attempts", "pull again when others are done"
     )
+
+
+def _as_set(there: _There, base: Annotations, run: Run) -> list[Shape]:
+    """The server's shapes with what people set, and without what CVAT filled in."""
+    known = {(shape.sample, shape.uid): shape for shape in base.shapes}
+    defaults = there.schema.defaults(run.types)
+    return [without_defaults(shape, known.get((shape.sample, shape.uid)), defaults) for shape in there.shapes]
 
 
 def _holdable(theirs: Sequence[Shape], base: Annotations, container: str) -> tuple[tuple[Shape, ...], list[Note]]:

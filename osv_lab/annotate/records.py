@@ -135,20 +135,27 @@ class Runs:
 
     def sent(self, key: str) -> Annotations:
         """The objects as they were sent."""
-        return self._part(key, "sent")
+        found = self._store.part(key, "sent").values()
+        return Annotations(tuple(shape_from(one) for some in found for one in some))
 
     def put_sent(self, key: str, shapes: Iterable[Shape], samples: Iterable[str]) -> None:
         """Keep the objects as they were sent."""
         self._store.put_part(key, "sent", _by_sample(shapes, samples))
 
-    def returned(self, key: str) -> tuple[Annotations, frozenset[str]]:
-        """The objects of finished jobs as they were last pulled, and the samples of those jobs."""
-        found = self._store.part(key, "returned")
-        return Annotations(tuple(shape_from(one) for some in found.values() for one in some)), frozenset(found)
+    def returned(self, key: str) -> dict[tuple[int, str], tuple[Shape, ...]]:
+        """The objects of finished jobs as they were last pulled, by job and sample."""
+        found = {}
+        for name, some in self._store.part(key, "returned").items():
+            job, sample = name.split(" ")
+            found[int(job), sample] = tuple(map(shape_from, some))
+        return found
 
-    def put_returned(self, key: str, shapes: Iterable[Shape], samples: Iterable[str]) -> None:
-        """Keep the objects of finished jobs."""
-        self._store.put_part(key, "returned", _by_sample(shapes, samples))
+    def put_returned(self, key: str, shapes: Iterable[Shape], places: Iterable[tuple[int, str]]) -> None:
+        """Keep the objects of some jobs and samples, all of those."""
+        objects: dict[str, list[dict[str, Any]]] = {f"{job} {sample}": [] for job, sample in places}
+        for shape in shapes:
+            objects.setdefault(f"{shape.job} {shape.sample}", []).append(shape_document(shape))
+        self._store.put_part(key, "returned", objects)
 
     def documents(self, key: str, part: str) -> dict[str, dict[str, Any]]:
         """Documents that were kept of a run, by name."""
@@ -157,9 +164,6 @@ class Runs:
     def put_documents(self, key: str, part: str, documents: Mapping[str, Mapping[str, Any]]) -> None:
         """Keep these documents, and no others of the part."""
         self._store.put_part(key, part, {name: [dict(one)] for name, one in documents.items()}, alone=True)
-
-    def _part(self, key: str, part: str) -> Annotations:
-        return Annotations(tuple(shape_from(one) for some in self._store.part(key, part).values() for one in some))
 
     @contextlib.contextmanager
     def alone(self, key: str) -> Iterator[None]:

@@ -18,6 +18,7 @@ UID, CONFIDENCE, MODEL = "osv_uid", "osv_confidence", "osv_model"
 OURS = (UID, CONFIDENCE, MODEL)
 MAX_NAME = 64
 """Characters in the name of a label or an attribute (CVAT's limit)."""
+_EXACT_INT = 2**53
 MAX_TEXT = 4096
 """Characters in the value of an attribute (CVAT's limit)."""
 
@@ -49,7 +50,7 @@ def fits(value: Value, kind: str) -> bool:
     """Whether a value comes back from a CVAT attribute as it went: CVAT cuts white space off the ends of texts."""
     if isinstance(value, str):
         return kind == "str" and value == value.strip() and len(value) <= MAX_TEXT and "\x00" not in value
-    return type(value).__name__ == kind or (kind == "float" and type(value) is int)
+    return type(value).__name__ == kind or (kind == "float" and type(value) is int and abs(value) <= _EXACT_INT)
 
 
 def to_text(value: Value) -> str:
