@@ -40,7 +40,7 @@ class TrackInspector(LabPanel):
     def _choices(self, ctx: Any, page: Page, where: _Where, timeline: Any) -> None:
         row = page.row("choices")
         row.choice("clip", "Video", where.clips, where.clip, self.on_clip)
-        row.choice("field", "Tracks", where.fields, where.field, self.on_clip)
+        row.choice("field", "Tracks", where.fields, where.field, self.on_field)
         kinds = {kind: f"{kind.replace('_', ' ')} ({count})" for kind, count in timeline.kinds().items()}
         kinds = {_ALL: f"all ({len(timeline.events)})", **kinds}
         row.choice("kind", "Events", kinds, where.kind if where.kind in kinds else _ALL, self.on_kind)
@@ -56,10 +56,10 @@ class TrackInspector(LabPanel):
             row = page.row("look")
             row.button("find", "Find suspicious tracks", self.on_find, main=True)
             row.button("evaluate", "Evaluate against truth", self.on_evaluate)
-        for key in timeline.stale:
-            row = page.row(f"stale_{key}")
-            row.text(f"told_{key}", f"*{key}* is older than the last edit.")
-            row.button(f"again_{key}", "Look again", self.on_again, icon="refresh", params={"key": key})
+        if timeline.stale:
+            row = page.row("stale")
+            row.text("told", f"Older than the last edit: *{', '.join(timeline.stale)}*")
+            row.button("again", "Look again", self.on_again, icon="refresh", params={"keys": list(timeline.stale)})
 
     def _chosen(self, page: Page, where: _Where, timeline: Any) -> None:
         from osv_lab.evaluate.track_mends import mends
@@ -98,14 +98,22 @@ class TrackInspector(LabPanel):
         row.button("after", "After", self.on_page, params={"page": where.page + 1}, disabled=where.page >= last)
 
     def on_clip(self, ctx: Any) -> None:
-        state = ctx.panel.state
-        now = f"{state.clip} {state.field}"
-        if state.shown != now:
-            state.shown = now
-            _forget(ctx)
+        self._choose(ctx, "clip_id")
+
+    def on_field(self, ctx: Any) -> None:
+        self._choose(ctx, "tracks")
 
     def on_kind(self, ctx: Any) -> None:
-        ctx.panel.state.page = 0
+        self._choose(ctx, "events")
+
+    def _choose(self, ctx: Any, name: str) -> None:
+        """Remember what a dropdown says; the App tells of it also when nobody chose."""
+        value = ctx.params.get("value")
+        if value is not None and value != ctx.panel.state.get(name):
+            ctx.panel.state.set(name, value)
+            if name != "events":
+                _forget(ctx)
+            ctx.panel.state.page = 0
 
     def on_page(self, ctx: Any) -> None:
         ctx.panel.state.page = ctx.params["page"]
@@ -173,7 +181,8 @@ class TrackInspector(LabPanel):
     def on_again(self, ctx: Any) -> None:
         from osv_lab.evaluate.track_again import look_again
 
-        ctx.ops.notify(look_again(ctx.dataset, ctx.params["key"]).summary(), variant="success")
+        for key in ctx.params["keys"]:
+            ctx.ops.notify(look_again(ctx.dataset, key).summary(), variant="success")
         _forget(ctx)
         ctx.ops.reload_samples()
 
@@ -204,10 +213,10 @@ class _Where:
             self.refused = "There are no tracks: run “Track objects” first."
             return
         selected = next((sample for sample in ctx.selected or () if sample in self.clips), None)
-        self.clip = state.clip if state.clip in self.clips else selected or next(iter(self.clips))
+        self.clip = state.clip_id if state.clip_id in self.clips else selected or next(iter(self.clips))
         usual = next((name for name in self.fields if name.endswith("tracks")), self.fields[0])
-        self.field = state.field if state.field in self.fields else usual
-        self.kind = state.kind or _ALL
+        self.field = state.tracks if state.tracks in self.fields else usual
+        self.kind = state.events or _ALL
         self.page = int(state.page or 0)
         self.track, self.frame = state.track, state.frame
 

@@ -73,7 +73,7 @@ def _found(event: TimelineEvent, concerned: list[TrackLine]) -> Iterator[Mend]:
             first, second = (one, two) if one.first_frame < two.first_frame else (two, one)
             yield Mend("merge", (first.identity, second.identity))
         elif min(one.first_frame, two.first_frame) < at <= max(one.last_frame, two.last_frame):
-            yield Mend("swap", (one.identity, two.identity, at))
+            yield Mend("swap", (*sorted((one.identity, two.identity)), at))
     if event.kind in ("switch", "merge", "teleport", "swap"):
         for line in concerned:
             if line.first_frame < at <= line.last_frame:
