@@ -21,10 +21,10 @@ def without_doubles(theirs: Sequence[Shape], base: Annotations) -> tuple[tuple[S
     """
     known = {shape.server_id for shape in base.shapes} - {None}
     sent = {(shape.sample, shape.uid) for shape in base.shapes}
-    drawn: dict[str, dict[int | None, list[Shape]]] = defaultdict(lambda: defaultdict(list))
+    drawn: dict[tuple[str, int], dict[int | None, list[Shape]]] = defaultdict(lambda: defaultdict(list))
     for shape in theirs:
         if (shape.sample, shape.uid) not in sent:
-            drawn[shape.sample][shape.job].append(shape)
+            drawn[shape.sample, shape.frame][shape.job].append(shape)
     doubled: list[Shape] = []
     for jobs in drawn.values():
         kept: list[Shape] = []

@@ -12,6 +12,8 @@ from osv_lab.annotate.agreement import AgreementReport, agreement_of
 from osv_lab.annotate.changes import Resolution
 from osv_lab.annotate.conflicts import ConflictReport, Keep, open_conflicts, resolve
 from osv_lab.annotate.connection import DEADLINE_S, Connection
+from osv_lab.annotate.keyframes import TOLERANCE
+from osv_lab.annotate.pack_clips import Windows
 from osv_lab.annotate.pull import SyncReport, pull
 from osv_lab.annotate.records import Runs
 from osv_lab.annotate.send import AnnotationTask, remove_project, remove_tasks, send
@@ -103,16 +105,24 @@ class AnnotationLoop:
         segment_size: int | None = None,
         overlap: int = 0,
         done: Done = "completed",
+        windows: Windows | None = None,
+        frame_step: int = 1,
+        tolerance: float = TOLERANCE,
     ) -> AnnotationTask:
-        """Send images with what a label field says of them; all of it, or after an error nothing.
+        """Send images or videos with what a label field says of them; all of it, or after an error nothing.
 
         The same command after a failure or a kill completes it, and after success changes nothing. Boxes are clipped
         to their image. Samples and labels that cannot be sent are reported and the others are sent.
 
+        Images become one task. Of videos, of windows of them, and of sequences of images whose labels are of tracks
+        (samples with the fields ``sequence`` and ``frame_number``), each becomes a task with its frames in order. Their
+        tracks go as keyframes; labels without a track number, and masks, go frame by frame.
+
         Args:
-            view: The samples.
+            view: The samples; of a view of clips, the frames of the clips.
             key: The name of this run.
             label_field: Its labels go along, and what comes back is merged into it. It must exist; it may be empty.
+                Of videos ``frames.<name>``.
             classes: Only labels of these classes; by default all that the dataset declares or has.
             attributes: For attributes with a closed set of values: those, the first being CVAT's default, which is
                 taken for "not set" when it comes back on a label that did not have the attribute. All other
@@ -120,9 +130,14 @@ class AnnotationLoop:
             project: The name of the CVAT project, by default the dataset's; made if need be, never cut down.
             assignees: User names; jobs are given to them in turn.
             reviewers: User names; :meth:`advance` gives finished jobs to them in turn.
-            segment_size: Images per job; by default one job.
+            segment_size: Images or frames per job; by default one job, in which a track is whole.
             overlap: Images that each job shares with the one before, for :meth:`agreement`.
             done: Which jobs a pull takes, unless it is told otherwise: see :data:`osv_lab.annotate.workflow.Done`.
+            windows: Only these frames are sent, and only they are touched by a pull: first and last frame, from 1, by
+                the sample id of a video or the name of a sequence.
+            frame_step: Of videos, send every so many frames.
+            tolerance: Pixels by which a box of a track may be off in CVAT on a frame that is no keyframe there; the
+                dataset's own boxes stay exact.
 
         Raises:
             UsageError: the key is in use for other samples, or the server refuses us.
@@ -142,6 +157,9 @@ class AnnotationLoop:
             segment_size=segment_size,
             overlap=overlap,
             done=done,
+            windows=windows,
+            frame_step=frame_step,
+            tolerance=tolerance,
             progress=self._progress,
         )
 

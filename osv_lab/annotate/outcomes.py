@@ -15,6 +15,7 @@ from osv_lab.annotate.identity import identify
 from osv_lab.annotate.objects import Shape
 from osv_lab.annotate.overlap import extents
 from osv_lab.annotate.properties import same_value, values_of
+from osv_lab.annotate.records import place_name
 from osv_lab.track.boxes import iou_matrix
 
 KINDS: Final = ("accepted", "described", "moved", "relabelled", "removed", "added")
@@ -56,7 +57,7 @@ def outcomes(sent: Iterable[Shape], returned: Mapping[tuple[int, str], Sequence[
 
     Args:
         sent: The objects as they were sent.
-        returned: The objects of finished jobs, by job and sample.
+        returned: The objects of finished jobs, by job and place.
 
     Example:
         >>> box = Shape("a", "image", "box", "cat", (0.0, 0.0, 10.0, 10.0))
@@ -65,10 +66,10 @@ def outcomes(sent: Iterable[Shape], returned: Mapping[tuple[int, str], Sequence[
     """
     of: dict[str, list[Shape]] = defaultdict(list)
     for shape in sent:
-        of[shape.sample].append(shape)
+        of[place_name(shape.sample, shape.frame)].append(shape)
     found: list[Outcome] = []
-    for (job, sample), shapes in sorted(returned.items()):
-        base = {key_of(shape): shape for shape in of[sample]}
+    for (job, place), shapes in sorted(returned.items()):
+        base = {key_of(shape): shape for shape in of[place]}
         versions, additions, _ = identify(base, shapes)
         pairs = [(shape, versions[key][0]) for key, shape in base.items() if key in versions]
         removed = [shape for key, shape in base.items() if key not in versions]

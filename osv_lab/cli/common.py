@@ -34,6 +34,17 @@ def add_narrowing(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--query", help="only samples that match, as in 'class:RBC>=10 conf<0.4 -tag:reviewed'")
 
 
+def add_confidence(verb: argparse.ArgumentParser, text: str, default: float | None = None) -> None:
+    """``--confidence``: a number, or ``model`` for the model's own thresholds."""
+    verb.add_argument(
+        "--confidence",
+        type=lambda given: given if given == "model" else float(given),
+        default=default,
+        metavar="SCORE",
+        help=f"{text}; 'model' for the model's own thresholds, by class",
+    )
+
+
 def progress_of(args: argparse.Namespace) -> Any:
     """Progress on the terminal, unless ``--quiet``."""
     from osv_lab.console import progress_on_terminal

@@ -22,6 +22,7 @@ from osv_lab.core.digests import value_digest
 from osv_lab.core.errors import InterruptedJobError, InvalidDataError, OsvError, UnavailableError, UsageError
 from osv_lab.core.progress import Progress, silent
 from osv_lab.core.report import Report, plain
+from osv_lab.detect.confidence import AnyConfidence, plain_confidence, resolved
 from osv_lab.store import bulk_read
 from osv_lab.store.bulk import Writer
 from osv_lab.store.convert.supervision import labels_from
@@ -116,7 +117,7 @@ def predict(
     detector: Detector,
     field: str = "predictions",
     *,
-    confidence: float = CONFIDENCE,
+    confidence: AnyConfidence = CONFIDENCE,
     iou: float = IOU,
     max_detections: int = MAX_DETECTIONS,
     classes: Sequence[str | int] | None = None,
@@ -131,7 +132,8 @@ def predict(
         detector: Anything of the :class:`osv_lab.detect.detector.Detector` protocol.
         field: The field to write, made if it is not there; for videos without ``frames.``. It holds ``Detections``,
             for pose ``Keypoints``, for oriented boxes ``Polylines``, for classes a ``Classification``.
-        confidence: Detections at or above it are kept, 0 to 1.
+        confidence: Detections above it are kept, 0 to 1; one per class name, or ``"model"`` for the model's own, which
+            are the ones that a server uses. What is to be evaluated, or thresholds chosen on, needs the low default.
         iou: Overlap above which the less confident of two boxes of a class is dropped, 0 to 1.
         max_detections: The most detections per image.
         classes: Class names or ids to keep; all by default.
@@ -155,8 +157,15 @@ def predict(
     connect()
     if batch_size < 1:
         raise UsageError("batch_size must be at least 1", batch_size)
-    settings = {"confidence": confidence, "iou": iou, "max_detections": max_detections, "classes": plain(classes)}
-    run = _Run(view, detector, field.removeprefix("frames."), settings, classes, batch_size, progress)
+    limits = resolved(confidence, detector)
+    settings = {
+        "confidence": plain_confidence(limits),
+        "iou": iou,
+        "max_detections": max_detections,
+        "classes": plain(classes),
+    }
+    options = {"confidence": limits, "iou": iou, "max_detections": max_detections, "classes": classes}
+    run = _Run(view, detector, field.removeprefix("frames."), settings, options, batch_size, progress)
     try:
         with database_errors(), collecting_only_new():
             if view.media_type == "video":
@@ -187,7 +196,7 @@ class _Run:
         detector: Detector,
         field: str,
         settings: Mapping[str, Any],
-        classes: Sequence[str | int] | None,
+        options: Mapping[str, Any],
         batch_size: int,
         progress: Progress,
     ) -> None:
@@ -201,8 +210,7 @@ class _Run:
         self._detector = detector
         self._field = field
         self._settings = settings
-        self._options = {key: settings[key] for key in ("confidence", "iou", "max_detections")}
-        self._options["classes"] = classes
+        self._options = options
         self._batch_size = batch_size
         self._progress = progress
         self._about = plain(detector.describe())

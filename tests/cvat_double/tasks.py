@@ -29,10 +29,11 @@ def shown_task(world: World, request: Request, task: Task) -> dict[str, Any]:
         status = "completed"
     elif annotating and len(completed) + len(validating) == len(annotating):
         status = "validation"
+    chunks = "imageset" if task.window is None else "video"
     data = {
         "data_chunk_size": 72 if task.frames else None,
-        "data_original_chunk_type": "imageset",
-        "data_compressed_chunk_type": "imageset",
+        "data_original_chunk_type": chunks,
+        "data_compressed_chunk_type": chunks,
         "data_cloud_storage_id": None,
         "size": len(task.frames),
         "image_quality": task.image_quality,
@@ -77,15 +78,22 @@ def shown_task(world: World, request: Request, task: Task) -> dict[str, Any]:
 def shown_meta(
     task: Task, frames: list[Frame], start: int, deleted: list[int], included: list[int] | None
 ) -> dict[str, Any]:
+    window, size = task.window, len(frames)
+    first, last, step = (start, start + size - 1, 1)
+    if window is not None:
+        first, step = window.first + start * window.step, window.step
+        last = first + (size - 1) * step
+        # A video has one entry, however many frames.
+        frames = frames[:1]
     return {
         "chapters": None,
         "chunks_updated_date": task.created,
         "chunk_size": 72,
-        "size": len(included) if included is not None else len(frames),
+        "size": len(included) if included is not None else size,
         "image_quality": task.image_quality,
-        "start_frame": start,
-        "stop_frame": start + len(frames) - 1,
-        "frame_filter": "",
+        "start_frame": first,
+        "stop_frame": last,
+        "frame_filter": f"step={step}" if step > 1 else "",
         "frames": [
             {
                 "width": frame.width,
