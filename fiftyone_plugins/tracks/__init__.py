@@ -21,12 +21,12 @@ class Track(LabOperator):
 
     def form(self, form: Any) -> None:
         form.target()
-        form.choice("source", "Detections", {"model": "of a model", "field": "that are there already"}, "model")
+        form.choice("source", "Detections", {"model": "of a model", "field": "of a field"}, "model")
         if form.values["source"] == "model":
             form.model("model")
             form.number("confidence", "Least confidence", 0.1, low=0, high=1, help="Trackers use unsure ones")
         else:
-            form.label_field("from_field", "Detections", "frames.detections", frames=True)
+            form.label_field("from_field", "Field with detections", "frames.detections", frames=True)
         form.choice("tracker", "Tracker", _TRACKERS)
         form.text("field", "Field to write", "tracks", help="Made if it is not there")
         form.text("classes", "Classes", help="Separated by commas; all by default")

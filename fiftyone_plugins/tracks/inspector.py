@@ -170,13 +170,15 @@ class TrackInspector(LabPanel):
             given |= {"frame": state.event[3], **dict(zip(("track", "other"), tracks, strict=False))}
         elif where.track is not None:
             given |= {"action": "split", "track": where.track, "frame": where.frame}
-        ctx.prompt("@osv/tracks/edit_tracks", params=given)
+        ctx.prompt("@osv/tracks/edit_tracks", params=given, on_success=self.osv_again)
 
     def on_find(self, ctx: Any) -> None:
-        ctx.prompt("@osv/tracks/find_suspicious", params={"field": _Where(ctx).field})
+        ctx.prompt("@osv/tracks/find_suspicious", params={"field": _Where(ctx).field}, on_success=self.osv_again)
 
     def on_evaluate(self, ctx: Any) -> None:
-        ctx.prompt("@osv/tracks/evaluate_tracks", params={"pred_field": _Where(ctx).field})
+        ctx.prompt(
+            "@osv/tracks/evaluate_tracks", params={"pred_field": _Where(ctx).field}, on_success=self.osv_again
+        )
 
     def on_again(self, ctx: Any) -> None:
         from osv_lab.evaluate.track_again import look_again

@@ -162,12 +162,13 @@ class Page:
             height_px: How tall.
         """
         drawn = plain(figure.to_plotly_json())
-        self.ctx.panel.set_data(name, drawn["data"])
         layout = {key: value for key, value in drawn["layout"].items() if key != "template"}
         layout = {**_LAYOUT, **layout}
         options = {} if on_click is None else {"on_click": on_click}
         self.root.plot(
             name,
+            # In the view and not in the panel's data: the App merges that with what was there before, trace by trace.
+            data=drawn["data"],
             layout=layout,
             config={"displayModeBar": False, "responsive": True},
             height=f"{height_px}px",
