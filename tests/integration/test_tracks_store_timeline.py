@@ -84,7 +84,8 @@ def test_what_mends_a_switch_changes_tracks_and_metrics(switched: Any) -> None:
     assert timeline.scores["track_eval"]["IDSW"] == 2
     mend = mends(timeline, timeline.of_kind("switch")[0])[0]
     assert mend.words() == f"swap 1 and 2 from frame {SWITCH}"
-    assert {one.track: round(one.hota, 2) for one in before.tracks if one.track in (1, 3)} == {1: 0.7, 3: 0.92}
+    # By hand: 39 boxes of 1 agree as 39/81 and 21 as 21/99, over 60; 55 of 60 boxes of 3 as 55/60.
+    assert {one.track: round(one.hota, 2) for one in before.tracks if one.track in (1, 3)} == {1: 0.62, 3: 0.92}
     editor = lab.edit_tracks()
     assert editor.preview(mend.kind, *mend.args).state == "preview" and not editor.edits().edits
     mend.do(editor)
@@ -126,7 +127,7 @@ def test_the_figure_has_a_lane_per_identity_and_a_point_per_event(switched: Any)
     timeline = track_timeline(switched.first())
     figure = timeline.plot()
     lanes = [trace for trace in figure.data if trace.mode == "lines+markers"]
-    assert [trace.name for trace in lanes[:3]] == ["object 2", "object 1", "object 3"], "most events first"
+    assert [trace.name for trace in lanes[:3]] == ["object 1", "object 2", "object 3"], "most events first"
     clicked = [point for trace in figure.data for point in trace.ids if point.startswith("event:")]
     assert sorted(clicked) == sorted(f"event:{k}" for k in range(len(timeline.events)))
     only = timeline.plot(["switch"])
