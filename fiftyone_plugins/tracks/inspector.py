@@ -158,6 +158,8 @@ class TrackInspector(LabPanel):
         self._edited(ctx, _Where(ctx).editor().redo())
 
     def _edited(self, ctx: Any, edit: Any) -> None:
+        # What was clicked is mended, or no longer as it was.
+        ctx.panel.state.event, ctx.panel.state.track = None, None
         ctx.ops.notify(edit.summary(), variant="success")
         ctx.ops.reload_samples()
 

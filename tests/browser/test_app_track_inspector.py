@@ -73,6 +73,7 @@ def test_a_planted_switch_is_found_swapped_and_undone(
     modal.get_by_text(f"0:{time:05.2f}").first.wait_for(timeout=60_000)
     app.picture("app-track-inspector-video", 2500)
     app.close_modal()
+    app.picture("app-track-inspector-found")
 
     # The second: what would mend it.
     panel.get_by_role("button", name=f"Swap {one} and {two} from frame {at}").click()
