@@ -21,6 +21,13 @@ def add_verb(stages: Any, name: str, command: Command, text: str) -> argparse.Ar
     return verb
 
 
+def dataset_verb(stages: Any, name: str, command: Command, text: str) -> argparse.ArgumentParser:
+    """A command about one dataset."""
+    verb = add_verb(stages, name, command, text)
+    verb.add_argument("dataset", help="a dataset")
+    return verb
+
+
 def add_view_arguments(verb: argparse.ArgumentParser) -> None:
     """A dataset, or a part of it."""
     verb.add_argument("dataset", help="a dataset, or a version of one (NAME@v1)")
@@ -32,6 +39,17 @@ def add_narrowing(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--split", help="only this split")
     verb.add_argument("--view", help="a saved view of the dataset")
     verb.add_argument("--query", help="only samples that match, as in 'class:RBC>=10 conf<0.4 -tag:reviewed'")
+
+
+def add_confidence(verb: argparse.ArgumentParser, text: str, default: float | None = None) -> None:
+    """``--confidence``: a number, or ``model`` for the model's own thresholds."""
+    verb.add_argument(
+        "--confidence",
+        type=lambda given: given if given == "model" else float(given),
+        default=default,
+        metavar="SCORE",
+        help=f"{text}; 'model' for the model's own thresholds, by class",
+    )
 
 
 def progress_of(args: argparse.Namespace) -> Any:

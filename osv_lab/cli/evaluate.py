@@ -1,4 +1,4 @@
-"""``osv errors`` and ``osv slices``."""
+"""``osv errors``, ``osv slices`` and ``osv thresholds``."""
 
 from __future__ import annotations
 
@@ -17,6 +17,23 @@ def add_commands(stages: Any) -> None:
         "--by", action="append", default=[], metavar="WHAT", help="also by tags, density, any field; repeatable"
     )
     verb.add_argument("--save", action="store_true", help="write each error's type to its label, and save views")
+
+    verb = add_verb(stages, "thresholds", thresholds, "choose the confidence thresholds to run a model at")
+    add_view_arguments(verb)
+    verb.add_argument("--key", default="eval", help="the evaluation to choose on (eval)")
+    verb.add_argument(
+        "--objective", default="f1", help="f1, f2, f0.5, ..., recall (with --min-precision) or cost (f1)"
+    )
+    verb.add_argument(
+        "--min-precision", type=float, metavar="P", help="only thresholds with at least this precision"
+    )
+    verb.add_argument("--one", action="store_true", help="one threshold for all classes")
+    verb.add_argument("--cost-false", type=float, default=1.0, help="cost of a false prediction, for cost (1)")
+    verb.add_argument("--cost-missed", type=float, default=1.0, help="cost of a missed object, for cost (1)")
+    verb.add_argument("--measure", metavar="KEY", help="say what they give on another evaluation of the dataset")
+    verb.add_argument("--save", metavar="MODEL", help="keep them with this file or models:/name@alias")
+    verb.add_argument("--n-boot", type=int, default=500, help="resamples for the intervals; 0 for none (500)")
+    verb.add_argument("--seed", type=int, default=51)
 
     verb = add_verb(stages, "slices", slices, "score parts of the images, and say which are worse beyond chance")
     _add_what(verb)
@@ -55,6 +72,26 @@ def errors(args: argparse.Namespace) -> Any:
     if args.save:
         budget.save_views()
     return budget
+
+
+def thresholds(args: argparse.Namespace) -> Any:
+    from osv_lab.evaluate.thresholds import choose_thresholds
+
+    view = view_of(args)
+    chosen = choose_thresholds(
+        view,
+        args.objective,
+        args.min_precision,
+        not args.one,
+        key=args.key,
+        cost_false=args.cost_false,
+        cost_missed=args.cost_missed,
+        n_boot=args.n_boot,
+        seed=args.seed,
+    )
+    if args.save:
+        chosen.save(args.save)
+    return chosen.measured_on(view._dataset, args.measure, args.n_boot) if args.measure else chosen
 
 
 def slices(args: argparse.Namespace) -> Any:

@@ -6,7 +6,15 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from osv_lab.cli.common import add_narrowing, add_verb, add_view_arguments, assignments, progress_of, view_of
+from osv_lab.cli.common import (
+    add_confidence,
+    add_narrowing,
+    add_verb,
+    add_view_arguments,
+    assignments,
+    progress_of,
+    view_of,
+)
 from osv_lab.core.errors import NotFoundError, UsageError
 
 
@@ -40,7 +48,7 @@ def add_commands(stages: Any) -> None:
     verb.add_argument("--model", required=True, help="a path or models:/name@alias")
     verb.add_argument("--field", default="predictions")
     add_narrowing(verb)
-    verb.add_argument("--confidence", type=float, help="lowest score kept")
+    add_confidence(verb, "lowest score kept")
     verb.add_argument("--iou", type=float, help="overlap above which the weaker of two boxes goes")
     verb.add_argument("--batch", type=int, default=8)
 

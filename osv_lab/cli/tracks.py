@@ -6,7 +6,15 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from osv_lab.cli.common import add_verb, add_view_arguments, assignments, progress_of, view_of, whole
+from osv_lab.cli.common import (
+    add_confidence,
+    add_verb,
+    add_view_arguments,
+    assignments,
+    progress_of,
+    view_of,
+    whole,
+)
 from osv_lab.core.errors import UsageError
 
 _TRACK_EXAMPLES = """\
@@ -68,7 +76,7 @@ def add_commands(stages: Any) -> None:
         "--anchor", default="bottom_center", help="the point of a box that crosses (bottom_center, center, ...)"
     )
     verb.add_argument("--classes", metavar="A,B", help="track only these classes")
-    verb.add_argument("--confidence", type=float, default=0.1, help="lowest score the tracker is given (0.1)")
+    add_confidence(verb, "lowest score the tracker is given (0.1)", 0.1)
     verb.add_argument(
         "--iou", type=float, default=0.7, help="overlap above which the weaker of two boxes goes (0.7)"
     )
@@ -93,7 +101,7 @@ def add_commands(stages: Any) -> None:
     verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the tracker")
     verb.add_argument("--field", default="tracks", help="the field to write (tracks)")
     verb.add_argument("--classes", metavar="A,B", help="track only these classes")
-    verb.add_argument("--confidence", type=float, default=0.1, help="lowest score the tracker is given (0.1)")
+    add_confidence(verb, "lowest score the tracker is given (0.1)", 0.1)
     verb.add_argument("--refine", action="store_true", help="fill gaps and smooth afterwards")
     verb.add_argument("--overwrite", action="store_true", help="replace what the field holds")
 

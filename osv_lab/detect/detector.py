@@ -17,15 +17,14 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 
 from osv_lab.core.errors import UsageError, nearest
+from osv_lab.detect.confidence import CONFIDENCE as CONFIDENCE
+from osv_lab.detect.confidence import AnyConfidence, Confidence, check_confidence
 
 if TYPE_CHECKING:
     import supervision as sv
 
 TASKS = ("detect", "segment", "pose", "obb", "classify")
 """What a detector can find: boxes, boxes with masks, boxes with keypoints, oriented boxes, classes of images."""
-
-CONFIDENCE = 0.25
-"""Detections at or below this score are dropped unless the caller says otherwise."""
 
 IOU = 0.7
 """Of two boxes of one class that overlap by more than this, the less confident is dropped."""
@@ -65,7 +64,7 @@ class Detector(Protocol):
         self,
         images: Sequence[np.ndarray],
         *,
-        confidence: float = CONFIDENCE,
+        confidence: AnyConfidence = CONFIDENCE,
         iou: float = IOU,
         max_detections: int = MAX_DETECTIONS,
         classes: Sequence[str | int] | None = None,
@@ -74,7 +73,9 @@ class Detector(Protocol):
 
         Args:
             images: BGR uint8 arrays ``(h, w, 3)``, of any and differing sizes. No images give an empty list.
-            confidence: Detections with a score above it are kept, 0 to 1.
+            confidence: Detections with a score above it are kept, 0 to 1; one for all classes, one per class name
+                (``{"cat": 0.4, "*": 0.3}``), or ``"model"`` for the model's own
+                (:mod:`osv_lab.detect.confidence`).
             iou: Overlap above which the less confident of two boxes of one class is dropped, 0 to 1. Heads that
                 suppress duplicates themselves ignore it.
             max_detections: The most detections per image.
@@ -121,15 +122,15 @@ def check_images(images: Sequence[np.ndarray]) -> None:
             )
 
 
-def check_thresholds(confidence: float, iou: float, max_detections: int) -> None:
+def check_thresholds(confidence: Confidence, iou: float, max_detections: int) -> None:
     """Refuse thresholds outside 0 to 1 and a negative count.
 
     Raises:
         UsageError: naming the argument and its value.
     """
-    for name, value in (("confidence", confidence), ("iou", iou)):
-        if not 0 <= value <= 1:
-            raise UsageError(f"{name} must lie between 0 and 1", repr(value))
+    check_confidence(confidence)
+    if not 0 <= iou <= 1:
+        raise UsageError("iou must lie between 0 and 1", repr(iou))
     if max_detections < 0:
         raise UsageError("max_detections must not be negative", repr(max_detections))
 

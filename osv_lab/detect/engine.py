@@ -15,6 +15,7 @@ import numpy as np
 
 from osv_lab.core.cores import usable_cores as usable_cores
 from osv_lab.detect import detector as contract
+from osv_lab.detect.confidence import AnyConfidence, limits_of, resolved
 from osv_lab.detect.families import Family, Metadata
 from osv_lab.detect.postprocess import found_of
 from osv_lab.detect.preprocess import InputSpec, Placement, pack
@@ -46,7 +47,7 @@ class Engine(ABC):
         self,
         images: Sequence[np.ndarray],
         *,
-        confidence: float = contract.CONFIDENCE,
+        confidence: AnyConfidence = contract.CONFIDENCE,
         iou: float = contract.IOU,
         max_detections: int = contract.MAX_DETECTIONS,
         classes: Sequence[str | int] | None = None,
@@ -59,14 +60,16 @@ class Engine(ABC):
         self,
         images: Sequence[np.ndarray],
         *,
-        confidence: float = contract.CONFIDENCE,
+        confidence: AnyConfidence = contract.CONFIDENCE,
         iou: float = contract.IOU,
         max_detections: int = contract.MAX_DETECTIONS,
         classes: Sequence[str | int] | None = None,
     ) -> list[contract.Found]:
         """As :meth:`predict`, without supervision, whose import takes longer than that of all else here."""
         contract.check_images(images)
-        contract.check_thresholds(confidence, iou, max_detections)
+        asked = resolved(confidence, self)
+        contract.check_thresholds(asked, iou, max_detections)
+        limits = limits_of(asked, self.class_names)
         wanted = contract.class_ids(classes, self.class_names)
         placements = [self._place((image.shape[1], image.shape[0])) for image in images]
 
@@ -79,7 +82,7 @@ class Engine(ABC):
                     row,
                     placements[index],
                     self.family,
-                    confidence=confidence,
+                    confidence=limits,
                     iou=iou,
                     max_detections=max_detections,
                     classes=wanted,

@@ -25,6 +25,7 @@ import numpy as np
 from osv_lab.core.digests import bytes_digest
 from osv_lab.core.errors import InvalidDataError, OsvError, UsageError, nearest
 from osv_lab.detect import detector as contract
+from osv_lab.detect.confidence import AnyConfidence, limits_of, resolved
 from osv_lab.detect.ensemblefile import EnsembleSpec, is_ensemble
 from osv_lab.detect.fusion import fuse
 
@@ -88,16 +89,18 @@ class EnsembleDetector:
         self,
         images: Sequence[np.ndarray],
         *,
-        confidence: float = contract.CONFIDENCE,
+        confidence: AnyConfidence = contract.CONFIDENCE,
         iou: float = contract.IOU,
         max_detections: int = contract.MAX_DETECTIONS,
         classes: Sequence[str | int] | None = None,
     ) -> list[sv.Detections]:
         """See :meth:`osv_lab.detect.detector.Detector.predict`."""
         contract.check_images(images)
-        contract.check_thresholds(confidence, iou, max_detections)
+        asked = resolved(confidence, self)
+        contract.check_thresholds(asked, iou, max_detections)
+        limits = limits_of(asked, self.class_names)
         wanted = contract.class_ids(classes, self.class_names)
-        least = min(confidence, self.spec.least_score)
+        least = min(float(np.min(limits)), self.spec.least_score)
         mirrored = [
             np.ascontiguousarray(image[:, ::-1]) for image in images if any(m.flip for m in self.spec.members)
         ]
@@ -110,11 +113,11 @@ class EnsembleDetector:
             seen = member.predict(mirrored if said.flip else images, confidence=least, iou=iou, classes=own)
             widths = [image.shape[1] if said.flip else None for image in images]
             found.append([_arrays(one, ids, width) for one, width in zip(seen, widths, strict=True)])
-        return [
-            self._fused([one[k] for one in found], confidence, iou, max_detections) for k in range(len(images))
-        ]
+        return [self._fused([one[k] for one in found], limits, iou, max_detections) for k in range(len(images))]
 
-    def _fused(self, found: Sequence[_Found], confidence: float, iou: float, max_detections: int) -> sv.Detections:
+    def _fused(
+        self, found: Sequence[_Found], limits: float | np.ndarray, iou: float, max_detections: int
+    ) -> sv.Detections:
         boxes, scores, class_id = fuse(
             [one[0] for one in found],
             [one[1] for one in found],
@@ -124,7 +127,8 @@ class EnsembleDetector:
             weights=[member.weight for member in self.spec.members],
             known=[ids.tolist() for ids in self._ids],
         )
-        keep = np.flatnonzero(scores > confidence)[:max_detections]
+        keep = np.flatnonzero(scores > (limits[class_id] if isinstance(limits, np.ndarray) else limits))
+        keep = keep[:max_detections]
         return contract.make_detections(boxes[keep], scores[keep], class_id[keep], self.class_names)
 
     def describe(self) -> dict[str, Any]:

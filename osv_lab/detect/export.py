@@ -282,7 +282,8 @@ def _describe_inside(written: Path, target: Path, source_digest: str) -> None:
 def _write_sidecar(artifact: Artifact, source: Path) -> None:
     """What is known about the file. An older file's parity says nothing about this one, so nothing of it stays."""
     known = _read_json(_sidecar(source))
-    kept: dict[str, Any] = {key: known[key] for key in ("dataset_digest", "dataset", "run_id") if key in known}
+    same = ("dataset_digest", "dataset", "run_id", "thresholds")
+    kept: dict[str, Any] = {key: known[key] for key in same if key in known}
     content: dict[str, Any] = {
         **kept,
         "format": artifact.format,

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from osv_lab.core.errors import InvalidDataError, OsvError, UsageError
 from osv_lab.core.progress import Progress, silent
 from osv_lab.core.report import Report
-from osv_lab.detect.detector import CONFIDENCE, IOU, MAX_DETECTIONS, Detector
+from osv_lab.detect.confidence import AnyConfidence, resolved
+from osv_lab.detect.detector import IOU, MAX_DETECTIONS, Detector
 from osv_lab.detect.images import read_image
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def predict_files(
     detector: Detector,
     paths: Iterable[str | Path],
     *,
-    confidence: float = CONFIDENCE,
+    confidence: AnyConfidence | None = None,
     iou: float = IOU,
     max_detections: int = MAX_DETECTIONS,
     batch_size: int = 8,
@@ -102,7 +103,8 @@ def predict_files(
     Args:
         detector: From :func:`osv_lab.detect.load_detector`.
         paths: Image files, and folders whose images are taken, those of folders inside them included.
-        confidence: As in :meth:`~osv_lab.detect.detector.Detector.predict`, as for the next two.
+        confidence: As in :meth:`~osv_lab.detect.detector.Detector.predict`, as for the next two. By default the
+            model's own thresholds where it has some, else 0.25.
         iou: Overlap of duplicates.
         max_detections: The most detections per image.
         batch_size: Images per run of the network.
@@ -110,6 +112,7 @@ def predict_files(
     """
     if batch_size < 1:
         raise UsageError("batch_size must be at least 1", batch_size)
+    confidence = resolved(confidence, detector)
     files = list(_expand(paths))
     found: list[FilePrediction] = []
     progress("predict", 0, len(files))

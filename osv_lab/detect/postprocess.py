@@ -23,7 +23,7 @@ def found_of(
     placement: Placement,
     family: Family,
     *,
-    confidence: float,
+    confidence: float | np.ndarray,
     iou: float,
     max_detections: int,
     classes: np.ndarray | None,
@@ -36,13 +36,16 @@ def found_of(
         index: Which image of the batch.
         placement: Where the image lay in the input.
         family: The model's family.
-        confidence: See :meth:`osv_lab.detect.detector.Detector.predict`, as for the next three.
+        confidence: See :meth:`osv_lab.detect.detector.Detector.predict`, as for the next three; of several one per
+            class id.
         iou: Overlap of duplicates.
         max_detections: The most to keep.
         classes: Class ids to keep, or ``None``.
         keypoint_shape: Keypoints and numbers per keypoint of a pose model.
     """
-    found = family.head.decode(outputs, index, confidence, placement.input_size)
+    found = family.head.decode(outputs, index, float(np.min(confidence)), placement.input_size)
+    if isinstance(confidence, np.ndarray):
+        found = found.take(found.scores > confidence[found.class_id])
     if classes is not None:
         found = found.take(np.isin(found.class_id, classes))
     found = found.take(_keep(found, family, iou, max_detections))

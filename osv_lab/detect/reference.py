@@ -28,6 +28,7 @@ from osv_lab.core.settings import load_settings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
 
 WEIGHTS_URL = "https://github.com/ultralytics/assets/releases/download/v8.4.0/"
 """Where Ultralytics publishes its weights."""
@@ -160,6 +161,20 @@ def _client() -> MlflowClient:
 
 
 def _registered(ref: str, prefer: Sequence[str]) -> Path:
+    found = registered_version(ref)
+    source = _client().get_model_version_download_uri(found.name, found.version)
+    # What is known about a version may be added to later; a copy on this machine is then made anew.
+    identity = "/".join(filter(None, [found.name, str(found.version), found.tags.get("osv.sidecar")]))
+    return _choose(_download(_client(), source, identity), prefer, ref)
+
+
+def registered_version(ref: str) -> ModelVersion:
+    """MLflow's version that ``models:/name@alias``, ``models:/name/3`` or ``models:/name`` stands for.
+
+    Raises:
+        NotFoundError: there is none; what there is is named.
+        UsageError: not such a reference.
+    """
     parts = _REFERENCE.fullmatch(ref)
     if parts is None:
         raise UsageError("not a model reference", f"'{ref}'", "write models:/name@alias or models:/name/3")
@@ -177,10 +192,9 @@ def _registered(ref: str, prefer: Sequence[str]) -> Path:
             if not versions:
                 raise NotFoundError("no such registered model", f"'{name}'", _known_models(client, name))
             found = max(versions, key=lambda one: int(one.version))
-        source = client.get_model_version_download_uri(name, found.version)
     except MlflowException:
         raise _not_registered(client, name, ref) from None
-    return _choose(_download(client, source, f"{name}/{found.version}"), prefer, ref)
+    return found
 
 
 def _not_registered(client: MlflowClient, name: str, ref: str) -> NotFoundError:

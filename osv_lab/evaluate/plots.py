@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from osv_lab.evaluate.error_budget import ErrorBudget
     from osv_lab.evaluate.slices import SliceReport
+    from osv_lab.evaluate.thresholds import Thresholds
 
 
 def budget_figure(budget: ErrorBudget) -> Any:
@@ -62,5 +65,49 @@ def slices_figure(report: SliceReport) -> Any:
         xaxis_title=f"{report.metric}, with 95 % intervals",
         template="plotly_white",
         height=140 + 26 * len(shown),
+    )
+    return figure
+
+
+def thresholds_figure(thresholds: Thresholds) -> Any:
+    """Precision, recall and F1 against the threshold, a panel per class, the chosen threshold as a line."""
+    import plotly.graph_objects as go
+    from plotly.subplots import make_subplots
+
+    order = sorted(range(len(thresholds.curves)), key=lambda row: -thresholds.curves[row].objects)[:12]
+    columns = min(3, len(order)) or 1
+    rows = -(-len(order) // columns) or 1
+    titles = [f"{thresholds.classes[row].name} at {thresholds.classes[row].confidence:g}" for row in order]
+    figure = make_subplots(
+        rows, columns, subplot_titles=titles, shared_yaxes=True, horizontal_spacing=0.04,
+        vertical_spacing=0.35 / rows,
+    )  # fmt: skip
+    colours = {"precision": "#2874a6", "recall": "#d68910", "F1": "#1e8449"}
+    for place, number in enumerate(order):
+        curve, chosen = thresholds.curves[number], thresholds.classes[number]
+        at = {"row": place // columns + 1, "col": place % columns + 1}
+        shown = np.unique(np.linspace(0, len(curve.cuts) - 1, 400).round().astype(int))
+        x = curve.cuts[shown]
+        for name, values in (("precision", curve.precision), ("recall", curve.recall), ("F1", curve.f1)):
+            line = {"color": colours[name], "width": 3 if name == "F1" else 1.5, "shape": "vh"}
+            figure.add_trace(
+                go.Scatter(
+                    x=x, y=values[shown], name=name, line=line, mode="lines", legendgroup=name,
+                    showlegend=place == 0, hovertemplate=f"{name} %{{y:.3f}} at %{{x:.3f}}<extra></extra>",
+                ),
+                **at,
+            )  # fmt: skip
+        low, high = chosen.confidence_interval
+        if low == low:
+            figure.add_vrect(x0=low, x1=high, fillcolor="#7f8c8d", opacity=0.18, line_width=0, **at)
+        figure.add_vline(x=chosen.confidence, line={"color": "#34495e", "dash": "dot"}, **at)
+    figure.update_xaxes(range=[0, 1])
+    figure.update_yaxes(range=[0, 1.02])
+    figure.update_layout(
+        title=f"{thresholds.pred_field}: thresholds for {thresholds.objective} "
+        "(dotted; grey: where other images would put it)",
+        template="plotly_white",
+        height=160 + 260 * rows,
+        legend={"orientation": "h", "y": -0.08},
     )
     return figure

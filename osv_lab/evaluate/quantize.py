@@ -13,7 +13,7 @@ from osv_lab.core.errors import InvalidDataError, NotFoundError, UsageError
 from osv_lab.core.files import atomic_path
 from osv_lab.core.progress import Progress, silent
 from osv_lab.core.settings import SEED
-from osv_lab.train.sidecars import read_sidecar, update_sidecar
+from osv_lab.core.sidecars import read_sidecar, update_sidecar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,8 +67,8 @@ def quantize(
     files = view.values("filepath")
     target = Path(out) if out is not None else source.with_name(f"{source.stem}.int8.onnx")
     used = _write(source, target, files, progress)
-    known = read_sidecar(source)
-    known.pop("parity", None)
+    # What it answers, and so where its scores are to be cut, is to be looked at anew.
+    known = {key: value for key, value in read_sidecar(source).items() if key not in ("parity", "thresholds")}
     digest = file_digest(target)
     update_sidecar(
         target,

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from osv_lab.core.errors import InvalidDataError, NotFoundError, OsvError, UsageError
 from osv_lab.core.progress import Progress, silent
 from osv_lab.core.settings import SEED
+from osv_lab.core.sidecars import read_sidecar, update_sidecar
 from osv_lab.detect.metrics import PrecisionReport, average_precision
 from osv_lab.detect.parity import INT8, ParityReport, Tolerance, compare_outputs
 from osv_lab.evaluate.arrays import boxes_of
-from osv_lab.train.sidecars import read_sidecar, update_sidecar
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,6 +10,7 @@ from osv_lab.lab.base import LabBase
 if TYPE_CHECKING:
     from osv_lab.evaluate.error_budget import ErrorBudget
     from osv_lab.evaluate.slices import SliceReport
+    from osv_lab.evaluate.thresholds import Thresholds
 
 
 class EvaluationStage(LabBase):
@@ -37,3 +38,14 @@ class EvaluationStage(LabBase):
         from osv_lab.evaluate.slices import BY, slices
 
         return slices(self.view(split), key, BY if by is None else by, progress=self.progress, **options)
+
+    def choose_thresholds(
+        self, key: str = "eval", objective: str = "f1", *, split: str | None = None, **options: Any
+    ) -> Thresholds:
+        """The confidence thresholds to run a model at, chosen on an evaluation; ``.save(model)`` keeps them with it.
+
+        See :func:`osv_lab.evaluate.thresholds.choose_thresholds` for the options.
+        """
+        from osv_lab.evaluate.thresholds import choose_thresholds
+
+        return choose_thresholds(self.view(split), objective, key=key, **options)

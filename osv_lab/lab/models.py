@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     import supervision as sv
 
+    from osv_lab.detect.confidence import AnyConfidence
     from osv_lab.detect.detector import Detector
     from osv_lab.evaluate.detection import EvaluationReport
     from osv_lab.store.predict import PredictReport
@@ -123,7 +124,7 @@ class ModelStage(LabBase):
         batch_size: int = 8,
         *,
         model: str | Path | None = None,
-        confidence: float = 0.25,
+        confidence: AnyConfidence | None = None,
         iou: float = 0.7,
     ) -> list[sv.Detections]:
         """Detections of images in their order, by the deployed model.
@@ -132,23 +133,26 @@ class ModelStage(LabBase):
             images: BGR uint8 arrays ``(h, w, 3)``, or paths.
             batch_size: Images per run of the network.
             model: Another model than the deployed one.
-            confidence: Lowest score kept, 0 to 1.
+            confidence: Lowest score kept, 0 to 1; one for all classes or one per class name. By default the model's own
+                thresholds where it has some, as on a server, else 0.25.
             iou: Overlap above which the weaker of two boxes of a class is dropped, 0 to 1.
 
         Returns:
             One ``supervision.Detections`` per image.
         """
+        from osv_lab.detect.confidence import resolved
         from osv_lab.detect.images import read_image
 
         if batch_size < 1:
             raise UsageError("batch_size must be at least 1", batch_size)
         detector = self._loaded(model)
+        limits = resolved(confidence, detector)
         found: list[sv.Detections] = []
         for start in range(0, len(images), batch_size):
             batch = [
                 read_image(i) if isinstance(i, (str, Path)) else i for i in images[start : start + batch_size]
             ]
-            found += detector.predict(batch, confidence=confidence, iou=iou)
+            found += detector.predict(batch, confidence=limits, iou=iou)
             self.progress("predict", len(found), len(images))
         return found
 

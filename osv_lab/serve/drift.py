@@ -22,8 +22,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from osv_lab.core.errors import InvalidDataError, NotFoundError
+from osv_lab.core.errors import InvalidDataError, NotFoundError, UsageError
 from osv_lab.core.files import write_atomic
+from osv_lab.detect.confidence import Confidence, check_confidence, limit_of
 from osv_lab.serve.metrics import metric_lines
 from osv_lab.serve.observe import Observation
 from osv_lab.serve.profile import MIN_IMAGES, Look, Profile, Shift, brightness_only, compare, look
@@ -49,7 +50,7 @@ class Reference:
     """
 
     profile: Profile
-    confidence: float
+    confidence: Confidence
     digest: str | None = None
     dataset: str = ""
     split: str = ""
@@ -57,9 +58,13 @@ class Reference:
     def look(self, seen: Observation) -> Look:
         """An answer as the reference's were made: nothing below its threshold; where something may be missing, only
         what does not depend on it."""
-        if seen.partial or seen.threshold > self.confidence:
+        cut = any(
+            limit_of(seen.threshold, name) > limit_of(self.confidence, name) for name in self.profile.classes
+        )
+        if seen.partial or cut:
             return brightness_only(seen.brightness)
-        kept = [k for k, score in enumerate(seen.confidence) if score >= self.confidence]
+        scored = enumerate(zip(seen.confidence, seen.class_name, strict=True))
+        kept = [k for k, (score, name) in scored if score >= limit_of(self.confidence, name)]
         areas = seen.relative_areas
         return look(
             [seen.confidence[k] for k in kept],
@@ -87,8 +92,10 @@ class Reference:
         """
         profile = Profile.from_json(values)
         try:
-            confidence = float(values["confidence"])
-        except (KeyError, TypeError, ValueError) as error:
+            confidence = values["confidence"]
+            confidence = dict(confidence) if isinstance(confidence, Mapping) else float(confidence)
+            check_confidence(confidence)
+        except (KeyError, TypeError, ValueError, UsageError) as error:
             raise InvalidDataError("this is no drift reference", f"confidence: {error}") from None
         digest = values.get("digest")
         about = {name: str(values.get(name) or "") for name in ("dataset", "split")}

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from osv_lab.core.errors import InvalidDataError
+from osv_lab.detect.confidence import Confidence
 from osv_lab.serve.metrics import metric_lines
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ class Observation:
         digest: SHA-256 of the model's file.
         dataset_version: What the model was trained on.
         task: As of :class:`osv_lab.detect.detector.Detector`.
-        threshold: The request's confidence threshold: nothing scored lower was seen.
+        threshold: The request's confidence threshold: nothing scored lower was seen. One per class name where the
+            model has its own.
         partial: Whether the request asked for some classes only, so that others may be missing.
         tracker_id: Track identities, -1 where there is none; ``None`` where nothing was tracked.
         disagreement: Why the tracker doubts the detections; empty where it does not.
@@ -71,7 +73,7 @@ class Observation:
     digest: str | None = None
     dataset_version: str | None = None
     task: str = "detect"
-    threshold: float = 0.0
+    threshold: Confidence = 0.0
     partial: bool = False
     tracker_id: tuple[int, ...] | None = None
     disagreement: str = ""

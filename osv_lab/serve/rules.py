@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from osv_lab.core.errors import NotFoundError, UsageError, nearest
+from osv_lab.detect.confidence import limit_of
 from osv_lab.serve.observe import Observation
 
 PER_HOUR = 60
@@ -107,14 +108,14 @@ def _random(rule: Rule, seen: Observation, memory: Memory) -> str:
 
 
 def _near(rule: Rule, seen: Observation, memory: Memory) -> str:
-    threshold = seen.threshold if rule.threshold is None else rule.threshold
+    limits = seen.threshold if rule.threshold is None else rule.threshold
     pairs = zip(seen.confidence, seen.class_name, strict=True)
     distance, score, name = min(
-        ((abs(score - threshold), score, name) for score, name in pairs), default=(math.inf, 0.0, "")
+        ((abs(score - limit_of(limits, name)), score, name) for score, name in pairs), default=(math.inf, 0.0, "")
     )
     # Scores have four places, and 0.6 - 0.5 is a little more than 0.1.
     near = distance <= rule.value + 1e-9
-    return f"{name} scored {score:g}, the threshold is {threshold:g}" if near else ""
+    return f"{name} scored {score:g}, the threshold is {limit_of(limits, name):g}" if near else ""
 
 
 def _classes(rule: Rule, seen: Observation, memory: Memory) -> str:

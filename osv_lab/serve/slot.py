@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import json
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from osv_lab.core.errors import InvalidDataError, OsvError, UnavailableError, UsageError
+from osv_lab.core.sidecars import read_sidecar
+from osv_lab.detect.confidence import Confidence, confidence_in, limits_of
 from osv_lab.serve.drift import SIDECAR_KEY, Reference
 from osv_lab.serve.scheduler import Plan, Scheduling, grey_image, load_planned
 
@@ -33,7 +34,7 @@ _ONE_PIXEL = base64.b64decode(
 class Thresholds:
     """What a request may choose about its predictions; see :meth:`osv_lab.detect.detector.Detector.predict`."""
 
-    confidence: float = 0.25
+    confidence: Confidence = 0.25
     iou: float = 0.7
     max_detections: int = 300
     classes: tuple[str | int, ...] | None = None
@@ -129,7 +130,14 @@ def load_model(
     described = _describe(detector)
     defaults = stored_thresholds(sidecar, described["ref"])
     version = dataset_version_of(sidecar)
-    described |= {"defaults": _shown(defaults), "dataset_version": version, "scheduling": plan.to_dict()}
+    if isinstance(defaults.confidence, Mapping):
+        _known_classes(defaults.confidence, detector)
+    described |= {
+        "has_thresholds": bool(sidecar.get("thresholds")),
+        "defaults": _shown(defaults),
+        "dataset_version": version,
+        "scheduling": plan.to_dict(),
+    }
     return ServedModel(detector, plan, described, defaults, version, _reference(sidecar, described))
 
 
@@ -327,24 +335,20 @@ def _describe(detector: Detector) -> dict[str, Any]:
 def sidecar_of(detector: Detector) -> dict[str, Any]:
     """What stands beside the model's file, in ``<file>.osv.json``; empty where nothing does."""
     path = getattr(detector, "path", None)
-    if path is None:
-        return {}
-    try:
-        content = json.loads(Path(f"{path}.osv.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+    return {} if path is None else read_sidecar(path)
 
 
 def stored_thresholds(sidecar: Mapping[str, Any], ref: str) -> Thresholds:
-    """The sidecar's ``thresholds``: ``confidence``, ``iou`` and ``max_detections``, each where it is given."""
+    """The sidecar's ``thresholds``: ``confidence`` (of all classes, or of each), ``iou`` and ``max_detections``, each
+    where it is given."""
     from osv_lab.detect.detector import check_thresholds
 
     stored = sidecar.get("thresholds") or {}
+    confidence = confidence_in(stored, ref)
     try:
-        known = {"confidence": float, "iou": float, "max_detections": int}
+        known = {"iou": float, "max_detections": int}
         given = {name: kind(stored[name]) for name, kind in known.items() if stored.get(name) is not None}
-        thresholds = Thresholds(**given)
+        thresholds = Thresholds(**given) if confidence is None else Thresholds(confidence, **given)
         check_thresholds(thresholds.confidence, thresholds.iou, thresholds.max_detections)
     except (AttributeError, TypeError, ValueError, UsageError) as error:
         raise InvalidDataError(
@@ -353,6 +357,16 @@ def stored_thresholds(sidecar: Mapping[str, Any], ref: str) -> Thresholds:
             'write {"thresholds": {"confidence": 0.4, "iou": 0.7}}',
         ) from None
     return thresholds
+
+
+def _known_classes(confidence: Confidence, detector: Detector) -> None:
+    """Refuse a sidecar that thresholds classes which the model does not have."""
+    try:
+        limits_of(confidence, detector.class_names)
+    except UsageError as error:
+        raise InvalidDataError(
+            "the thresholds in the model's sidecar cannot be used", error.found, error.fix
+        ) from None
 
 
 def _reference(sidecar: Mapping[str, Any], described: Mapping[str, Any]) -> Reference | None:
@@ -380,7 +394,7 @@ def dataset_version_of(sidecar: Mapping[str, Any]) -> str | None:
     return f"{name}@{version}" if isinstance(name, str) and "@" not in str(version) else str(version)
 
 
-def _shown(thresholds: Thresholds) -> dict[str, float]:
+def _shown(thresholds: Thresholds) -> dict[str, Any]:
     return {
         "confidence_threshold": thresholds.confidence,
         "iou_threshold": thresholds.iou,

@@ -17,6 +17,7 @@ from osv_lab.core.errors import InvalidDataError, OsvError, UsageError
 from osv_lab.core.files import write_atomic
 from osv_lab.core.progress import Progress, silent
 from osv_lab.core.report import Report
+from osv_lab.detect.confidence import least, limit_of
 from osv_lab.serve.drift import SIDECAR_KEY, Reference
 from osv_lab.serve.observe import observe
 from osv_lab.serve.profile import MIN_IMAGES, Look, Profile, Shift, brightness_only, compare, look
@@ -281,11 +282,13 @@ def _look(sample: CapturedSample, reference: Reference) -> Look:
     labels = [one for one in sample.labels or () if isinstance(one, (Box, ImageClass))]
     capture = sample.capture
     brightness = capture.get("brightness")
-    if capture.get("partial") or (capture.get("threshold") or 0.0) > reference.confidence:
+    if capture.get("partial") or (capture.get("threshold") or 0.0) > least(reference.confidence):
         return Look({}) if brightness is None else brightness_only(brightness)
-    kept = [one for one in labels if (1.0 if one.confidence is None else one.confidence) >= reference.confidence]
+    scored = [(one, 1.0 if one.confidence is None else one.confidence) for one in labels]
+    scored = [(one, score) for one, score in scored if score >= limit_of(reference.confidence, one.label)]
+    kept = [one for one, _ in scored]
     return look(
-        [1.0 if one.confidence is None else one.confidence for one in kept],
+        [score for _, score in scored],
         [one.xywh[2] * one.xywh[3] if isinstance(one, Box) else 1.0 for one in kept],
         [one.label for one in kept],
         brightness,

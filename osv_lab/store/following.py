@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from osv_lab.core.errors import OsvError
+from osv_lab.detect.confidence import limit_of
 from osv_lab.store.bulk_tracks import read_frames
 from osv_lab.store.clips import Clip
 from osv_lab.store.convert.supervision import CLASS_NAME, detections_of
@@ -129,7 +130,7 @@ def stored(
         number: labels_of_container({"_cls": "Detections", "detections": documents})
         for number, documents in read_frames(view, clip, from_field)
     }
-    wanted = settings["classes"]
+    wanted, limits = settings["classes"], settings["confidence"]
     names = sorted({label.label for labels in found.values() for label in labels})
     last = max(clip.frames or 0, *found, 0)
     numbers = iter(range(1, last + 1)) if clip.video else iter(clip.samples)
@@ -137,7 +138,7 @@ def stored(
         labels = [
             label
             for label in found.get(number, ())
-            if (label.confidence is None or label.confidence >= settings["confidence"])
+            if (label.confidence is None or label.confidence >= limit_of(limits, label.label))
             and (wanted is None or label.label in wanted)
         ]
         yield number, detections_of(labels, size, names), image

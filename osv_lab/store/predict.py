@@ -22,6 +22,7 @@ from osv_lab.core.digests import value_digest
 from osv_lab.core.errors import InterruptedJobError, InvalidDataError, OsvError, UnavailableError, UsageError
 from osv_lab.core.progress import Progress, silent
 from osv_lab.core.report import Report, plain
+from osv_lab.detect.confidence import AnyConfidence, plain_confidence, resolved
 from osv_lab.store import bulk_read
 from osv_lab.store.bulk import Writer
 from osv_lab.store.convert.supervision import labels_from
@@ -116,7 +117,7 @@ def predict(
     detector: Detector,
     field: str = "predictions",
     *,
-    confidence: float = CONFIDENCE,
+    confidence: AnyConfidence = CONFIDENCE,
     iou: float = IOU,
     max_detections: int = MAX_DETECTIONS,
     classes: Sequence[str | int] | None = None,
@@ -131,7 +132,8 @@ def predict(
         detector: Anything of the :class:`osv_lab.detect.detector.Detector` protocol.
         field: The field to write, made if it is not there; for videos without ``frames.``. It holds ``Detections``,
             for pose ``Keypoints``, for oriented boxes ``Polylines``, for classes a ``Classification``.
-        confidence: Detections at or above it are kept, 0 to 1.
+        confidence: Detections above it are kept, 0 to 1; one per class name, or ``"model"`` for the model's own, which
+            are the ones that a server uses. What is to be evaluated, or thresholds chosen on, needs the low default.
         iou: Overlap above which the less confident of two boxes of a class is dropped, 0 to 1.
         max_detections: The most detections per image.
         classes: Class names or ids to keep; all by default.
@@ -155,8 +157,15 @@ def predict(
     connect()
     if batch_size < 1:
         raise UsageError("batch_size must be at least 1", batch_size)
-    settings = {"confidence": confidence, "iou": iou, "max_detections": max_detections, "classes": plain(classes)}
-    run = _Run(view, detector, field.removeprefix("frames."), settings, classes, batch_size, progress)
+    limits = resolved(confidence, detector)
+    settings = {
+        "confidence": plain_confidence(limits),
+        "iou": iou,
+        "max_detections": max_detections,
+        "classes": plain(classes),
+    }
+    options = {"confidence": limits, "iou": iou, "max_detections": max_detections, "classes": classes}
+    run = _Run(view, detector, field.removeprefix("frames."), settings, options, batch_size, progress)
     try:
         with database_errors(), collecting_only_new():
             if view.media_type == "video":
@@ -187,7 +196,7 @@ class _Run:
         detector: Detector,
         field: str,
         settings: Mapping[str, Any],
-        classes: Sequence[str | int] | None,
+        options: Mapping[str, Any],
         batch_size: int,
         progress: Progress,
     ) -> None:
@@ -201,8 +210,7 @@ class _Run:
         self._detector = detector
         self._field = field
         self._settings = settings
-        self._options = {key: settings[key] for key in ("confidence", "iou", "max_detections")}
-        self._options["classes"] = classes
+        self._options = options
         self._batch_size = batch_size
         self._progress = progress
         self._about = plain(detector.describe())
@@ -309,23 +317,12 @@ class _Run:
             yield (image.sample_id, image.frame), labels
 
     def _infer(self, images: list[DecodedImage]) -> Iterable[tuple[DecodedImage, sv.Detections]]:
-        if not images:
-            return []
-        try:
-            return list(zip(images, self._call(images), strict=True))
-        except (RuntimeError, ValueError, MemoryError, OsvError) as error:
-            if len(images) == 1:
-                if not self.predicted and len(self._problems) >= 2 * self._batch_size:
-                    raise UnavailableError(
-                        "the detector fails on every image", error, "try it on one image"
-                    ) from error
-                self._fail(images[0], f"the detector failed: {error}")
-                return []
-        # One image that a detector cannot take must not cost its batch.
-        return [found for image in images for found in self._infer([image])]
+        return found_in(self._detector, images, self._options, self._failed)
 
-    def _call(self, images: list[DecodedImage]) -> list[sv.Detections]:
-        return self._detector.predict([image.pixels for image in images], **self._options)  # type: ignore[misc]
+    def _failed(self, image: DecodedImage, error: Exception) -> None:
+        if not self.predicted and len(self._problems) >= 2 * self._batch_size:
+            raise UnavailableError("the detector fails on every image", error, "try it on one image") from error
+        self._fail(image, f"the detector failed: {error}")
 
     def _labels(self, detections: sv.Detections, size: tuple[int, int]) -> list[Label]:
         if self._detector.task != "classify":
@@ -337,6 +334,25 @@ class _Run:
     def _fail(self, image: DecodedImage, why: str) -> None:
         name = f"{image.name} frame {image.frame}" if image.frame else image.name
         self._problems.append(Problem(name, why, "", "skipped" if image.frame else "file skipped"))
+
+
+def found_in(
+    detector: Detector,
+    images: Sequence[DecodedImage],
+    options: Mapping[str, Any],
+    failed: Callable[[DecodedImage, Exception], None],
+) -> list[tuple[DecodedImage, sv.Detections]]:
+    """What a detector finds in images that were read; ``failed`` is told of those that it cannot take."""
+    if not images:
+        return []
+    try:
+        return list(zip(images, detector.predict([one.pixels for one in images], **options), strict=True))  # type: ignore[misc]
+    except (RuntimeError, ValueError, MemoryError, OsvError) as error:
+        if len(images) == 1:
+            failed(images[0], error)
+            return []
+    # One image that a detector cannot take must not cost its batch.
+    return [found for image in images for found in found_in(detector, [image], options, failed)]
 
 
 def decoded_images(todo: Iterable[tuple[str, Any]], ahead: int) -> Iterator[DecodedImage]:

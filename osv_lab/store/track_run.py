@@ -17,6 +17,7 @@ from osv_lab.core.digests import value_digest
 from osv_lab.core.errors import InvalidDataError, OsvError, UnavailableError, UsageError
 from osv_lab.core.progress import Progress
 from osv_lab.core.report import Report, plain
+from osv_lab.detect.confidence import plain_confidence
 from osv_lab.store.bulk import Writer
 from osv_lab.store.bulk_tracks import is_made_by, replace_field
 from osv_lab.store.clips import Clip, clips_of
@@ -181,6 +182,7 @@ class TrackingRun:
         # Without a digest two detectors cannot be told apart, and what one did must not pass for the other's.
         unique = {} if self.detector is None or detector.get("digest") else {"run": uuid.uuid4().hex}
         settings = {name: plain(value) for name, value in self.settings.items() if name != "batch_size"}
+        settings["confidence"] = plain_confidence(self.settings["confidence"])
         return {"detector": detector, "tracker": plain(self.options), **settings, **unique}
 
     def one(self, clip: Clip, made_by: str, total: int | None) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 from osv_lab.core.digests import bytes_digest
 from osv_lab.core.errors import InterruptedJobError, InvalidDataError, UsageError
 from osv_lab.core.progress import Progress, silent
+from osv_lab.detect.confidence import AnyConfidence, check_confidence, limits_of, resolved
 from osv_lab.store.bulk import Writer
 from osv_lab.store.bulk_tracks import check_field, read_frames, replace_field
 from osv_lab.store.clips import Clip, clips_of
@@ -48,7 +49,7 @@ def track(
     field: str = "tracks",
     *,
     from_field: str | None = None,
-    confidence: float = 0.1,
+    confidence: AnyConfidence = 0.1,
     classes: Sequence[str | int] | None = None,
     batch_size: int = 8,
     frame_rate: float | None = None,
@@ -71,7 +72,8 @@ def track(
         field: The field to write, made if it is not there; for videos without ``frames.``.
         from_field: Track these detections instead of a detector's. Nothing is decoded, unless the tracker has an
             ``embedder``.
-        confidence: Detections at or above it are tracked, 0 to 1. Trackers use unsure ones, so it should be low.
+        confidence: Detections above it are tracked, 0 to 1; one for all classes, one per class name, or ``"model"``
+            for the detector's own, as a server uses them. Trackers use unsure ones, so it should be low.
         classes: Class names (or a detector's ids) to track; all by default.
         batch_size: Frames per call of the detector.
         frame_rate: Frames per second; by default each video's own, 30 for image sequences.
@@ -95,8 +97,6 @@ def track(
     connect()
     if batch_size < 1:
         raise UsageError("batch_size must be at least 1", batch_size)
-    if not 0 <= confidence <= 1:
-        raise UsageError("confidence must lie between 0 and 1", confidence)
     if (detector is None) == (from_field is None):
         raise UsageError(
             "tracks need detections", f"detector={detector}, from_field={from_field}", "give one of the two"
@@ -107,6 +107,13 @@ def track(
         detector = load_detector(detector)
     if detector is not None and detector.task == "classify":
         raise UsageError("a classifier finds no boxes to track", detector.ref, "use a detector")
+    if detector is not None:
+        confidence = resolved(confidence, detector)
+        limits_of(confidence, detector.class_names)
+    elif confidence == "model":
+        raise UsageError("a field has no thresholds of its own", f"from_field={from_field!r}", "give a confidence")
+    else:
+        check_confidence(confidence)
     options = {"algorithm": tracker} if isinstance(tracker, str) else dict(tracker)
     ObjectTracker(options)
     run = TrackingRun(view, detector, options, field.removeprefix("frames."), progress)

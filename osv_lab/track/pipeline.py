@@ -16,6 +16,7 @@ import numpy as np
 
 from osv_lab.core.errors import InvalidDataError
 from osv_lab.core.progress import Progress
+from osv_lab.detect.confidence import Confidence
 from osv_lab.detect.detector import Detector
 from osv_lab.detect.nms import nms
 from osv_lab.track.ahead import Ahead, Behind, Silent
@@ -39,7 +40,7 @@ class Look:
     """A detector with its options."""
 
     detector: Detector
-    confidence: float
+    confidence: Confidence
     iou: float
     classes: Sequence[str | int] | None
     agnostic: bool

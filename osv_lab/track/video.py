@@ -14,6 +14,7 @@ from typing import Any
 
 from osv_lab.core.errors import UsageError
 from osv_lab.core.progress import Progress, silent
+from osv_lab.detect.confidence import AnyConfidence, limits_of, plain_confidence, resolved
 from osv_lab.detect.detector import IOU, Detector, class_ids
 from osv_lab.track.pipeline import Look, Run
 from osv_lab.track.result import TrackResult, identities_of
@@ -34,7 +35,7 @@ def track_video(
     *,
     tracker: ObjectTracker | str | Mapping[str, Any] = "botsort",
     formats: Sequence[str] | None = None,
-    confidence: float = CONFIDENCE,
+    confidence: AnyConfidence = CONFIDENCE,
     iou: float = IOU,
     classes: Sequence[str | int] | None = None,
     agnostic: bool = False,
@@ -58,7 +59,8 @@ def track_video(
             ``.coco.json``, ``.json``; or a folder. Nothing is written when ``None``.
         tracker: An :class:`~osv_lab.track.tracker.ObjectTracker` (it is reset), or what one is made from.
         formats: ``"video"``, ``"mot"``, ``"coco"``, ``"json"``: further files beside the output.
-        confidence: Detections above it reach the tracker.
+        confidence: Detections above it reach the tracker; one for all classes, one per class name, or ``"model"`` for
+            the model's own, as a server uses them.
         iou: Overlap above which the weaker of two boxes goes.
         classes: Names or ids of the classes to track; all when ``None``.
         agnostic: The weaker of two boxes goes also when they are of different classes: for a detector that takes one
@@ -93,18 +95,28 @@ def track_video(
             raise UsageError(f"{name} must be at least 1", count)
     detector = _detector(model)
     class_ids(classes, detector.class_names)
+    limits = resolved(confidence, detector)
+    limits_of(limits, detector.class_names)
     opened = open_source(source, frame_rate=frame_rate, stall_s=stall_s)
     try:
         plan = plan_outputs(output, formats, _stem(opened.name))
         _guard(plan, opened)
         chosen = _tracker(tracker, opened.frame_rate / every)
         counter = ZoneCounter(areas, _memory_s(chosen))
-        look = Look(detector, confidence, iou, classes, agnostic)
+        look = Look(detector, limits, iou, classes, agnostic)
         job = {
             "source": opened.fingerprint(),
             "model": detector.describe(),
             "tracker": [repr(chosen), chosen.tracker.frame_rate, chosen.boxes, _name_of(chosen.embedder)],
-            "options": [confidence, iou, list(classes or []), agnostic, every, batch_size, frame_rate],
+            "options": [
+                plain_confidence(limits),
+                iou,
+                list(classes or []),
+                agnostic,
+                every,
+                batch_size,
+                frame_rate,
+            ],
             "areas": [asdict(area) for area in areas],
             "video": "video" in plan,
         }

@@ -13,8 +13,8 @@ from osv_lab.core.digests import file_digest
 from osv_lab.core.errors import CheckFailedError, NotFoundError, UnavailableError, UsageError, nearest
 from osv_lab.core.report import Report
 from osv_lab.core.settings import load_settings
+from osv_lab.core.sidecars import read_sidecar, sidecar_path, update_sidecar
 from osv_lab.train import tracking
-from osv_lab.train.sidecars import read_sidecar, sidecar_path, update_sidecar
 
 if TYPE_CHECKING:
     from osv_lab.detect.export import Artifact

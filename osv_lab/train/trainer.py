@@ -19,6 +19,7 @@ from typing import Any
 from osv_lab.core.digests import file_digest
 from osv_lab.core.errors import InterruptedJobError, OsvError, UnavailableError, UsageError
 from osv_lab.core.progress import Progress, silent
+from osv_lab.core.sidecars import sidecar_path, update_sidecar
 from osv_lab.store.versions.load import load_version, version_of
 from osv_lab.store.versions.model import DatasetVersion
 from osv_lab.train import data, engine, tracking
@@ -34,7 +35,6 @@ from osv_lab.train.run import (
     new_state,
     run_folders,
 )
-from osv_lab.train.sidecars import sidecar_path, update_sidecar
 from osv_lab.train.weights import starting_point
 
 __all__ = ["TrainingRun", "find_run", "latest_run", "list_runs", "train"]

@@ -12,9 +12,9 @@ from support import shared_data
 
 from osv_lab.cli import main
 from osv_lab.core.errors import UsageError
+from osv_lab.core.sidecars import read_sidecar
 from osv_lab.detect.export import export_model
 from osv_lab.evaluate.quantize import quantize
-from osv_lab.train.sidecars import read_sidecar
 
 DATA = shared_data()
 pytestmark = pytest.mark.skipif(DATA is None, reason="needs BCCD and its model in the shared data")

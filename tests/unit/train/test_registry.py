@@ -9,10 +9,10 @@ import pytest
 from tiny_model import write_tiny_model
 
 from osv_lab.core.errors import CheckFailedError, NotFoundError, UsageError
+from osv_lab.core.sidecars import read_sidecar, update_sidecar
 from osv_lab.detect.reference import resolve_model
 from osv_lab.train.aliases import alias_history, rollback
 from osv_lab.train.registry import get_version, has_alias, list_models, register, set_alias
-from osv_lab.train.sidecars import update_sidecar
 
 
 def change(model: Path) -> None:
@@ -85,3 +85,29 @@ def test_names_that_do_not_exist_or_cannot(model: Path) -> None:
     with pytest.raises(NotFoundError):
         register(model, "registry-other", run_id="0" * 32)
     assert not len(list_models("registry-other"))
+
+
+def test_thresholds_reach_copies_of_a_registered_model(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store on another machine is copied here once, and again when thresholds were chosen since."""
+    from osv_lab.detect import load_detector, reference
+    from osv_lab.train.thresholds import save_thresholds
+
+    register(model, "registry-sharp", alias="champion")
+    monkeypatch.setattr(reference, "_local_path", lambda uri: None)
+    before = resolve_model("models:/registry-sharp@champion")
+    assert before == resolve_model("models:/registry-sharp@champion")
+    saved = save_thresholds(
+        "models:/registry-sharp@champion", {"lamp": 0.4, "*": 0.3, "dog": 0.5}, {"objective": "F1"}
+    )
+    assert saved == "models:/registry-sharp/1"
+    after = resolve_model("models:/registry-sharp@champion")
+    assert after != before and after.read_bytes() == before.read_bytes()
+    thresholds = read_sidecar(after)["thresholds"]
+    assert thresholds == {"confidence": {"lamp": 0.4, "*": 0.3}, "objective": "F1"}
+    assert read_sidecar(after)["class_names"] == ["disc"]
+    assert load_detector("models:/registry-sharp@champion").class_names == ("lamp", "cat")
+    save_thresholds("models:/registry-sharp/1", {"*": 0.7}, {})
+    again = read_sidecar(resolve_model("models:/registry-sharp@champion"))["thresholds"]
+    assert again == {"confidence": {"*": 0.7}, "objective": "F1"}
+    with pytest.raises(UsageError, match="register"):
+        save_thresholds("runs:/abc/best.onnx", {"*": 0.7}, {})
