@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,7 +35,6 @@ class Cells:
     view: Any
     versions: dict[str, int]
     name: str
-    folder: Path
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +60,7 @@ def cells(fo: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cells]:
         artifact = export_model(weights, imgsz=320)
         verify(artifact, dataset.match_tags("val").limit(8), original=weights)
         versions[name] = register(artifact, "picking").version
-    yield Cells(dataset.match_tags("test"), versions, "picking", folder)
+    yield Cells(dataset.match_tags("test"), versions, "picking")
     fo.delete_dataset("picking-cells")
 
 
@@ -265,33 +263,3 @@ def test_a_move_that_was_killed_before_it_happened_is_not_in_the_history(cells: 
     tracking.client().set_registered_model_alias(name, "killed", str(cells.versions["uneven"]))
     assert alias_history(name, "killed").moves[-1].kind == "elsewhere"
     assert rollback(name, "killed").version == two
-
-
-def test_a_later_deployment_goes_through_the_gate(cells: Cells) -> None:
-    from osv_lab.lab import Lab
-
-    lab = Lab("picking-deployed")
-    lab.dataset_name = "picking-cells"
-    lab.view("val").limit(4).tag_samples("few")
-    first = lab.deploy(cells.folder / "better" / "best.pt", split="few", imgsz=320)
-    assert (first.version, first.verdict, first.note) == ("1", None, "")
-    again = lab.deploy(cells.folder / "better" / "best.pt", split="few", imgsz=320)
-    assert (again.version, again.verdict) == ("1", None)
-
-    worse = cells.folder / "uneven" / "best.pt"
-    with pytest.raises(CheckFailedError, match="class Platelets fell") as refused:
-        lab.deploy(worse, split="few", imgsz=320)
-    assert "force=True" in str(refused.value)
-    assert get_version(lab.name, "champion").version == 1 and get_version(lab.name).version == 2
-    with pytest.raises(UsageError, match="reason"):
-        lab.deploy(worse, force=True)
-
-    unjudged = lab.deploy(worse, split="few", judge_on="nothing", imgsz=320)
-    assert unjudged.verdict is None and "not compared" in unjudged.note and "version 1" in unjudged.summary()
-    assert get_version(lab.name, "champion").version == 2
-    forced = lab.deploy(
-        cells.folder / "champion" / "best.pt", split="few", force=True, reason="a demonstration", imgsz=320
-    )
-    assert forced.verdict is not None and forced.verdict.promoted
-    assert any(row[""] == "gate" for row in forced.rows())
-    assert [move.to for move in alias_history(lab.name).moves] == [1, 2, 3]
