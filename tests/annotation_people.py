@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from osv_lab.annotate import AnnotationLoop
 from osv_lab.annotate.connection import Connection
+from osv_lab.annotate.records import Runs
+
+
+@contextlib.contextmanager
+def looping(dataset: Any) -> Iterator[AnnotationLoop]:
+    """The loop of a dataset; what it made on the server is deleted afterwards."""
+    with AnnotationLoop(dataset, organization="") as found:
+        yield found
+        for name in Runs(dataset).names():
+            found.cancel(name)
+        for project in found.connection.pages("/api/projects", {"name": dataset.name}):
+            found.connection.call("DELETE", f"/api/projects/{project['id']}")
 
 
 class Annotator:

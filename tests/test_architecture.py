@@ -21,6 +21,7 @@ ROOMS = (
     "annotate",
     "train",
     "evaluate",
+    "jobs",
     "lab",
     "cli",
     "widgets",
@@ -31,6 +32,7 @@ FACES = {"app": "lab", "console": "lab", "demo": "lab", "doctor": "lab", "up": "
 HEAVY = {
     "cv2", "fiftyone", "mlflow", "onnx", "onnxruntime", "pandas", "scipy", "sklearn", "supervision", "torch",
     "torchvision", "ultralytics", "fastapi", "uvicorn", "httpx", "PIL", "matplotlib", "plotly", "rich", "yaml",
+    "anywidget", "ipywidgets",
 }  # fmt: skip
 
 
@@ -89,7 +91,7 @@ def loaded_after(code: str) -> set[str]:
         "import osv_lab",
         "import osv_lab.cli; osv_lab.cli.build_parser().format_help()",
         "import osv_lab; osv_lab.Lab",
-        "import osv_lab.store, osv_lab.detect, osv_lab.train, osv_lab.evaluate, osv_lab.serve",
+        "import osv_lab.store, osv_lab.detect, osv_lab.train, osv_lab.evaluate, osv_lab.serve, osv_lab.widgets",
     ],
 )
 def test_nothing_heavy_is_loaded_before_it_is_used(code: str) -> None:

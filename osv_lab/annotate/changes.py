@@ -27,10 +27,8 @@ class Change:
         uid: The object's identity; what is added gets it.
         before: The object in the dataset, ``None`` where it is added.
         after: The object as it is to be, ``None`` where it is deleted.
-        properties: What differs: ``geometry``, ``label``, ``occluded``, ``z_order``, ``group``, ``attributes.<name>``;
-            ``existence`` where it is added or deleted.
-        frames: For a track, the frames that differ: those where ``after`` is in sight are written, in the others the
-            object is removed. All other frames stay as they are, to the last bit.
+        properties: What differs: ``geometry``, ``label``, ``occluded``, ``z_order``, ``group``, ``track``,
+            ``attributes.<name>``; ``existence`` where it is added or deleted.
     """
 
     action: Action
@@ -38,7 +36,6 @@ class Change:
     before: Object | None
     after: Object | None
     properties: tuple[str, ...]
-    frames: tuple[int, ...] = ()
 
     @property
     def sample(self) -> str:
@@ -46,6 +43,12 @@ class Change:
         one = self.after or self.before
         assert one is not None
         return one.sample
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """The sample, and the frame of a video that it is on; 0 for an image."""
+        one = self.after or self.before
+        return self.sample, one.frame if isinstance(one, Shape) else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,6 @@ class Conflict:
         theirs: As CVAT has it, ``None`` where it was deleted there.
         ours: As the dataset has it, ``None`` where it was deleted here.
         kept: Whose version the dataset has after the merge.
-        frames: For a track, the frames where they disagree; ``()`` where it is the track as a whole.
         others: Further versions on the server, where annotators of overlapping jobs disagree.
     """
 
@@ -71,7 +73,6 @@ class Conflict:
     theirs: Object | None
     ours: Object | None
     kept: Literal["theirs", "ours"]
-    frames: tuple[int, ...] = ()
     others: tuple[Object, ...] = ()
 
 
@@ -82,7 +83,8 @@ class Note:
     Attributes:
         what: ``unknown shape`` (the dataset cannot hold it; it stays on the server), ``unknown label`` (taken over),
             ``copied`` (an object with another's identity; it got its own), ``unknown identity`` (likewise),
-            ``near duplicate`` (added on both sides, both kept) or ``second tag`` (the field holds one).
+            ``near duplicate`` (added on both sides, both kept), ``drawn twice`` (by two annotators; taken once) or
+            ``second tag`` (the field holds one).
         theirs: The object on the server.
         ours: The object in the dataset that it is too near to, or ``None``.
         iou: Their overlap, 0 to 1, or ``None``.

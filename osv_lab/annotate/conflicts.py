@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from osv_lab.annotate.apply import label_writes
-from osv_lab.annotate.changes import Change, Conflict
+from osv_lab.annotate.changes import Change, Conflict, Scope
+from osv_lab.annotate.clips import Place, ranges_of
 from osv_lab.annotate.documents import HOLDS, attributes_set, new_document, shapes_of
 from osv_lab.annotate.identity import content
 from osv_lab.annotate.objects import Annotations, Shape
@@ -19,7 +20,16 @@ from osv_lab.annotate.properties import SILENT, by_a_person, values_of, with_val
 from osv_lab.annotate.records import Run, Runs, shape_document, shape_from
 from osv_lab.core.errors import NotFoundError, UnavailableError, UsageError, nearest
 from osv_lab.core.report import Report
-from osv_lab.store.annotation_store import read_samples, replace_labels, set_field
+from osv_lab.store.annotation_store import (
+    FRAMES,
+    forget_fields,
+    is_of_frames,
+    mark_frames,
+    name_of,
+    read_samples,
+    replace_labels,
+    set_field,
+)
 from osv_lab.store.documents import Document
 from osv_lab.store.schema import LabelSchema
 
@@ -54,6 +64,11 @@ class OpenConflict:
     ours: Shape | None
     theirs: tuple[Shape, ...]
 
+    @property
+    def frame(self) -> int:
+        """The frame of a video that it is on, from 1; 0 for an image."""
+        return next(shape.frame for shape in (self.base, self.ours, *self.theirs) if shape is not None)
+
 
 @dataclass(frozen=True)
 class ConflictReport(Report):
@@ -80,6 +95,7 @@ class ConflictReport(Report):
             {
                 "object": one.object,
                 "sample": one.sample,
+                "frame": one.frame,
                 "about": ", ".join(one.properties),
                 "ours": _words(one.ours, one.properties),
                 "theirs": " | ".join(_words(shape, one.properties) for shape in one.theirs) or "deleted",
@@ -135,17 +151,16 @@ def remember(
     runs: Runs,
     run: Run,
     conflicts: Sequence[Conflict],
-    samples: Iterable[str],
+    looked_at: Scope,
     *,
     settled: bool,
 ) -> tuple[str | None, str | None]:
-    """Keep the conflicts of a pull, and those of before on samples that it did not look at.
+    """Keep the conflicts of a pull, and those of before where it did not look.
 
     Returns:
         The names of the saved view and of the field with the server's versions; ``None`` where nothing is open.
     """
-    looked_at = frozenset(samples)
-    found = [one for one in _read(dataset, runs, run) if one.sample not in looked_at]
+    found = [one for one in _read(dataset, runs, run) if not looked_at.holds(one.sample, one.frame)]
     for one in () if settled else conflicts:
         versions = [shape for shape in (one.theirs, *one.others) if isinstance(shape, Shape)]
         base, ours = (shape if isinstance(shape, Shape) else None for shape in (one.base, one.ours))
@@ -192,23 +207,27 @@ def keep_open(
     if dataset.has_saved_view(view):
         dataset.delete_saved_view(view)
     if not conflicts:
-        if dataset.has_sample_field(theirs):
-            dataset.delete_sample_field(theirs)
+        forget_fields(dataset, (theirs, clips_field(view)))
         return None, None
     sizes = dict(zip(run.samples, run.sizes, strict=True))
-    schema = LabelSchema(dataset)
-    schema.declare(theirs, run.container)
-    labels: dict[str, list[Document]] = {}
+    name = name_of(theirs)
+    schema = LabelSchema(dataset, frames=is_of_frames(theirs))
+    schema.declare(name, run.container)
+    labels: dict[Place, list[Document]] = {}
     for one in conflicts:
-        some = labels.setdefault(one.sample, [])
+        some = labels.setdefault((one.sample, one.frame), [])
         for shape in one.theirs:
             if shape.kind in HOLDS[run.container]:
                 shape = replace(shape, uid=one.object)
                 document = new_document(shape, sizes[one.sample])
-                document.update(schema.fit(theirs, attributes_set(shape)))
+                document.update(schema.fit(name, attributes_set(shape)))
                 some.append(document)
     set_field(dataset, theirs, run.container, labels)
-    dataset.save_view(view, dataset.select(sorted(labels)))
+    shown = dataset.select(sorted({sample for sample, _ in labels}))
+    if is_of_frames(theirs):
+        mark_frames(dataset, clips_field(view), ranges_of(labels))
+        shown = shown.to_clips(clips_field(view))
+    dataset.save_view(view, shown)
     return view, theirs
 
 
@@ -218,7 +237,7 @@ def _read(dataset: fo.Dataset, runs: Runs, run: Run) -> list[OpenConflict]:
     here = {
         (sample.id, shape.uid): shape
         for sample in read_samples(dataset, {one["sample"] for one in documents}, run.field)
-        for shape in shapes_of(sample, sizes[sample.id])
+        for shape in shapes_of(sample, sizes[sample.id], run.owners.get(sample.id))
     }
     return [
         OpenConflict(
@@ -250,7 +269,11 @@ def _write(dataset: fo.Dataset, run: Run, chosen: Sequence[OpenConflict], keep: 
     changes = [change for one in chosen if (change := _change(one, keep)) is not None]
     samples = read_samples(dataset, {change.sample for change in changes}, run.field)
     sizes = dict(zip(run.samples, run.sizes, strict=True))
-    here = {(sample.id, shape.uid): shape for sample in samples for shape in shapes_of(sample, sizes[sample.id])}
+    here = {
+        (sample.id, shape.uid): shape
+        for sample in samples
+        for shape in shapes_of(sample, sizes[sample.id], run.owners.get(sample.id))
+    }
     if any(here.get((change.sample, change.uid)) != change.before for change in changes):
         return 1
     return replace_labels(dataset, run.field, run.container, label_writes(dataset, run, samples, changes, sizes))
@@ -309,9 +332,14 @@ def _contents(shapes: Iterable[Shape]) -> list[str]:
     return sorted(map(content, shapes))
 
 
+def clips_field(view: str) -> str:
+    """The field of a video's sample that says where on its frames the conflicts are."""
+    return "".join(char if char.isalnum() else "_" for char in view)
+
+
 def _names(run: Run) -> tuple[str, str]:
     name = "".join(char if char.isalnum() else "_" for char in run.key)
-    return f"{run.key}_conflicts", f"{name}_theirs"
+    return f"{run.key}_conflicts", f"{FRAMES if is_of_frames(run.field) else ''}{name}_theirs"
 
 
 def _words(shape: Shape | None, properties: Sequence[str]) -> str:

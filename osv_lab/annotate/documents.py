@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from osv_lab.annotate.objects import Shape, Value
+from osv_lab.core.digests import value_digest
 from osv_lab.store.annotation_store import Labelled
 from osv_lab.store.documents import DETECTION_CONFIDENCE, MADE_BY, MODEL, OWN_KEYS, SOURCE, Document
 
@@ -24,6 +25,11 @@ HOLDS: Mapping[str, tuple[str, ...]] = {
     "Classification": ("tag",),
 }
 """The kinds that each FiftyOne class can hold."""
+TRACKABLE = ("box", "oriented", "polygon", "polyline", "keypoints")
+"""The kinds of which CVAT has tracks; masks and tags go frame by frame."""
+
+TRUSTED, WHY = "osv_trusted", "osv_why"
+"""Attributes of a label that a detector proposed: whether it may do without a person, and why one should look."""
 
 _FIELDS = ("occluded", "z_order", "group", SOURCE, MODEL)
 
@@ -32,7 +38,14 @@ class UnsendableError(ValueError):
     """A label that CVAT cannot hold; the message says why."""
 
 
-def shape_of(document: Mapping[str, Any], sample: str, size: Size, made_by: str | None = None) -> Shape:
+def shape_of(
+    document: Mapping[str, Any],
+    sample: str,
+    size: Size,
+    made_by: str | None = None,
+    frame: int = 0,
+    owner: str | None = None,
+) -> Shape:
     """The shape of a label, clipped to the image.
 
     Args:
@@ -40,6 +53,8 @@ def shape_of(document: Mapping[str, Any], sample: str, size: Size, made_by: str 
         sample: The id of its sample.
         size: The image's width and height in pixels.
         made_by: The model that made the labels of the field, for those with a confidence that name none.
+        frame: The number of the frame of a video, from 1.
+        owner: What its track belongs to, see :func:`shapes_of`.
 
     Raises:
         UnsendableError: no area within the image, coordinates that are no numbers, or several rings.
@@ -63,17 +78,40 @@ def shape_of(document: Mapping[str, Any], sample: str, size: Size, made_by: str 
         source=document.get(SOURCE) or ("manual" if confidence is None else "auto"),
         confidence=confidence,
         model=model,
+        frame=frame,
+        track=track_of(document, owner) if owner is not None and kind in TRACKABLE else None,
     )
 
 
-def shapes_of(sample: Labelled, size: Size) -> list[Shape]:
-    """The shapes of a sample's labels, without those that CVAT cannot hold."""
+def shapes_of(sample: Labelled, size: Size, owner: str | None = None) -> list[Shape]:
+    """The shapes of a sample's or a frame's labels, without those that CVAT cannot hold.
+
+    Args:
+        sample: The sample or frame, as it was read.
+        size: The image's width and height in pixels.
+        owner: What its tracks belong to: the id of the video or the name of the sequence; ``None`` without tracks.
+    """
     found = []
     made_by = (sample.container or {}).get(MADE_BY)
     for document in sample.labels:
         with contextlib.suppress(UnsendableError):
-            found.append(shape_of(document, sample.id, size, made_by))
+            found.append(shape_of(document, sample.id, size, made_by, sample.frame, owner))
     return found
+
+
+def track_of(document: Mapping[str, Any], sample: str) -> str | None:
+    """The identity of the track that a label is one frame of: of its instance, or else of its class and number.
+
+    Args:
+        document: The label as the database has it.
+        sample: The id of the video, or the name of the sequence.
+    """
+    if document.get("instance"):
+        return str(document["instance"]["_id"])
+    index = document.get("index")
+    if type(index) is not int:
+        return None
+    return value_digest([sample, document.get("label"), index])[:24]
 
 
 def new_document(shape: Shape, size: Size) -> Document:

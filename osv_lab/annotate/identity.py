@@ -106,7 +106,7 @@ def _follow_equal(base: Mapping[Key, One], versions: dict[Key, list[One]], stran
 def content(one: Shape | Track) -> str:
     """What an object says, without who made it and under which numbers."""
     values = one.to_dict()
-    for name in ("uid", "server_id", "job", "index", "source", "confidence", "model", "group"):
+    for name in ("uid", "server_id", "job", "track", "open", "source", "confidence", "model", "group"):
         values.pop(name, None)
     return json.dumps(values, sort_keys=True)
 

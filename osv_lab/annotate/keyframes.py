@@ -1,15 +1,11 @@
-"""Tracks of boxes as keyframes, the fewest that keep a stated error; and back, as CVAT interpolates.
-
-CVAT's rules: between two keyframes a box goes straight, and turns the shorter way; whether it is occluded holds from a
-keyframe to the next; from a keyframe that is outside to the next it is out of sight; and a track whose last keyframe is
-not outside runs to the end of the task.
-"""
+"""Tracks as keyframes: the fewest from which :mod:`osv_lab.annotate.interpolation` brings back every frame."""
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -19,97 +15,95 @@ from osv_lab.core.errors import InvalidDataError, UsageError
 
 TOLERANCE: Final = 0.5
 """Pixels: the most by which a side of a box may be off on a frame that is no keyframe."""
+_MOST_TURN = 60.0
+"""Degrees between two keyframes: CVAT turns the shorter way, so that more would be ambiguous."""
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Path:
-    """A track of boxes, frame by frame, where it is in sight.
+def thin(seen: Sequence[Keyframe], kind: str, last: int, tolerance: float = TOLERANCE) -> tuple[Keyframe, ...]:
+    """The keyframes of a track, few enough that a person can work with them.
 
-    Attributes:
-        frames: Ascending, from 0, int64 ``(n,)``.
-        points: ``x1, y1, x2, y2`` in absolute pixels, float64 ``(n, 4)``.
-        occluded: bool ``(n,)``.
-    """
+    Of boxes, upright or turned, and of single points they are the fewest from which every coordinate of every corner
+    comes back within ``tolerance``: a shortest path through the graph whose edges are the pairs of frames between which
+    the straight line is near enough (Imai and Iri, "Polygonal approximations of a curve", 1988), with the test of an
+    edge by intersecting cones of Chan and Chin, "Approximation of polygonal curves with minimum number of line segments
+    or minimum error", 1996, with time as the abscissa. Several points stay where they are between keyframes, so these
+    are where they move by more. Every frame of an outline is a keyframe, since CVAT moves and drops its vertices
+    between keyframes.
 
-    frames: np.ndarray
-    points: np.ndarray
-    occluded: np.ndarray
-
-
-def thin(path: Path, length: int, tolerance: float = TOLERANCE) -> tuple[Keyframe, ...]:
-    """The fewest keyframes from which every side of every box comes back within ``tolerance``.
-
-    A shortest path through the graph whose edges are the pairs of frames between which the straight line is near
-    enough: Imai and Iri, "Polygonal approximations of a curve", 1988, with the test of an edge by intersecting cones of
-    Chan and Chin, "Approximation of polygonal curves with minimum number of line segments or minimum error", 1996,
-    with time as the abscissa. Frames where the box comes into sight, leaves it or changes between occluded and not are
-    keyframes in any case, and the first frame out of sight is one that is outside.
+    Frames where the object comes into sight, leaves it, or changes in anything else are keyframes in any case, and the
+    first frame out of sight is one that is outside.
 
     Args:
-        path: The track.
-        length: Frames of the task.
+        seen: Where the object is, on every frame on which it is in sight, in order.
+        kind: What it is, one of :data:`osv_lab.annotate.objects.KINDS`.
+        last: The last frame of the job.
         tolerance: Pixels, at least 0.
 
     Raises:
         UsageError: a negative tolerance.
-        InvalidDataError: no frames, frames out of order or beyond the task, or coordinates that are not finite.
+        InvalidDataError: no frames, frames out of order or beyond the last, or coordinates that are not finite.
 
     Example:
-        >>> frames = np.arange(100)
-        >>> moving = np.stack([frames, frames, frames + 50, frames + 80], axis=1) * 1.0
-        >>> [one.frame for one in thin(Path(frames, moving, frames < 0), 100)]
-        [0, 99]
+        >>> moving = [Keyframe(frame, (frame, 0.0, frame + 50.0, 80.0)) for frame in range(90)]
+        >>> [(one.frame, one.outside) for one in thin(moving, "box", 99)]
+        [(0, False), (89, False), (90, True)]
     """
-    _check(path, length, tolerance)
-    frames, points, occluded = path.frames, path.points, path.occluded
+    _check(seen, last, tolerance)
+    frames = np.array([one.frame for one in seen])
     gaps = np.diff(frames) > 1
-    forced = np.flatnonzero(gaps | (occluded[1:] != occluded[:-1])) + 1
-    ends = {0, len(frames) - 1, *forced.tolist(), *np.flatnonzero(gaps).tolist()}
-    stops = sorted(ends)
-    chosen = {stops[0]}
-    for first, last in itertools.pairwise(stops):
-        if frames[last] - frames[first] == last - first:
-            chosen.update(_shortest(points, first, last, tolerance))
-        chosen.add(last)
+    changes = np.array([_state(a) != _state(b) for a, b in itertools.pairwise(seen)], dtype=bool)
+    stops = {0, len(seen) - 1, *(np.flatnonzero(gaps | changes) + 1).tolist(), *np.flatnonzero(gaps).tolist()}
+    if kind in ("polygon", "polyline"):
+        chosen = set(range(len(seen)))
+    elif kind == "keypoints" and any(len(one.points) != 2 for one in seen):
+        chosen = _held(seen, stops, tolerance)
+    else:
+        chosen = _straight(seen, frames, stops, tolerance)
     keyframes = []
     for k in sorted(chosen):
-        frame, place = int(frames[k]), tuple(points[k].tolist())
-        keyframes.append(Keyframe(frame, place, occluded=bool(occluded[k])))
-        last_in_sight = k + 1 == len(frames) or gaps[k]
-        if last_in_sight and frame + 1 < length:
-            keyframes.append(Keyframe(frame + 1, place, outside=True, occluded=bool(occluded[k])))
+        keyframes.append(seen[k])
+        frame = seen[k].frame + 1
+        if (k + 1 == len(seen) or gaps[k]) and frame <= last:
+            keyframes.append(replace(seen[k], frame=frame, outside=True))
     return tuple(keyframes)
 
 
-def interpolate(keyframes: Sequence[Keyframe], length: int) -> Path:
-    """Where a track of boxes is on every frame, as CVAT has it.
-
-    Args:
-        keyframes: In any order, one per frame.
-        length: Frames of the task.
-
-    Raises:
-        InvalidDataError: two keyframes on one frame, boxes that turn, or points that are no box.
-    """
-    ordered = sorted(keyframes, key=lambda keyframe: keyframe.frame)
-    at = np.array([keyframe.frame for keyframe in ordered], dtype=np.int64)
-    if len(at) and (np.diff(at) <= 0).any():
-        raise InvalidDataError("two keyframes on one frame", f"frame {int(at[1:][np.diff(at) <= 0][0])}")
-    if any(len(keyframe.points) != 4 or keyframe.rotation for keyframe in ordered):
-        raise InvalidDataError("a track is not of upright boxes", "other points, or a rotation")
-    points = np.array([keyframe.points for keyframe in ordered], dtype=np.float64).reshape(-1, 4)
-    outside = np.array([keyframe.outside for keyframe in ordered], dtype=bool)
-    occluded = np.array([keyframe.occluded for keyframe in ordered], dtype=bool)
-    frames = np.arange(at[0] if len(at) else length, length)
-    left = np.searchsorted(at, frames, side="right") - 1
-    in_sight = ~outside[left]
-    frames, left = frames[in_sight], left[in_sight]
-    right = np.minimum(left + 1, max(len(at) - 1, 0))
-    share = (frames - at[left]) / np.maximum(at[right] - at[left], 1)
-    return Path(frames, points[left] + (points[right] - points[left]) * share[:, None], occluded[left])
+def _straight(seen: Sequence[Keyframe], frames: np.ndarray, stops: set[int], tolerance: float) -> set[int]:
+    points = np.array([one.points for one in seen], dtype=np.float64)
+    allowed = np.full(points.shape[1], float(tolerance))
+    if any(one.rotation for one in seen):
+        angles = np.unwrap([one.rotation for one in seen], period=360)
+        far = max(math.hypot(x2 - x1, y2 - y1) / 2 for x1, y1, x2, y2 in points.tolist())
+        # A corner is off by no more than its box is moved and its half diagonal is turned.
+        allowed = np.append(allowed / 2, math.degrees(tolerance / 2 / max(far, tolerance)))
+        points = np.column_stack((points, angles))
+        turned = np.floor(np.abs(angles - angles[0]) / _MOST_TURN)
+        stops = stops | set((np.flatnonzero(np.diff(turned)) + 1).tolist())
+    chosen = set(stops)
+    for first, end in itertools.pairwise(sorted(stops)):
+        if frames[end] - frames[first] == end - first:
+            chosen.update(_shortest(points, first, end, allowed))
+    return chosen
 
 
-def _shortest(points: np.ndarray, first: int, last: int, tolerance: float) -> list[int]:
+def _held(seen: Sequence[Keyframe], stops: set[int], tolerance: float) -> set[int]:
+    chosen = {0}
+    held = seen[0].points
+    for k, one in enumerate(seen):
+        off = len(one.points) != len(held) or any(
+            abs(a - b) > tolerance for a, b in zip(one.points, held, strict=True)
+        )
+        if off or k in stops:
+            chosen.add(k)
+            held = one.points
+    return chosen
+
+
+def _state(one: Keyframe) -> tuple[object, ...]:
+    return one.occluded, one.z_order, dict(one.attributes)
+
+
+def _shortest(points: np.ndarray, first: int, last: int, tolerance: np.ndarray) -> list[int]:
     """The rows of the fewest keyframes from ``first`` to ``last``, breadth first."""
     came_from = {first: first}
     front = [first]
@@ -129,11 +123,11 @@ def _shortest(points: np.ndarray, first: int, last: int, tolerance: float) -> li
     return rows
 
 
-def _reach(points: np.ndarray, i: int, last: int, tolerance: float) -> list[int]:
+def _reach(points: np.ndarray, i: int, last: int, tolerance: np.ndarray) -> list[int]:
     """The rows to which a straight line from row ``i`` is near enough to all rows between, the farthest first."""
     stop, size = i, 16
     found: list[int] = []
-    low, high = np.full(4, -np.inf), np.full(4, np.inf)
+    low, high = np.full(points.shape[1], -np.inf), np.full(points.shape[1], np.inf)
     while stop < last:
         rows = np.arange(stop + 1, min(stop + size, last) + 1)
         steps = (rows - i)[:, None].astype(np.float64)
@@ -150,13 +144,14 @@ def _reach(points: np.ndarray, i: int, last: int, tolerance: float) -> list[int]
     return found[::-1]
 
 
-def _check(path: Path, length: int, tolerance: float) -> None:
+def _check(seen: Sequence[Keyframe], last: int, tolerance: float) -> None:
     if not tolerance >= 0:
         raise UsageError("a tolerance is negative", tolerance, "give pixels, 0 or more")
-    frames = path.frames
-    if not len(frames):
+    if not seen:
         raise InvalidDataError("a track is on no frame", "no boxes")
-    if (np.diff(frames) <= 0).any() or frames[0] < 0 or frames[-1] >= length:
-        raise InvalidDataError("the frames of a track are out of order or range", f"{frames[0]} to {frames[-1]}")
-    if not np.isfinite(path.points).all():
+    if any(b.frame <= a.frame for a, b in itertools.pairwise(seen)) or seen[0].frame < 0 or seen[-1].frame > last:
+        raise InvalidDataError(
+            "the frames of a track are out of order or range", f"{seen[0].frame} to {seen[-1].frame}"
+        )
+    if not all(math.isfinite(value) for one in seen for value in one.points):
         raise InvalidDataError("a track has coordinates that are not finite", "NaN or infinite")

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from osv_lab.annotate.agreement import AgreementReport, agreement_of
 from osv_lab.annotate.changes import Resolution
 from osv_lab.annotate.conflicts import ConflictReport, Keep, open_conflicts, resolve
 from osv_lab.annotate.connection import DEADLINE_S, Connection
+from osv_lab.annotate.keyframes import TOLERANCE
+from osv_lab.annotate.ontology import Ontology
+from osv_lab.annotate.pack_clips import Windows
+from osv_lab.annotate.predict_task import TaskPredictions, predict_task
+from osv_lab.annotate.proposals import THRESHOLD, Levels
 from osv_lab.annotate.pull import SyncReport, pull
 from osv_lab.annotate.records import Runs
+from osv_lab.annotate.rules import IOU, Rules, loaded
 from osv_lab.annotate.send import AnnotationTask, remove_project, remove_tasks, send
 from osv_lab.annotate.settings import cvat_settings
 from osv_lab.annotate.status import AnnotationStatus, check_server, status
+from osv_lab.annotate.webhooks import Listening
 from osv_lab.annotate.workflow import Done, Stage, advance, reassign, send_back
+from osv_lab.annotate.yields import YieldReport, yield_of
 from osv_lab.core.errors import NotFoundError
 from osv_lab.core.progress import Progress, silent
 from osv_lab.core.report import Report
 
 if TYPE_CHECKING:
     import fiftyone as fo
+
+    from osv_lab.detect.detector import Detector
 
 
 @dataclass(frozen=True)
@@ -101,16 +112,24 @@ class AnnotationLoop:
         segment_size: int | None = None,
         overlap: int = 0,
         done: Done = "completed",
+        windows: Windows | None = None,
+        frame_step: int = 1,
+        tolerance: float = TOLERANCE,
     ) -> AnnotationTask:
-        """Send images with what a label field says of them; all of it, or after an error nothing.
+        """Send images or videos with what a label field says of them; all of it, or after an error nothing.
 
         The same command after a failure or a kill completes it, and after success changes nothing. Boxes are clipped
         to their image. Samples and labels that cannot be sent are reported and the others are sent.
 
+        Images become one task. Of videos, of windows of them, and of sequences of images whose labels are of tracks
+        (samples with the fields ``sequence`` and ``frame_number``), each becomes a task with its frames in order. Their
+        tracks go as keyframes; labels without a track number, and masks, go frame by frame.
+
         Args:
-            view: The samples.
+            view: The samples; of a view of clips, the frames of the clips.
             key: The name of this run.
             label_field: Its labels go along, and what comes back is merged into it. It must exist; it may be empty.
+                Of videos ``frames.<name>``.
             classes: Only labels of these classes; by default all that the dataset declares or has.
             attributes: For attributes with a closed set of values: those, the first being CVAT's default, which is
                 taken for "not set" when it comes back on a label that did not have the attribute. All other
@@ -118,9 +137,14 @@ class AnnotationLoop:
             project: The name of the CVAT project, by default the dataset's; made if need be, never cut down.
             assignees: User names; jobs are given to them in turn.
             reviewers: User names; :meth:`advance` gives finished jobs to them in turn.
-            segment_size: Images per job; by default one job.
+            segment_size: Images or frames per job; by default one job, in which a track is whole.
             overlap: Images that each job shares with the one before, for :meth:`agreement`.
             done: Which jobs a pull takes, unless it is told otherwise: see :data:`osv_lab.annotate.workflow.Done`.
+            windows: Only these frames are sent, and only they are touched by a pull: first and last frame, from 1, by
+                the sample id of a video or the name of a sequence.
+            frame_step: Of videos, send every so many frames.
+            tolerance: Pixels by which a box of a track may be off in CVAT on a frame that is no keyframe there; the
+                dataset's own boxes stay exact.
 
         Raises:
             UsageError: the key is in use for other samples, or the server refuses us.
@@ -140,6 +164,9 @@ class AnnotationLoop:
             segment_size=segment_size,
             overlap=overlap,
             done=done,
+            windows=windows,
+            frame_step=frame_step,
+            tolerance=tolerance,
             progress=self._progress,
         )
 
@@ -170,6 +197,71 @@ class AnnotationLoop:
         Cheap to poll: one call per run, and the labels only where the server says that something changed.
         """
         return status(self.connection, Runs(self.dataset), key)
+
+    def predict(
+        self,
+        key: str,
+        detector: Detector | str,
+        ontology: Ontology | None = None,
+        thresholds: Levels = THRESHOLD,
+        *,
+        iou: float = IOU,
+    ) -> TaskPredictions:
+        """Let a detector label the task of a run, as :meth:`annotate_task` does, with the images from this machine."""
+        run = Runs(self.dataset).get(key)
+        paths = dict(zip(*self.dataset.select(run.samples).values(["id", "filepath"]), strict=True))
+        files = {frame: paths[sample] for frame, sample in enumerate(run.samples) if sample in paths}
+        check_server(self.connection, run)
+        return self._label(run.task or 0, detector, ontology, thresholds, iou, files, key)
+
+    def annotate_task(
+        self,
+        task: int,
+        detector: Detector | str,
+        ontology: Ontology | None = None,
+        thresholds: Levels = THRESHOLD,
+        *,
+        iou: float = IOU,
+    ) -> TaskPredictions:
+        """Let a detector label any task of images on the server, and only where no person's work is.
+
+        Frames that nobody has labelled get the detector's labels, in jobs that nobody has finished. Of what is there,
+        only what this method wrote itself is replaced, and that only where nobody has touched any of the frame since;
+        the same detector with the same rules changes nothing the second time. What is written is read back.
+
+        Args:
+            task: CVAT's id of the task.
+            detector: A detector, or what :func:`osv_lab.detect.load_detector` loads.
+            ontology: Which label each class becomes; see :func:`osv_lab.annotate.autolabel.autolabel`.
+            thresholds: Detections with a lower confidence are left out: one for all labels, or one each.
+            iou: Of two detections of one label that overlap by more, the less confident is dropped.
+
+        Raises:
+            NotFoundError: no such task, or it has none of the labels.
+            UsageError: the task is a video.
+            UnavailableError: the server does not have what was written.
+        """
+        runs = Runs(self.dataset)
+        every = [runs.get(name) for name in runs.names()]
+        url = self.connection.settings.url
+        key = next((run.key for run in every if (run.task, run.url) == (task, url)), None)
+        return self._label(task, detector, ontology, thresholds, iou, {}, key)
+
+    def _label(
+        self,
+        task: int,
+        detector: Detector | str,
+        ontology: Ontology | None,
+        thresholds: Levels,
+        iou: float,
+        files: Mapping[int, str],
+        record: str | None,
+    ) -> TaskPredictions:
+        found = loaded(detector)
+        rules = Rules.of(found, ontology, thresholds, iou=iou)
+        return predict_task(
+            self.connection, self.dataset, task, found, rules, files, record=record, progress=self._progress
+        )
 
     def pull(self, key: str, conflict: Resolution = "review", *, done: Done | None = None) -> SyncReport:
         """Merge what annotators did into the dataset.
@@ -208,6 +300,32 @@ class AnnotationLoop:
             UsageError: no such version.
         """
         return resolve(self.dataset, key, [objects] if isinstance(objects, str) else objects, keep)
+
+    def yields(self, key: str) -> YieldReport:
+        """What annotators made of what was sent: accepted, moved, relabelled, removed, added, per class.
+
+        From the records of what was sent and pulled, so it asks no server. An object that was removed and drawn anew in
+        its place (IoU 0.5 or more) counts as moved, or relabelled. Where jobs share images, each annotator counts.
+
+        Raises:
+            NotFoundError: nothing of the run was pulled yet.
+        """
+        return yield_of(self.dataset, key)
+
+    def agreement(self, *keys: str, iou: float = 0.5) -> AgreementReport:
+        """How far annotators agree who had the same images: by overlapping jobs of a run, or by several runs.
+
+        From the records of pulls, so it asks no server. Objects are matched by IoU whatever their class; Cohen's kappa
+        is over the classes of matches, Krippendorff's alpha over all objects, "nothing" being what one left out.
+
+        Args:
+            keys: The runs; by default all of the dataset.
+            iou: Overlap from which two objects are matched.
+
+        Raises:
+            NotFoundError: no image has two annotators.
+        """
+        return agreement_of(self.dataset, keys or Runs(self.dataset).names(), iou)
 
     def reassign(
         self, key: str, users: str | Sequence[str], jobs: Sequence[int] | None = None
@@ -249,6 +367,51 @@ class AnnotationLoop:
         """Give jobs back, rejected, to those who annotated them."""
         send_back(self.connection, Runs(self.dataset), key, jobs)
         return self.status(key)
+
+    def listen(
+        self,
+        *keys: str,
+        pull: bool = True,
+        told: Callable[[str, Any], Any] = lambda key, report: None,
+        target: str | None = None,
+        secret: str | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+    ) -> Listening:
+        """Pull, or look at the status, whenever CVAT says that something changed, for as long as it is open.
+
+        A webhook is made in the runs' projects, and removed on :meth:`Listening.close`. Notices must bear CVAT's
+        signature with the secret, and can cause nothing but this one thing. It is done once at the beginning, too.
+
+        Args:
+            keys: Which runs; by default all of the dataset.
+            pull: Whether to pull; else the status is asked for.
+            told: Called with the key and the report each time.
+            target: Our address as the server reaches it; by default where we listen.
+            secret: What CVAT signs with; by default a random one.
+            host: Where to listen; loopback by default.
+            port: 0 takes a free one.
+
+        Raises:
+            NotFoundError: no such run.
+            UsageError: the server does not let us make webhooks.
+            UnavailableError: the address cannot be listened on.
+
+        Example:
+            >>> with loop.listen("first_batch", told=lambda key, report: print(report.summary())):   # doctest: +SKIP
+            ...     input("Enter ends it")
+        """
+
+        def ask(loop: AnnotationLoop, key: str) -> Any:
+            return loop.pull(key) if pull else loop.status(key)
+
+        names = keys or Runs(self.dataset).names()
+        return Listening(self, names, ask, told, target, secret=secret, host=host, port=port)
+
+    def another(self) -> AnnotationLoop:
+        """A loop of the same dataset with a connection of its own, for another thread."""
+        url, credentials, token, organization = self._who
+        return AnnotationLoop(self.dataset, url, credentials, token, organization, deadline_s=self._deadline_s)
 
     def cancel(self, key: str) -> None:
         """Delete the task on the server and forget the run. Labels in the dataset stay as they are.

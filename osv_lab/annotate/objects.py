@@ -1,8 +1,9 @@
 """What travels between the dataset and CVAT, in plain values: shapes, tracks and their keyframes.
 
 Coordinates are absolute pixels of the image as it is displayed, in double precision: what CVAT holds, to the last bit.
-Frames are task-relative and counted from 0, as in CVAT's API. No object here knows HTTP, CVAT's ids of labels or
-attributes, or FiftyOne: :mod:`osv_lab.annotate.codec` is the one place that converts.
+A shape's frame is the dataset's, counted from 1; keyframes count as CVAT's API does, from 0 within their task, and
+:class:`osv_lab.annotate.clips.Clip` is the one place that converts. No object here knows HTTP, CVAT's ids of labels or
+attributes, or FiftyOne.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ class Shape:
         source: Who made it, in CVAT's words: ``manual``, ``auto``, ``semi-auto``, ``file``, ``consensus``.
         confidence: 0 to 1, or ``None`` for what no model said.
         model: The reference of the model that made it, or ``None``.
-        frame: The frame, from 0; 0 for an image.
+        frame: The frame of a video, from 1; 0 for an image.
+        track: The identity of the track that it is one frame of, or ``None``.
         visible: For keypoints, COCO's flag per point (0 not labelled, 1 hidden, 2 visible); ``()`` where unknown.
         server_id: CVAT's id of it, or ``None`` for one that is not there.
         job: CVAT's id of the job that it was read from, or ``None``.
@@ -64,6 +66,7 @@ class Shape:
     confidence: float | None = None
     model: str | None = None
     frame: int = 0
+    track: str | None = None
     visible: tuple[int, ...] = ()
     server_id: int | None = None
     job: int | None = None
@@ -83,12 +86,13 @@ class Keyframe:
     """Where a track is on one frame, as somebody said; between keyframes CVAT interpolates.
 
     Attributes:
-        frame: The frame, from 0.
-        points: Absolute pixels, laid out by the track's kind, as many at every keyframe.
+        frame: The frame of the task, from 0.
+        points: Absolute pixels, laid out by the track's kind.
         rotation: Degrees clockwise, 0 to 360.
         outside: Whether the object is out of sight from this frame on, until the next keyframe.
         occluded: Whether it is partly hidden from this frame on.
         attributes: The attributes that change along the track, from this frame on.
+        z_order: Which object is drawn over which, from this frame on.
     """
 
     frame: int
@@ -97,6 +101,7 @@ class Keyframe:
     outside: bool = False
     occluded: bool = False
     attributes: Mapping[str, Value] = field(default_factory=dict)
+    z_order: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able values, without those that are the defaults."""
@@ -114,7 +119,7 @@ class Track:
 
     Attributes:
         uid: The stable identity that travels with the track; ``None`` for one that an annotator drew.
-        sample: The id of the sample.
+        sample: The name of the part of a clip that it is on: a track is cut where the jobs are.
         kind: One of :data:`KINDS` but ``mask`` and ``tag``, or CVAT's word for what the dataset cannot hold.
         label: The class name.
         keyframes: In the order of their frames, at least one.
@@ -123,9 +128,9 @@ class Track:
         source: Who made it, in CVAT's words.
         confidence: 0 to 1, or ``None`` for what no model said.
         model: The reference of the model that made it, or ``None``.
-        index: The number of the track in the dataset, or ``None``.
         server_id: CVAT's id of it, or ``None`` for one that is not there.
         job: CVAT's id of the job that it was read from, or ``None``.
+        open: The properties in conflict, by the uid of the label that is in conflict.
     """
 
     uid: str | None
@@ -138,9 +143,9 @@ class Track:
     source: str = "manual"
     confidence: float | None = None
     model: str | None = None
-    index: int | None = None
     server_id: int | None = None
     job: int | None = None
+    open: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able values, without those that are the defaults."""

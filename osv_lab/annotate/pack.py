@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from osv_lab.annotate.clips import Clip
 from osv_lab.annotate.codec import normal
 from osv_lab.annotate.documents import UnsendableError, shape_of
 from osv_lab.annotate.objects import Shape
 from osv_lab.annotate.records import Run
 from osv_lab.annotate.schema import attribute_types, sendable_name
+from osv_lab.annotate.tracks import changes_along
 from osv_lab.core.errors import NotFoundError, UsageError
 from osv_lab.store.annotation_store import Labelled, container_of, read_labelled
 from osv_lab.store.documents import MADE_BY
@@ -26,12 +28,22 @@ _ORIENTATION = 0x0112
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """What is to be sent: samples that can be read, with their shapes."""
+    """What is to be sent: media that can be read, with their labels.
+
+    Attributes:
+        run: The run, with what is known of it so far.
+        files: The media file of each sample.
+        shapes: The labels.
+        choices: The values of attributes with a closed set of them.
+        moving: The attributes that change along a track.
+        problems: What is not sent, and why.
+    """
 
     run: Run
     files: Mapping[str, Path]
     shapes: tuple[Shape, ...]
     choices: Mapping[str, Sequence[str]]
+    moving: frozenset[str]
     problems: tuple[str, ...]
 
 
@@ -42,37 +54,73 @@ def pack(
     classes: Sequence[str] | None = None,
     attributes: Mapping[str, Sequence[str]] | None = None,
 ) -> Package:
-    """What is to be sent, checked as far as it can be here; makes nothing.
+    """Images that are to be sent, checked as far as it can be here; makes nothing.
 
     Raises:
         NotFoundError: no such field, or no sample that could be sent.
-        UsageError: videos, or a class that CVAT cannot have.
+        UsageError: something else than images, or a class that CVAT cannot have.
     """
-    dataset = view._dataset
     if view.media_type != "image":
-        raise UsageError("only images can be sent", f"the view holds {view.media_type}", "send frames as images")
-    container = container_of(dataset, label_field)
+        raise UsageError(
+            "these samples cannot be sent", f"the view holds {view.media_type}", "send images or videos"
+        )
+    problems: list[str] = []
+    container_of(view._dataset, label_field)
+    every = read_labelled(view, label_field)
+    samples = readable(every, problems)
+    if not samples:
+        raise NotFoundError("no sample to send", f"{len(every)} in the view", problems[0] if problems else "")
+    sizes = {sample.id: sample.size or (1, 1) for sample in samples}
+    files = {sample.id: Path(sample.filepath) for sample in samples}
+    return package_of(view._dataset, key, label_field, samples, sizes, files, classes, attributes, problems)
+
+
+def package_of(
+    dataset: fo.Dataset,
+    key: str,
+    label_field: str,
+    labelled: Sequence[Labelled],
+    sizes: Mapping[str, tuple[int, int]],
+    files: Mapping[str, Path],
+    classes: Sequence[str] | None,
+    attributes: Mapping[str, Sequence[str]] | None,
+    problems: list[str],
+    clips: Sequence[Clip] = (),
+) -> Package:
+    """Labels as shapes, and the run that they are sent in.
+
+    Args:
+        dataset: The dataset.
+        key: The name of the run.
+        label_field: The label field.
+        labelled: Samples or frames with their labels.
+        sizes: Width and height in pixels of each sample, in their order.
+        files: The media file of each sample.
+        classes: Only labels of these; by default of all.
+        attributes: The values of attributes with a closed set of them.
+        problems: What is not sent is added to it.
+        clips: The clips that the samples are in; none for images.
+    """
     for name in classes or ():
         if not sendable_name(name):
             raise UsageError("CVAT cannot have a label of that name", repr(name))
-    every = read_labelled(view, label_field)
-    problems: list[str] = []
-    samples = _readable(every, problems)
-    if not samples:
-        raise NotFoundError("no sample to send", f"{len(every)} in the view", problems[0] if problems else "")
+    owners = {sample: clip.name for clip in clips for sample in clip.samples}
     shapes = []
-    for sample in samples:
+    for sample in labelled:
         made_by = (sample.container or {}).get(MADE_BY)
+        where = f"sample {sample.id}" + (f" frame {sample.frame}" if sample.frame else "")
         for document in sample.labels:
             try:
-                shape = shape_of(document, sample.id, sample.size or (1, 1), made_by)
+                shape = shape_of(
+                    document, sample.id, sizes[sample.id], made_by, sample.frame, owners.get(sample.id)
+                )
             except UnsendableError as error:
-                problems.append(f"label {document['_id']} of sample {sample.id}: {error}")
+                problems.append(f"label {document['_id']} of {where}: {error}")
                 continue
             if classes is not None and shape.label not in classes:
                 continue
             if not sendable_name(shape.label):
-                problems.append(f"label {shape.uid} of sample {sample.id}: class name {shape.label!r}")
+                problems.append(f"label {shape.uid} of {where}: class name {shape.label!r}")
                 continue
             shapes.append(shape)
     marks = _marks(dataset)
@@ -90,19 +138,20 @@ def pack(
         "",
         "",
         label_field,
-        container,
-        samples=tuple(sample.id for sample in samples),
-        sizes=tuple(sample.size or (0, 0) for sample in samples),
+        container_of(dataset, label_field),
+        samples=tuple(sizes),
+        sizes=tuple(sizes.values()),
         classes=tuple(dict.fromkeys(found)),
         chosen=classes is not None,
         types=types,
-        made_by=next((m for s in samples if (m := (s.container or {}).get(MADE_BY))), None),
+        made_by=next((m for s in labelled if (m := (s.container or {}).get(MADE_BY))), None),
+        clips=tuple(clips),
     )
-    files = {sample.id: Path(sample.filepath) for sample in samples}
-    return Package(run, files, tuple(normal(s, types) for s in shapes), attributes or {}, tuple(problems))
+    shapes = [normal(shape, types) for shape in shapes]
+    return Package(run, files, tuple(shapes), attributes or {}, frozenset(changes_along(shapes)), tuple(problems))
 
 
-def _readable(every: Sequence[Labelled], problems: list[str]) -> list[Labelled]:
+def readable(every: Sequence[Labelled], problems: list[str]) -> list[Labelled]:
     """The samples whose image can be decoded to its end, with their sizes; CVAT itself looks at the header only."""
     with ThreadPoolExecutor() as pool:
         looked = list(pool.map(_look_at, every))

@@ -30,6 +30,7 @@ def values_of(one: Shape | Track) -> dict[str, Any]:
         values["geometry"] = (one.kind, one.points, one.rotation, one.visible)
         values["occluded"] = one.occluded
         values["z_order"] = one.z_order
+        values["track"] = one.track
     for name, value in one.attributes.items():
         values["attributes." + name] = value
     return values
@@ -41,7 +42,7 @@ def with_values(one: One, values: Mapping[str, Any]) -> One:
     if isinstance(one, Shape):
         kind, points, rotation, visible = values["geometry"]
         changed.update(kind=kind, points=points, rotation=rotation, visible=visible)
-        changed.update(occluded=values["occluded"], z_order=values["z_order"])
+        changed.update(occluded=values["occluded"], z_order=values["z_order"], track=values["track"])
     prefix = "attributes."
     changed["attributes"] = {
         name.removeprefix(prefix): value
@@ -71,6 +72,8 @@ def same_place(points: Sequence[float], rotation: float, others: Sequence[float]
 
 def same(a: Shape | Track, b: Shape | Track) -> bool:
     """Whether two objects are the same in all properties."""
+    if a is b:
+        return True
     first, second = values_of(a), values_of(b)
     return first == second or all(
         same_value(name, first.get(name), second.get(name)) for name in {*first, *second}

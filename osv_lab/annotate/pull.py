@@ -6,25 +6,27 @@ merge finds its own changes in the dataset and makes no second ones.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from osv_lab.annotate.apply import label_writes
-from osv_lab.annotate.changes import Merge, Note, Resolution, Scope
-from osv_lab.annotate.codec import from_cvat, normal
+from osv_lab.annotate.changes import Conflict, Merge, Note, Resolution, Scope
+from osv_lab.annotate.codec import normal
 from osv_lab.annotate.conflicts import ATTEMPTS, remember, without_settled
 from osv_lab.annotate.connection import Connection
 from osv_lab.annotate.documents import HOLDS, shapes_of
+from osv_lab.annotate.doubles import without_doubles
 from osv_lab.annotate.merge import merge
-from osv_lab.annotate.objects import Annotations, Shape
-from osv_lab.annotate.records import Run, Runs
-from osv_lab.annotate.schema import Schema
-from osv_lab.annotate.status import annotation_jobs, gone
-from osv_lab.annotate.workflow import check_done, is_done, seen_jobs
-from osv_lab.core.errors import NotFoundError, UnavailableError, UsageError
+from osv_lab.annotate.objects import Annotations, Shape, Track
+from osv_lab.annotate.properties import without_defaults
+from osv_lab.annotate.read import There, read_finished
+from osv_lab.annotate.records import Run, Runs, place_name
+from osv_lab.annotate.tracks import with_open
+from osv_lab.annotate.workflow import check_done
+from osv_lab.core.errors import UnavailableError, UsageError
 from osv_lab.core.report import Report
-from osv_lab.store.annotation_store import read_samples, replace_labels
+from osv_lab.store.annotation_store import known_samples, read_samples, replace_labels
 
 if TYPE_CHECKING:
     import fiftyone as fo
@@ -41,7 +43,7 @@ class SyncReport(Report):
         counts: Labels by what happened: ``untouched``, ``edited``, ``added`` and ``deleted`` on the server,
             ``edited here``, ``added here`` and ``deleted here``, ``both`` (changed on both sides without
             conflict), ``conflicts``.
-        changed: Samples that were written.
+        changed: Samples, or frames of videos, that were written.
         conflicts: Sample ids and classes of conflicts, and what they are about.
         conflicts_view: The saved view of the samples with open conflicts, ``None`` without any.
         theirs_field: The field that has the server's version of labels in conflict, ``None`` without any.
@@ -93,22 +95,28 @@ def pull(
         run = runs.get(key)
         if run.phase != "sent":
             raise UsageError(f"'{key}' was interrupted while {run.phase}", fix="run the same send or cancel again")
-        there = _read(cvat, run, done or run.done)
-        merged, samples, counts = _merge_into(dataset, runs, run, there, conflict)
-        runs.put_returned(key, there.shapes, there.samples)
+        base = runs.base(key)
+        there = read_finished(cvat, runs, run, base, done or run.done)
+        holdable, notes = _holdable(there.shapes, base, run.container)
+        there = replace(there, shapes=holdable)
+        merged, scope, counts = _merge_into(dataset, runs, run, base, there, conflict)
+        merged = replace(merged, notes=(*there.notes, *notes, *merged.notes))
+        places = [place_name(*place) for _, place in there.places if scope.holds(*place)]
+        runs.put_returned(key, _as_set(there, base, run), there.places)
         runs.put_some(key, counted={}, jobs=there.jobs)
-        runs.put_base(key, merged.base.shapes, samples)
-        view, theirs = remember(dataset, runs, run, merged.conflicts, samples, settled=conflict != "review")
+        runs.put_base(key, merged.base.shapes, places)
+        _keep_tracks(runs, run, there, merged, settled=conflict != "review")
+        view, theirs = remember(dataset, runs, run, merged.conflicts, scope, settled=conflict != "review")
     return SyncReport(
         key,
         there.pulled,
         there.open,
         {name: merged.counts.get(name, 0) for name in COUNTS},
         counts,
-        tuple(f"sample {c.sample}: {_class(c)}, {', '.join(c.properties)}" for c in merged.conflicts),
+        told(_about(conflict) for conflict in merged.conflicts),
         view,
         theirs,
-        (*there.problems, *(_words(note) for note in merged.notes)),
+        (*there.problems, *told((_words(note), note.theirs) for note in merged.notes)),
         dataset,
     )
 
@@ -126,95 +134,72 @@ COUNTS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _There:
-    """What finished jobs hold."""
-
-    shapes: tuple[Shape, ...]
-    samples: frozenset[str]
-    schema: Schema
-    problems: tuple[str, ...]
-    pulled: int
-    open: int
-    jobs: list[dict[str, Any]]
-
-
-def _read(cvat: Connection, run: Run, done: str) -> _There:
-    jobs = annotation_jobs(cvat, run)
-    finished = [job for job in jobs if is_done(job, done)]
-    schema = Schema.of(cvat.pages("/api/labels", {"task_id": run.task}))
-    try:
-        meta = cvat.get(f"/api/tasks/{run.task}/data/meta")
-    except NotFoundError:
-        raise gone(run) from None
-    deleted = set(meta.get("deleted_frames") or ())
-    problems = [
-        f"sample {run.samples[frame]}: its image was deleted in CVAT; left as it is" for frame in sorted(deleted)
-    ]
-    shapes: list[Shape] = []
-    samples: set[str] = set()
-    for job in finished:
-        answer = cvat.get(f"/api/jobs/{job['id']}/annotations")
-        some, wrong = from_cvat(answer, run.samples, schema, run.types, job["id"])
-        shapes += some
-        problems += wrong
-        if answer.get("tracks"):
-            problems.append(
-                f"job {job['id']} has {len(answer['tracks'])} tracks, which images do not have; left there"
-            )
-        frames = range(job["start_frame"], job["stop_frame"] + 1)
-        samples.update(run.samples[frame] for frame in frames if frame not in deleted)
-    return _There(
-        tuple(shapes),
-        frozenset(samples),
-        schema,
-        tuple(problems),
-        len(finished),
-        len(jobs) - len(finished),
-        seen_jobs(run, jobs),
-    )
-
-
 def _merge_into(
-    dataset: fo.Dataset, runs: Runs, run: Run, there: _There, conflict: Resolution
-) -> tuple[Merge, Collection[str], int]:
+    dataset: fo.Dataset, runs: Runs, run: Run, base: Annotations, there: There, conflict: Resolution
+) -> tuple[Merge, Scope, int]:
     """Merge, write; again from the start where somebody else wrote meanwhile."""
-    base = runs.base(run.key)
+    single, doubles = without_doubles(there.shapes, base)
+    theirs = without_settled(runs, run, single, base)
     uids = {(shape.sample, shape.uid) for shape in base.shapes}
     types = there.schema.types(run.types)
     sizes = dict(zip(run.samples, run.sizes, strict=True))
     written = 0
     first: Merge | None = None
     for _ in range(ATTEMPTS):
-        samples = read_samples(dataset, sorted(there.samples), run.field)
-        here = {sample.id for sample in samples}
+        here = known_samples(dataset, {sample for _, (sample, _) in there.places})
+        scope = Scope({sample: ranges for sample, ranges in there.scope.ranges.items() if sample in here})
+        samples = [
+            sample
+            for sample in read_samples(dataset, sorted(here), run.field)
+            if scope.holds(sample.id, sample.frame)
+        ]
         ours = [
             shape
             for sample in samples
-            for shape in (normal(one, types) for one in shapes_of(sample, sizes[sample.id]))
+            for shape in (
+                normal(one, types) for one in shapes_of(sample, sizes[sample.id], run.owners.get(sample.id))
+            )
             if not run.chosen or shape.label in run.classes or (shape.sample, shape.uid) in uids
         ]
-        theirs, notes = _holdable(without_settled(runs, run, there.shapes, base), base, run.container)
         merged = merge(
             base.of(here),
             Annotations(theirs).of(here),
             Annotations(tuple(ours)),
             conflict,
-            scope=Scope(dict.fromkeys(here, ((0, 0),))),
+            scope=scope,
             labels=run.classes,
             defaults=there.schema.defaults(run.types),
         )
-        merged = replace(merged, notes=(*notes, *merged.notes))
+        merged = replace(merged, notes=(*doubles, *merged.notes))
         first = first or merged
         writes = label_writes(dataset, run, samples, merged.changes, sizes)
         lost = replace_labels(dataset, run.field, run.container, writes)
         written += len(writes) - lost
         if not lost:
             # A second attempt counts what the first one did as done; the report tells of all of it.
-            return (merged if first is merged else replace(merged, counts=first.counts)), here, written
+            return (merged if first is merged else replace(merged, counts=first.counts)), scope, written
     raise UnavailableError(
         "the dataset keeps changing while it is written", f"{ATTEMPTS} attempts", "pull again when others are done"
     )
+
+
+def _keep_tracks(runs: Runs, run: Run, there: There, merged: Merge, *, settled: bool) -> None:
+    """The tracks as both sides agree on them now; what is in conflict is compared as it is the next time."""
+    open_ones = {one.uid: one.properties for one in merged.conflicts if not settled or one.others}
+    for part, tracks in there.tracks.items():
+        runs.put_tracks(run.key, part, with_open(tracks, there.shapes, open_ones))
+
+
+def _as_set(there: There, base: Annotations, run: Run) -> list[Shape]:
+    """The server's shapes with what people set, and without what CVAT filled in."""
+    known = {(shape.sample, shape.uid): shape for shape in base.shapes}
+    jobs = {place: job for job, place in there.places}
+    defaults = there.schema.defaults(run.types)
+    found = [without_defaults(shape, known.get((shape.sample, shape.uid)), defaults) for shape in there.shapes]
+    return [
+        shape if shape.job is not None else replace(shape, job=jobs.get((shape.sample, shape.frame)))
+        for shape in found
+    ]
 
 
 def _holdable(theirs: Sequence[Shape], base: Annotations, container: str) -> tuple[tuple[Shape, ...], list[Note]]:
@@ -244,17 +229,38 @@ def _one_tag_each(
     theirs: Sequence[Shape], known: Mapping[tuple[str, str | None], Shape]
 ) -> tuple[list[Shape], list[Note]]:
     """A field of one classification per sample holds one tag: that of ours if it is still there, else the first."""
-    found: dict[str, Shape] = {}
+    found: dict[tuple[str, int], Shape] = {}
     known_first = sorted(theirs, key=lambda one: (one.sample, one.uid) not in known)
-    others = [shape for shape in known_first if found.setdefault(shape.sample, shape) is not shape]
+    others = [shape for shape in known_first if found.setdefault((shape.sample, shape.frame), shape) is not shape]
     return list(found.values()), [Note("second tag, left there", shape) for shape in others]
 
 
-def _class(conflict: Any) -> str:
+def _about(conflict: Conflict) -> tuple[str, Any]:
     one = conflict.ours or conflict.base or conflict.theirs
-    return str(one.label) if one is not None else "?"
+    label = str(one.label) if one is not None else "?"
+    return f"sample {conflict.sample}: {label}, {', '.join(conflict.properties)}", one
 
 
 def _words(note: Note) -> str:
     one = note.theirs
+    if isinstance(one, Track):
+        return f"{note.what}: track of {one.kind} '{one.label}'"
     return f"{note.what}: {one.kind} '{one.label}' on sample {one.sample}"
+
+
+def told(lines: Iterable[tuple[str, Any]]) -> tuple[str, ...]:
+    """Lines about objects; of those about a track's frames one, with the frames."""
+    found: dict[tuple[str, Any], list[int]] = {}
+    for number, (line, one) in enumerate(lines):
+        track = getattr(one, "track", None)
+        key = (line, track if track is not None else number)
+        found.setdefault(key, []).append(getattr(one, "frame", 0))
+    return tuple(
+        line if not max(frames) else f"{line}, {_frames(sorted(frames))}" for (line, _), frames in found.items()
+    )
+
+
+def _frames(numbers: Sequence[int]) -> str:
+    if len(numbers) == 1:
+        return f"frame {numbers[0]}"
+    return f"{len(numbers)} frames from {numbers[0]} to {numbers[-1]}"

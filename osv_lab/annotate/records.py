@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
-from osv_lab.annotate.objects import Annotations, Shape
+from osv_lab.annotate.clips import Clip, Place
+from osv_lab.annotate.objects import Annotations, Shape, Track
 from osv_lab.core.errors import NotFoundError, nearest
 from osv_lab.store.annotation_store import RunStore
 from osv_lab.store.schema import changing_alone
@@ -44,6 +45,7 @@ class Run:
         reviewers: User names of those who look at finished jobs.
         jobs: The jobs as they were last seen: id, assignee, first and last frame, stage, state.
         made_project: Whether this run made its project on the server.
+        clips: The clips, each of which is a task of its own; none for images, which are one task.
     """
 
     key: str
@@ -66,10 +68,22 @@ class Run:
     reviewers: tuple[str, ...] = ()
     jobs: tuple[Mapping[str, Any], ...] = ()
     made_project: bool = False
+    clips: tuple[Clip, ...] = ()
 
-    def task_name(self, dataset: str) -> str:
-        """The task's name on the server."""
-        return f"{dataset[:120]} / {self.key[:80]} [osv:{self.uid}]"
+    @property
+    def tasks(self) -> tuple[int, ...]:
+        """CVAT's ids of the tasks, as far as they are known."""
+        tasks = [clip.task for clip in self.clips] or [self.task]
+        return tuple(task for task in tasks if task is not None)
+
+    @property
+    def owners(self) -> dict[str, str]:
+        """What the tracks of each sample belong to: the video, or the sequence; none without clips."""
+        return {sample: clip.name for clip in self.clips for sample in clip.samples}
+
+    def task_name(self, dataset: str, clip: str = "") -> str:
+        """The name of a task on the server."""
+        return " / ".join(filter(None, (dataset[:100], self.key[:60], clip[:40]))) + f" [osv:{self.uid}]"
 
 
 class Runs:
@@ -94,6 +108,7 @@ class Runs:
             values[name] = tuple(values.get(name) or ())
         values["sizes"] = tuple((width, height) for width, height in values["sizes"])
         values["types"] = {one["name"]: one["type"] for one in values["types"]}
+        values["clips"] = tuple(map(Clip.from_dict, values.get("clips") or ()))
         return Run(**values)
 
     def get(self, key: str) -> Run:
@@ -113,7 +128,6 @@ class Runs:
     def put(self, run: Run) -> None:
         """Write a run."""
         values = asdict(run)
-        # Attribute names may hold dots and dollars, which MongoDB's keys should not.
         values["types"] = [{"name": name, "type": kind} for name, kind in run.types.items()]
         self._store.put(run.key, values)
 
@@ -129,26 +143,43 @@ class Runs:
         """The objects as both sides last agreed on them."""
         return Annotations(tuple(shape_from(one) for _, objects in self._store.base(key) for one in objects))
 
-    def put_base(self, key: str, shapes: Iterable[Shape], samples: Iterable[str]) -> None:
-        """Write the objects of some samples, all of those samples."""
-        self._store.put_base(key, _by_sample(shapes, samples))
+    def put_base(self, key: str, shapes: Iterable[Shape], places: Iterable[str]) -> None:
+        """Write the objects of some places, all of those places."""
+        self._store.put_base(key, _by_place(shapes, places))
+
+    def tracks(self, key: str, part: str) -> list[Track]:
+        """The tracks of a job as both sides last agreed on them."""
+        return [_track_from(one) for some in self._store.part(key, f"tracks {part}").values() for one in some]
+
+    def put_tracks(self, key: str, part: str, tracks: Iterable[Track]) -> None:
+        """Write the tracks of a job, all of them."""
+        documents = {str(track.uid): [_track_document(track)] for track in tracks}
+        self._store.put_part(key, f"tracks {part}", documents, alone=True)
 
     def sent(self, key: str) -> Annotations:
         """The objects as they were sent."""
-        return self._part(key, "sent")
+        found = self._store.part(key, "sent").values()
+        return Annotations(tuple(shape_from(one) for some in found for one in some))
 
-    def put_sent(self, key: str, shapes: Iterable[Shape], samples: Iterable[str]) -> None:
+    def put_sent(self, key: str, shapes: Iterable[Shape], places: Iterable[str]) -> None:
         """Keep the objects as they were sent."""
-        self._store.put_part(key, "sent", _by_sample(shapes, samples))
+        self._store.put_part(key, "sent", _by_place(shapes, places))
 
-    def returned(self, key: str) -> tuple[Annotations, frozenset[str]]:
-        """The objects of finished jobs as they were last pulled, and the samples of those jobs."""
-        found = self._store.part(key, "returned")
-        return Annotations(tuple(shape_from(one) for some in found.values() for one in some)), frozenset(found)
+    def returned(self, key: str) -> dict[tuple[int, str], tuple[Shape, ...]]:
+        """The objects of finished jobs as they were last pulled, by job and :func:`place_name`."""
+        found = {}
+        for name, some in self._store.part(key, "returned").items():
+            job, _, place = name.partition(" ")
+            found[int(job), place] = tuple(map(shape_from, some))
+        return found
 
-    def put_returned(self, key: str, shapes: Iterable[Shape], samples: Iterable[str]) -> None:
-        """Keep the objects of finished jobs."""
-        self._store.put_part(key, "returned", _by_sample(shapes, samples))
+    def put_returned(self, key: str, shapes: Iterable[Shape], places: Iterable[tuple[int, Place]]) -> None:
+        """Keep the objects of some jobs and places, all of those."""
+        objects: dict[str, list[dict[str, Any]]] = {f"{job} {place_name(*place)}": [] for job, place in places}
+        for shape in shapes:
+            name = f"{shape.job} {place_name(shape.sample, shape.frame)}"
+            objects.setdefault(name, []).append(shape_document(shape))
+        self._store.put_part(key, "returned", objects)
 
     def documents(self, key: str, part: str) -> dict[str, dict[str, Any]]:
         """Documents that were kept of a run, by name."""
@@ -158,9 +189,6 @@ class Runs:
         """Keep these documents, and no others of the part."""
         self._store.put_part(key, part, {name: [dict(one)] for name, one in documents.items()}, alone=True)
 
-    def _part(self, key: str, part: str) -> Annotations:
-        return Annotations(tuple(shape_from(one) for some in self._store.part(key, part).values() for one in some))
-
     @contextlib.contextmanager
     def alone(self, key: str) -> Iterator[None]:
         """One process of this lab sends, pulls or cancels a key at a time; a killed one blocks nobody."""
@@ -168,20 +196,42 @@ class Runs:
             yield
 
 
+def place_name(sample: str, frame: int) -> str:
+    """What the objects of a sample, or of a frame of a video, are kept under."""
+    return f"{sample} {frame}" if frame else sample
+
+
 def shape_document(shape: Shape) -> dict[str, Any]:
     """A shape as the database keeps it."""
-    one = shape.to_dict()
-    one["attributes"] = [{"name": name, "value": value} for name, value in shape.attributes.items()]
-    return one
+    return {**shape.to_dict(), "attributes": _listed(shape.attributes)}
 
 
 def shape_from(one: Mapping[str, Any]) -> Shape:
     """The inverse of :func:`shape_document`."""
-    return Shape.from_dict({**one, "attributes": {item["name"]: item["value"] for item in one["attributes"]}})
+    return Shape.from_dict({**one, "attributes": _mapped(one["attributes"])})
 
 
-def _by_sample(shapes: Iterable[Shape], samples: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
-    objects: dict[str, list[dict[str, Any]]] = {sample: [] for sample in samples}
+def _track_document(track: Track) -> dict[str, Any]:
+    keyframes = [{**one.to_dict(), "attributes": _listed(one.attributes)} for one in track.keyframes]
+    return {**track.to_dict(), "attributes": _listed(track.attributes), "keyframes": keyframes}
+
+
+def _track_from(one: Mapping[str, Any]) -> Track:
+    keyframes = [{**keyframe, "attributes": _mapped(keyframe["attributes"])} for keyframe in one["keyframes"]]
+    return Track.from_dict({**one, "attributes": _mapped(one["attributes"]), "keyframes": keyframes})
+
+
+def _listed(attributes: Mapping[str, Any]) -> list[dict[str, Any]]:
+    # Names may hold dots and dollars, which MongoDB's keys should not.
+    return [{"name": name, "value": value} for name, value in attributes.items()]
+
+
+def _mapped(attributes: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    return {item["name"]: item["value"] for item in attributes}
+
+
+def _by_place(shapes: Iterable[Shape], places: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
+    objects: dict[str, list[dict[str, Any]]] = {place: [] for place in places}
     for shape in shapes:
-        objects.setdefault(shape.sample, []).append(shape_document(shape))
+        objects.setdefault(place_name(shape.sample, shape.frame), []).append(shape_document(shape))
     return objects

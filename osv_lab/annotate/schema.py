@@ -6,7 +6,7 @@ Every label gets three text attributes of ours: an object's identity, the model'
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -18,6 +18,7 @@ UID, CONFIDENCE, MODEL = "osv_uid", "osv_confidence", "osv_model"
 OURS = (UID, CONFIDENCE, MODEL)
 MAX_NAME = 64
 """Characters in the name of a label or an attribute (CVAT's limit)."""
+_EXACT_INT = 2**53
 MAX_TEXT = 4096
 """Characters in the value of an attribute (CVAT's limit)."""
 
@@ -49,7 +50,7 @@ def fits(value: Value, kind: str) -> bool:
     """Whether a value comes back from a CVAT attribute as it went: CVAT cuts white space off the ends of texts."""
     if isinstance(value, str):
         return kind == "str" and value == value.strip() and len(value) <= MAX_TEXT and "\x00" not in value
-    return type(value).__name__ == kind or (kind == "float" and type(value) is int)
+    return type(value).__name__ == kind or (kind == "float" and type(value) is int and abs(value) <= _EXACT_INT)
 
 
 def to_text(value: Value) -> str:
@@ -78,7 +79,10 @@ def sendable_name(name: str) -> bool:
 
 
 def wanted_labels(
-    classes: Iterable[str], types: Types, choices: Mapping[str, Sequence[str]] | None = None
+    classes: Iterable[str],
+    types: Types,
+    choices: Mapping[str, Sequence[str]] | None = None,
+    moving: Collection[str] = (),
 ) -> list[dict[str, Any]]:
     """The labels that the project needs, as CVAT's API takes them.
 
@@ -86,6 +90,7 @@ def wanted_labels(
         classes: The class names.
         types: The attributes that every one of them gets: a checkbox for bool, else a text.
         choices: For attributes with a closed set of values: those, the first one being CVAT's default.
+        moving: The attributes that change along a track.
     """
     attributes = [_text(name) for name in OURS]
     for name, kind in types.items():
@@ -96,7 +101,7 @@ def wanted_labels(
             one = {"input_type": "checkbox", "values": ["false"], "default_value": "false"}
         else:
             one = _text(name)
-        attributes.append({"mutable": False, **one, "name": name})
+        attributes.append({**one, "name": name, "mutable": name in moving})
     return [{"name": name, "type": "any", "attributes": attributes} for name in dict.fromkeys(classes)]
 
 
@@ -174,6 +179,13 @@ class Schema:
             if spec["name"] not in OURS and spec["name"] not in found:
                 found[spec["name"]] = {"checkbox": "bool", "number": "float"}.get(spec["input_type"], "str")
         return found
+
+    def along(self) -> dict[str, frozenset[str]]:
+        """By class, the attributes that may change along a track."""
+        return {
+            label: frozenset(name for name, spec in specs.items() if self.attributes[spec]["mutable"])
+            for label, specs in self.specs.items()
+        }
 
     def defaults(self, sent: Types) -> dict[str, dict[str, Value]]:
         """By class, the values that CVAT fills in for attributes that nobody set."""

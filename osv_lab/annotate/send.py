@@ -8,26 +8,27 @@ one task: a half-made task cannot be continued in CVAT, it is deleted and made a
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from osv_lab.annotate.codec import from_cvat, to_cvat
 from osv_lab.annotate.connection import Connection
+from osv_lab.annotate.files import named_files
+from osv_lab.annotate.keyframes import TOLERANCE
 from osv_lab.annotate.objects import Shape
 from osv_lab.annotate.pack import Package, pack
+from osv_lab.annotate.pack_clips import Windows, is_of_clips, pack_clips
 from osv_lab.annotate.records import Run, Runs
 from osv_lab.annotate.schema import Schema, reconcile, wanted_labels
+from osv_lab.annotate.send_clips import send_clips
+from osv_lab.annotate.status import annotation_jobs
 from osv_lab.annotate.workflow import check_done, user_id
 from osv_lab.core.errors import InvalidDataError, NotFoundError, OsvError, UnavailableError, UsageError
 from osv_lab.core.progress import Progress, silent
 from osv_lab.core.report import Report
-from osv_lab.core.settings import load_settings
 
 if TYPE_CHECKING:
     import fiftyone as fo
@@ -42,13 +43,14 @@ class AnnotationTask(Report):
 
     Attributes:
         key: The name to ask for status and to pull by.
-        task: CVAT's id of the task.
+        task: CVAT's id of the task, the first one if there are several.
         address: Where a person opens it.
         samples: How many samples it has.
         objects: How many labels went with them.
         labels: The classes that annotators can choose from.
         jobs: How many jobs it has.
         problems: Samples and labels that were not sent, and why.
+        tasks: The ids of all tasks: of images there is one, of videos and sequences one for each.
     """
 
     key: str
@@ -59,6 +61,7 @@ class AnnotationTask(Report):
     labels: tuple[str, ...]
     jobs: int
     problems: tuple[str, ...] = ()
+    tasks: tuple[int, ...] = ()
 
     def rows(self) -> Sequence[Mapping[str, Any]]:
         """One row."""
@@ -94,10 +97,13 @@ def send(
     segment_size: int | None = None,
     overlap: int = 0,
     done: str = "completed",
+    windows: Windows | None = None,
+    frame_step: int = 1,
+    tolerance: float = TOLERANCE,
     progress: Progress = silent,
 ) -> AnnotationTask:
     """Send samples and what a label field says of them; see :meth:`osv_lab.annotate.AnnotationLoop.send`."""
-    dataset = view._dataset
+    dataset = view._root_dataset
     if not key or key != key.strip():
         raise UsageError("a key needs a name", repr(key))
     if segment_size is not None and segment_size < 1:
@@ -109,7 +115,14 @@ def send(
     check_done(done)
     runs = Runs(dataset)
     with runs.alone(key):
-        package = pack(view, key, label_field, classes, attributes)
+        if is_of_clips(view, label_field):
+            if overlap:
+                raise UsageError("jobs of clips share no frames", f"overlap={overlap}", "leave it out")
+            package = pack_clips(view, key, label_field, classes, attributes, windows, frame_step)
+        elif windows is not None or frame_step != 1:
+            raise UsageError("windows and frame_step are for videos and sequences", f"a view of {view.media_type}")
+        else:
+            package = pack(view, key, label_field, classes, attributes)
         before = runs.find(key)
         if before is not None and before.phase == "sent":
             return _as_before(cvat, before, package)
@@ -134,6 +147,7 @@ def send(
                 project or dataset.name,
                 people,
                 (segment_size or 0, overlap),
+                tolerance,
                 progress,
             )
         except BaseException as error:
@@ -178,23 +192,42 @@ def _send(
     project: str,
     people: Sequence[int],
     jobs: tuple[int, int],
+    tolerance: float,
     progress: Progress,
 ) -> AnnotationTask:
     run = package.run
     number, made = _project(cvat, project)
     run = replace(run, project=number, made_project=made)
     runs.put(run)
-    labels = wanted_labels(run.classes, run.types, package.choices)
+    labels = wanted_labels(run.classes, run.types, package.choices, package.moving)
     schema = reconcile(cvat, number, labels)
-    task = _task(cvat, runs, dataset, replace(package, run=run), jobs, progress)
-    package = replace(package, run=replace(run, task=task))
-    runs.put(package.run)
-    shapes = _write(cvat, package, schema, progress)
-    count = _assign(cvat, task, people)
+    package = replace(package, run=run)
+    if run.clips:
+        package = send_clips(cvat, runs, dataset, package, schema, jobs[0], tolerance, progress)
+    else:
+        package = _send_images(cvat, runs, dataset, package, schema, jobs, progress)
+    count = _assign(cvat, package.run, people)
+    runs.put(replace(package.run, phase="sent"))
+    return _report(cvat, package, count)
+
+
+def _send_images(
+    cvat: Connection,
+    runs: Runs,
+    dataset: fo.Dataset,
+    package: Package,
+    schema: Schema,
+    jobs: tuple[int, int],
+    progress: Progress,
+) -> Package:
+    """Make the task, write the labels, read them back, and keep what both sides agree on now."""
+    run = package.run
+    run = replace(run, task=_task(cvat, runs, dataset, package, jobs, progress))
+    runs.put(run)
+    shapes = _write(cvat, replace(package, run=run), schema, progress)
     runs.put_base(run.key, shapes, run.samples)
     runs.put_sent(run.key, shapes, run.samples)
-    runs.put(replace(package.run, phase="sent"))
-    return _report(cvat, package, task, count)
+    return replace(package, run=run)
 
 
 def _project(cvat: Connection, name: str) -> tuple[int, bool]:
@@ -214,7 +247,7 @@ def _task(
     body |= {"segment_size": jobs[0], "overlap": jobs[1]}
     task = int(cvat.call("POST", "/api/tasks", body=body)["id"])
     runs.put(replace(run, task=task))
-    with _named_files(package) as files:
+    with named_files(run.samples, package.files) as files:
         cvat.upload(task, files, {"sorting_method": "predefined", "image_quality": 80}, progress)
         names = [file.name for file in files]
     frames = cvat.get(f"/api/tasks/{task}/data/meta")["frames"]
@@ -233,7 +266,7 @@ def _task(
 def _write(cvat: Connection, package: Package, schema: Schema, progress: Progress) -> list[Shape]:
     """Write the shapes, read them back, and return them with CVAT's ids."""
     run = package.run
-    frames = {sample: frame for frame, sample in enumerate(run.samples)}
+    frames = {(sample, 0): frame for frame, sample in enumerate(run.samples)}
     path = f"/api/tasks/{run.task}/annotations"
     for start in range(0, len(package.shapes), WRITE):
         progress("labels", start, len(package.shapes))
@@ -252,10 +285,9 @@ def _write(cvat: Connection, package: Package, schema: Schema, progress: Progres
     return [replace(shape, server_id=ids[shape.sample, shape.uid]) for shape in package.shapes]
 
 
-def _assign(cvat: Connection, task: int, people: Sequence[int]) -> int:
+def _assign(cvat: Connection, run: Run, people: Sequence[int]) -> int:
     """Give the jobs to people, in turn; how many jobs there are."""
-    jobs = [one for one in cvat.pages("/api/jobs", {"task_id": task}) if one["type"] == "annotation"]
-    jobs.sort(key=lambda job: job["start_frame"])
+    jobs = annotation_jobs(cvat, run)
     for number, job in enumerate(jobs):
         if people:
             cvat.call("PATCH", f"/api/jobs/{job['id']}", body={"assignee": people[number % len(people)]})
@@ -264,41 +296,26 @@ def _assign(cvat: Connection, task: int, people: Sequence[int]) -> int:
 
 def _as_before(cvat: Connection, run: Run, package: Package) -> AnnotationTask:
     """A send repeated that was done already."""
-    if (run.samples, run.field) != (package.run.samples, package.run.field) or run.url != cvat.settings.url:
+    same = all(getattr(run, name) == getattr(package.run, name) for name in ("samples", "field"))
+    same = same and [clip.places() for clip in run.clips] == [clip.places() for clip in package.run.clips]
+    if not same or run.url != cvat.settings.url:
         raise UsageError(
             "the key is in use", f"'{run.key}' is task {run.task}", "choose another key, or cancel it first"
         )
-    task = cvat.get(f"/api/tasks/{run.task}")
-    return _report(cvat, replace(package, run=run), run.task or 0, int(task["jobs"]["count"]))
+    return _report(cvat, replace(package, run=run), len(annotation_jobs(cvat, run)))
 
 
-def _report(cvat: Connection, package: Package, task: int, jobs: int) -> AnnotationTask:
+def _report(cvat: Connection, package: Package, jobs: int) -> AnnotationTask:
     run = package.run
+    where = f"tasks/{run.task}" if len(run.tasks) == 1 else f"projects/{run.project}"
     return AnnotationTask(
         run.key,
-        task,
-        f"{cvat.settings.url}/tasks/{task}",
+        run.task or 0,
+        f"{cvat.settings.url}/{where}",
         len(run.samples),
         len(package.shapes),
         run.classes,
         jobs,
         package.problems,
+        run.tasks,
     )
-
-
-@contextlib.contextmanager
-def _named_files(package: Package) -> Iterator[list[Path]]:
-    """The images under names that say which sample each is: hard links where the disk can, else copies."""
-    home = load_settings().home
-    home.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="send-", dir=home) as folder:
-        named = []
-        for sample in package.run.samples:
-            source = package.files[sample].resolve()
-            target = Path(folder, f"{sample}{source.suffix.lower()}")
-            try:
-                os.link(source, target)
-            except OSError:
-                shutil.copyfile(source, target)
-            named.append(target)
-        yield named

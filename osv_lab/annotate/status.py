@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from osv_lab.annotate.changes import Scope
-from osv_lab.annotate.codec import from_cvat
+from osv_lab.annotate.changes import Scope, key_of
+from osv_lab.annotate.clips import parts_of
+from osv_lab.annotate.codec import from_cvat, tracks_from_cvat
 from osv_lab.annotate.connection import Connection
+from osv_lab.annotate.identity import identify
 from osv_lab.annotate.merge import merge
 from osv_lab.annotate.objects import Annotations
 from osv_lab.annotate.records import Run, Runs
 from osv_lab.annotate.schema import Schema
+from osv_lab.annotate.tracks import part_name, unchanged
 from osv_lab.core.errors import NotFoundError, UsageError
 from osv_lab.core.report import Report
 
@@ -28,8 +31,8 @@ class JobStatus:
         stage: ``annotation``, ``validation`` or ``acceptance``.
         state: ``new``, ``in progress``, ``completed`` or ``rejected``.
         assignee: Whose it is, ``""`` for nobody's.
-        frames: How many images it has.
-        edited: Labels changed since they were sent or last pulled.
+        frames: How many images or frames it has.
+        edited: Labels changed since they were sent or last pulled; a track counts as one.
         added: Labels that are new.
         removed: Labels that are gone.
         changed: When the job last changed, as the server says it (ISO 8601).
@@ -96,12 +99,13 @@ def annotation_jobs(cvat: Connection, run: Run) -> list[Mapping[str, Any]]:
         UsageError: the run is on another server or in another organisation.
     """
     check_server(cvat, run)
-    found: list[Mapping[str, Any]] = [
-        job for job in cvat.pages("/api/jobs", {"task_id": run.task}) if job["type"] == "annotation"
-    ]
-    if not found:
-        raise gone(run)
-    return sorted(found, key=lambda job: (job["start_frame"], job["id"]))
+    found: list[Mapping[str, Any]] = []
+    for task in run.tasks:
+        jobs = [job for job in cvat.pages("/api/jobs", {"task_id": task}) if job["type"] == "annotation"]
+        if not jobs:
+            raise gone(run)
+        found += sorted(jobs, key=lambda job: (job["start_frame"], job["id"]))
+    return found
 
 
 def check_server(cvat: Connection, run: Run) -> None:
@@ -131,7 +135,7 @@ def _jobs(cvat: Connection, runs: Runs, run: Run) -> list[JobStatus]:
     return [
         JobStatus(
             run.key,
-            run.task or 0,
+            job["task_id"],
             job["id"],
             job["stage"],
             job["state"],
@@ -151,6 +155,8 @@ def _counts(
 ) -> dict[str, tuple[int, int, int]]:
     """Edited, added and removed objects by job."""
     schema = Schema.of(cvat.pages("/api/labels", {"task_id": run.task}))
+    if run.clips:
+        return _clip_counts(cvat, runs, run, schema)
     shapes, _ = from_cvat(cvat.get(f"/api/tasks/{run.task}/annotations"), run.samples, schema, run.types)
     base, defaults = runs.base(run.key), schema.defaults(run.types)
     found = {}
@@ -161,4 +167,33 @@ def _counts(
         there = Annotations(tuple(shapes)).of(samples)
         counts = merge(before, there, before, scope=scope, defaults=defaults).counts
         found[str(job["id"])] = (counts.get("edited", 0), counts.get("added", 0), counts.get("deleted", 0))
+    return found
+
+
+def _clip_counts(cvat: Connection, runs: Runs, run: Run, schema: Schema) -> dict[str, tuple[int, int, int]]:
+    """Likewise of clips, where a track is one object however many frames of it changed."""
+    base = runs.base(run.key)
+    found = {}
+    for clip, part in parts_of(run.clips):
+        answer = cvat.get(f"/api/jobs/{part.job}/annotations")
+        tracks, _ = tracks_from_cvat(answer, part_name(clip, part), schema, run.types, part.job)
+        known = {track.uid: track for track in runs.tracks(run.key, part_name(clip, part))}
+        versions, added, _ = identify({key_of(track): track for track in known.values()}, tracks)
+        edited = sum(not unchanged(known[key[2]], some[0]) for key, some in versions.items())
+        shapes, _ = from_cvat(answer, clip.places(), schema, run.types)
+        places = set(clip.places(part.start, part.stop))
+        before = [s for s in base.shapes if s.server_id is not None and (s.sample, s.frame) in places]
+        tracked = {shape.uid: shape.track for shape in before}
+        there = [replace(shape, track=tracked.get(shape.uid)) for shape in shapes]
+        counts = merge(
+            Annotations(tuple(before)),
+            Annotations(tuple(there)),
+            Annotations(tuple(before)),
+            defaults=schema.defaults(run.types),
+        ).counts
+        found[str(part.job)] = (
+            edited + counts.get("edited", 0),
+            len(added) + counts.get("added", 0),
+            len(known) - len(versions) + counts.get("deleted", 0),
+        )
     return found

@@ -8,7 +8,21 @@ from collections.abc import Sequence
 from typing import Any
 
 import osv_lab
-from osv_lab.cli import annotate, captures, compare, curate, data, evaluate, models, tracks, tune, up, versions
+from osv_lab.cli import (
+    annotate,
+    captures,
+    compare,
+    curate,
+    data,
+    evaluate,
+    jobs,
+    models,
+    plugins,
+    tracks,
+    tune,
+    up,
+    versions,
+)
 from osv_lab.cli.common import add_verb, progress_of
 from osv_lab.core.errors import InterruptedJobError, OsvError
 
@@ -51,6 +65,8 @@ def build_parser() -> argparse.ArgumentParser:
     data.add_export(kinds)
     models.add_serving(stages)
     captures.add_commands(stages)
+    plugins.add_commands(stages)
+    jobs.add_commands(stages)
     up.add_commands(stages)
     return parser
 

@@ -32,6 +32,13 @@ def add_commands(stages: Any) -> None:
     verb.add_argument("--view", help="a saved view of it")
     verb.add_argument("--host", default="127.0.0.1")
     verb.add_argument("--port", type=int, default=5151)
+    verb.add_argument(
+        "--import-root",
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="a folder that forms in the App may read from (repeatable; also OSV_IMPORT_ROOTS)",
+    )
 
 
 def add_export(kinds: Any) -> None:
@@ -51,7 +58,7 @@ def ingest(args: argparse.Namespace) -> Any:
             args.source,
             args.dataset,
             format=args.format,
-            split=_split(args.split),
+            split=split_of(args.split),
             tags=tuple(args.tag),
             on_duplicate=args.on_duplicate,
             progress=progress,
@@ -83,7 +90,7 @@ def erase(args: argparse.Namespace) -> Any:
 def app(args: argparse.Namespace) -> Any:
     from osv_lab.app import run_app
 
-    run_app(args.dataset, host=args.host, port=args.port, view=args.view)
+    run_app(args.dataset, host=args.host, port=args.port, view=args.view, import_roots=args.import_root)
 
 
 def export_data(args: argparse.Namespace) -> Any:
@@ -93,7 +100,7 @@ def export_data(args: argparse.Namespace) -> Any:
         return export(view_of(args), args.folder, args.format, link=args.link, progress=progress)
 
 
-def _split(text: str | None) -> str | dict[str, float] | None:
+def split_of(text: str | None) -> str | dict[str, float] | None:
     """``"train"`` or ``"train=0.8,val=0.2"``."""
     if text is None or "=" not in text:
         return text

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 import math
 from collections.abc import Mapping, Sequence
 from enum import Enum
@@ -12,15 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from osv_lab.core.html import cell, report_html
+
 if TYPE_CHECKING:
     import pandas as pd
 
-_STYLE = (
-    "<style scoped>.osv-report{font-variant-numeric:tabular-nums;border-collapse:collapse;margin:.3em 0}"
-    ".osv-report th{text-align:left;font-weight:600;opacity:.75}"
-    ".osv-report th,.osv-report td{padding:.15em .8em .15em 0;border-bottom:1px solid rgba(128,128,128,.25)}"
-    ".osv-report td.n{text-align:right}</style>"
-)
+__all__ = ["Report", "cell", "plain"]
 
 
 def plain(value: Any) -> Any:
@@ -45,16 +41,6 @@ def plain(value: Any) -> Any:
         return None
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    return str(value)
-
-
-def cell(value: Any) -> str:
-    """One table cell as text: four significant decimals, an en dash for what is not known."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "–"
-    if isinstance(value, (float, np.floating)):
-        number = float(value)
-        return f"{number:.4g}" if abs(number) >= 1000 or 0 < abs(number) < 1e-3 else f"{number:.3f}"
     return str(value)
 
 
@@ -92,19 +78,7 @@ class Report:
         return pd.DataFrame(list(self.rows()))
 
     def _repr_html_(self) -> str:
-        rows = list(self.rows())
-        columns = list(dict.fromkeys(column for row in rows for column in row))
-        head = "".join(f"<th>{html.escape(str(column))}</th>" for column in columns)
-        body = "".join(
-            "<tr>" + "".join(_html_cell(row.get(column)) for column in columns) + "</tr>" for row in rows
-        )
-        return (
-            f"{_STYLE}<p><b>{html.escape(self.summary())}</b></p>"
-            f"<table class='osv-report'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-        )
-
-
-def _html_cell(value: Any) -> str:
-    numeric = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-    kind = " class='n'" if numeric else ""
-    return f"<td{kind}>{html.escape(cell(value))}</td>"
+        shown, rows = list(self.highlights()), list(self.rows())
+        said = " ".join(str(value) for row in shown for value in row.values())
+        notes = [note for note in getattr(self, "notes", ()) if isinstance(note, str) and note not in said]
+        return report_html(self.summary(), shown, notes, len(rows))

@@ -22,10 +22,13 @@ class Settings:
             training runs, the MLflow database and the server's model cache live under it.
         tracking_uri: MLflow's tracking and registry address (``MLFLOW_TRACKING_URI``, default an SQLite file
             under ``home``).
+        import_roots: Folders besides the lab's own that a form in the App may read from (``OSV_IMPORT_ROOTS``,
+            separated as ``PATH`` is). None by default.
     """
 
     home: Path
     tracking_uri: str
+    import_roots: tuple[Path, ...] = ()
 
     @property
     def media_dir(self) -> Path:
@@ -52,9 +55,20 @@ class Settings:
         """Exported and downloaded models."""
         return self.home / "models"
 
+    @property
+    def exports_dir(self) -> Path:
+        """Datasets that forms in the App wrote out."""
+        return self.home / "exports"
+
+    @property
+    def jobs_dir(self) -> Path:
+        """Logs of jobs."""
+        return self.home / "jobs"
+
 
 def load_settings() -> Settings:
     """The settings as the environment has them now."""
     home = Path(os.environ.get("OSV_HOME") or Path.home() / ".osv_lab").expanduser().resolve()
     tracking_uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}"
-    return Settings(home=home, tracking_uri=tracking_uri)
+    roots = filter(None, os.environ.get("OSV_IMPORT_ROOTS", "").split(os.pathsep))
+    return Settings(home, tracking_uri, tuple(Path(root).expanduser().resolve() for root in roots))

@@ -22,24 +22,28 @@ if TYPE_CHECKING:
 RUNS = "osv_annotation_runs"
 BASES = "osv_annotation_bases"
 PARTS = "osv_annotation_parts"
+FRAMES = "frames."
 _BATCH = 1000
+_DUPLICATE = 11000
 
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """One sample with the content of its label field.
+    """One sample, or one frame of a video, with the content of its label field.
 
     Attributes:
         id: The sample's id.
-        filepath: Its media file.
+        filepath: Its media file, ``""`` where it is a frame.
         size: Width and height in pixels, ``None`` where the dataset does not know.
         container: The field's document, ``None`` where it is not set.
+        frame: The number of the frame, from 1; 0 for a sample.
     """
 
     id: str
     filepath: str
     size: tuple[int, int] | None
     container: Document | None
+    frame: int = 0
 
     @property
     def labels(self) -> Sequence[Document]:
@@ -56,15 +60,52 @@ def read_labelled(view: Any, field: str) -> list[Labelled]:
 
 
 def read_samples(dataset: fo.Dataset, samples: Iterable[str], field: str) -> list[Labelled]:
-    """Samples by id; those that are gone are left out."""
+    """Samples by id, and of a field ``frames.<name>`` their frames that have it; those that are gone are left out."""
     from bson import ObjectId
 
+    if is_of_frames(field):
+        return _read_frames(dataset, samples, name_of(field))
     shown = {"filepath": 1, "metadata.width": 1, "metadata.height": 1, field: 1}
     found: list[Labelled] = []
     with database_errors():
         for some in batches([ObjectId(sample) for sample in samples], _BATCH):
             cursor = dataset._sample_collection.find({"_id": {"$in": list(some)}}, shown)
             found += [_labelled(document, field) for document in cursor]
+    return found
+
+
+def known_samples(dataset: fo.Dataset, samples: Iterable[str]) -> set[str]:
+    """Those of some sample ids that the dataset has."""
+    from bson import ObjectId
+
+    found: set[str] = set()
+    with database_errors():
+        for some in batches([ObjectId(sample) for sample in samples], _BATCH):
+            cursor = dataset._sample_collection.find({"_id": {"$in": list(some)}}, {"_id": 1})
+            found.update(str(one["_id"]) for one in cursor)
+    return found
+
+
+def is_of_frames(field: str) -> bool:
+    """Whether a field is one of a video's frames."""
+    return field.startswith(FRAMES)
+
+
+def name_of(field: str) -> str:
+    """The name of a field, without ``frames.``."""
+    return field.removeprefix(FRAMES)
+
+
+def _read_frames(dataset: fo.Dataset, samples: Iterable[str], name: str) -> list[Labelled]:
+    from bson import ObjectId
+
+    shown = {"_sample_id": 1, "frame_number": 1, name: 1}
+    found: list[Labelled] = []
+    with database_errors():
+        for some in batches([ObjectId(sample) for sample in samples], _BATCH):
+            asked = {"_sample_id": {"$in": list(some)}, name: {"$ne": None}}
+            cursor = dataset._frame_collection.find(asked, shown).sort([("_sample_id", 1), ("frame_number", 1)])
+            found += [Labelled(str(one["_sample_id"]), "", None, one[name], one["frame_number"]) for one in cursor]
     return found
 
 
@@ -97,16 +138,18 @@ def replace_labels(
         dataset: The dataset.
         field: The label field.
         container: Its FiftyOne class.
-        writes: Samples as they were read, and the labels that they are to have.
+        writes: Samples or frames as they were read, and the labels that they are to have.
         marks: What to note in the field beside its labels; see :meth:`LabelSchema.declare_mark`.
 
     Returns:
-        How many samples were not written, because their field has changed since; read them again.
+        How many were not written, because their field has changed since; read them again.
     """
     from bson import ObjectId
     from pymongo import UpdateOne
+    from pymongo.errors import BulkWriteError
 
     now = datetime.now(UTC)
+    frames, name = is_of_frames(field), name_of(field)
     operations = []
     for sample, documents in writes:
         value = container_document(container, list(documents))
@@ -114,32 +157,85 @@ def replace_labels(
             value = {**sample.container, **value}
         if value is not None and marks:
             value = {**value, **marks}
-        found = {"_id": ObjectId(sample.id), field: sample.container}
-        operations.append(UpdateOne(found, {"$set": {field: value, "last_modified_at": now}}))
+        change: Document = {"$set": {name: value, "last_modified_at": now}}
+        if frames:
+            found = {"_sample_id": ObjectId(sample.id), "frame_number": sample.frame, name: sample.container}
+            change["$setOnInsert"] = {"_dataset_id": dataset._doc.id, "created_at": now}
+        else:
+            found = {"_id": ObjectId(sample.id), name: sample.container}
+        # A frame without labels may have no document yet.
+        operations.append(UpdateOne(found, change, upsert=frames and sample.container is None))
+    collection = dataset._frame_collection if frames else dataset._sample_collection
     written = 0
     with database_errors():
         for some in batches(operations, _BATCH):
-            written += dataset._sample_collection.bulk_write(list(some), ordered=False).matched_count
+            try:
+                done = collection.bulk_write(list(some), ordered=False)
+                written += done.matched_count + done.upserted_count
+            except BulkWriteError as error:
+                # The frame was made by somebody else meanwhile.
+                if any(one["code"] != _DUPLICATE for one in error.details["writeErrors"]):
+                    raise
+                written += error.details["nMatched"] + error.details["nUpserted"]
     if operations:
         dataset._update_last_modified_at()
         dataset.reload()
     return len(operations) - written
 
 
-def set_field(dataset: fo.Dataset, field: str, container: str, labels: Mapping[str, Sequence[Document]]) -> None:
-    """A label field with these labels on these samples, and none on all others."""
+def set_field(
+    dataset: fo.Dataset, field: str, container: str, labels: Mapping[tuple[str, int], Sequence[Document]]
+) -> None:
+    """A label field with these labels on these samples or frames, and none on all others."""
     from bson import ObjectId
     from pymongo import UpdateOne
 
+    frames, name = is_of_frames(field), name_of(field)
+    collection = dataset._frame_collection if frames else dataset._sample_collection
     operations = [
-        UpdateOne({"_id": ObjectId(sample)}, {"$set": {field: container_document(container, list(documents))}})
-        for sample, documents in labels.items()
+        UpdateOne(
+            {"_sample_id": ObjectId(sample), "frame_number": frame} if frames else {"_id": ObjectId(sample)},
+            {
+                "$set": {name: container_document(container, list(documents))},
+                "$setOnInsert": {"_dataset_id": dataset._doc.id},
+            },
+            upsert=frames,
+        )
+        for (sample, frame), documents in labels.items()
     ]
     with database_errors():
-        dataset._sample_collection.update_many({field: {"$ne": None}}, {"$set": {field: None}})
+        collection.update_many({name: {"$ne": None}}, {"$set": {name: None}})
         for some in batches(operations, _BATCH):
-            dataset._sample_collection.bulk_write(list(some), ordered=False)
+            collection.bulk_write(list(some), ordered=False)
     dataset.reload()
+
+
+def mark_frames(dataset: fo.Dataset, field: str, ranges: Mapping[str, Sequence[tuple[int, int]]]) -> None:
+    """A field of temporal detections, one for each range of frames of these samples, and none on all others."""
+    import fiftyone as fo
+
+    if not dataset.has_sample_field(field):
+        dataset.add_sample_field(field, fo.EmbeddedDocumentField, embedded_doc_type=fo.TemporalDetections)
+    marks = {
+        sample: fo.TemporalDetections(
+            detections=[fo.TemporalDetection(label="conflict", support=[first, last]) for first, last in some]
+        )
+        for sample, some in ranges.items()
+    }
+    with database_errors():
+        dataset._sample_collection.update_many({field: {"$ne": None}}, {"$set": {field: None}})
+    dataset.set_values(field, marks, key_field="id", progress=False)
+
+
+def forget_fields(dataset: fo.Dataset, fields: Iterable[str]) -> None:
+    """Delete those of some fields that there are."""
+    for field in fields:
+        name = name_of(field)
+        if is_of_frames(field):
+            if dataset.media_type == "video" and dataset.has_frame_field(name):
+                dataset.delete_frame_field(name)
+        elif dataset.has_sample_field(name):
+            dataset.delete_sample_field(name)
 
 
 class RunStore:

@@ -43,13 +43,17 @@ DETECTION_CONFIDENCE = "detection_confidence"
 MADE_BY = "made_by"
 """Where a label field names what made its labels, so that a detector's work can be recognised and continued."""
 
+AUTOLABELLED = "autolabelled_by"
+"""Where a label field names what proposed labels for a sample, so that an interrupted job can go on."""
+
 SOURCE, MODEL = "osv_source", "osv_model"
 """Attributes of a label: who made it, in CVAT's words, and the model that did."""
 
 # What a label document holds besides its attributes.
 OWN_KEYS = frozenset(
     {"_id", "_cls", "id", "tags", "label", "confidence", "index", "instance", "attributes", "logits", "support"}
-    | {"bounding_box", "mask", "mask_path", "points", "closed", "filled", "visible", MADE_BY, DETECTION_CONFIDENCE}
+    | {"bounding_box", "mask", "mask_path", "points", "closed", "filled", "visible"}
+    | {MADE_BY, AUTOLABELLED, DETECTION_CONFIDENCE}
 )
 
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import html
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from osv_lab.core.errors import InvalidDataError
+from osv_lab.core.html import report_html
 from osv_lab.core.report import Report
 from osv_lab.store.records import Problem
 
 Outcome: TypeAlias = Literal["added", "updated", "skipped", "broken"]
 _ORDER: Mapping[str, int] = {"broken": 0, "skipped": 1, "updated": 2, "added": 3}
-_SHOWN_ROWS = 200
 
 KNOWN = "already in the dataset"
 """Why a file is skipped whose content and labels the dataset has under this very name."""
@@ -163,13 +162,7 @@ class IngestReport(Report):
         return {**super().to_dict(), "counts": counts, "labels": self.labels}
 
     def _repr_html_(self) -> str:
-        lines = sorted(self.files, key=_attention)
-        text = super(IngestReport, replace(self, files=tuple(lines[:_SHOWN_ROWS])))._repr_html_()
-        text = text.replace(
-            html.escape(replace(self, files=tuple(lines[:_SHOWN_ROWS])).summary()), html.escape(self.summary())
-        )
-        left = len(lines) - _SHOWN_ROWS
-        return f"{text}<p>and {left:,} more files: see <code>.to_frame()</code></p>" if left > 0 else text
+        return report_html(self.summary(), self.highlights() or self.rows())
 
 
 def _attention(line: FileLine) -> tuple[int, bool, bool]:

@@ -317,23 +317,12 @@ class _Run:
             yield (image.sample_id, image.frame), labels
 
     def _infer(self, images: list[DecodedImage]) -> Iterable[tuple[DecodedImage, sv.Detections]]:
-        if not images:
-            return []
-        try:
-            return list(zip(images, self._call(images), strict=True))
-        except (RuntimeError, ValueError, MemoryError, OsvError) as error:
-            if len(images) == 1:
-                if not self.predicted and len(self._problems) >= 2 * self._batch_size:
-                    raise UnavailableError(
-                        "the detector fails on every image", error, "try it on one image"
-                    ) from error
-                self._fail(images[0], f"the detector failed: {error}")
-                return []
-        # One image that a detector cannot take must not cost its batch.
-        return [found for image in images for found in self._infer([image])]
+        return found_in(self._detector, images, self._options, self._failed)
 
-    def _call(self, images: list[DecodedImage]) -> list[sv.Detections]:
-        return self._detector.predict([image.pixels for image in images], **self._options)  # type: ignore[misc]
+    def _failed(self, image: DecodedImage, error: Exception) -> None:
+        if not self.predicted and len(self._problems) >= 2 * self._batch_size:
+            raise UnavailableError("the detector fails on every image", error, "try it on one image") from error
+        self._fail(image, f"the detector failed: {error}")
 
     def _labels(self, detections: sv.Detections, size: tuple[int, int]) -> list[Label]:
         if self._detector.task != "classify":
@@ -345,6 +334,25 @@ class _Run:
     def _fail(self, image: DecodedImage, why: str) -> None:
         name = f"{image.name} frame {image.frame}" if image.frame else image.name
         self._problems.append(Problem(name, why, "", "skipped" if image.frame else "file skipped"))
+
+
+def found_in(
+    detector: Detector,
+    images: Sequence[DecodedImage],
+    options: Mapping[str, Any],
+    failed: Callable[[DecodedImage, Exception], None],
+) -> list[tuple[DecodedImage, sv.Detections]]:
+    """What a detector finds in images that were read; ``failed`` is told of those that it cannot take."""
+    if not images:
+        return []
+    try:
+        return list(zip(images, detector.predict([one.pixels for one in images], **options), strict=True))  # type: ignore[misc]
+    except (RuntimeError, ValueError, MemoryError, OsvError) as error:
+        if len(images) == 1:
+            failed(images[0], error)
+            return []
+    # One image that a detector cannot take must not cost its batch.
+    return [found for image in images for found in found_in(detector, [image], options, failed)]
 
 
 def decoded_images(todo: Iterable[tuple[str, Any]], ahead: int) -> Iterator[DecodedImage]:

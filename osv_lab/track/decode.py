@@ -44,19 +44,12 @@ class VideoSource:
         container: InputContainer | None = None,
         name: str | None = None,
     ) -> None:
-        import av
-
         self.events: deque[VideoEvent] = deque()
         self.name = name or str(path)
         self._path = path
         self._max_pixels = max_pixels
         self._closed = False
-        if container is None:
-            options = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
-            try:
-                container = av.open(f"file:{Path(path).resolve()}", options=options, metadata_errors="replace")
-            except (av.error.FFmpegError, OSError) as error:
-                raise InvalidDataError("not a video that can be read", f"{path} ({_why(path, error)})") from None
+        container = container or open_container(path)
         self._container = container
         try:
             self._stream = video_stream(container, self.name)
@@ -109,6 +102,21 @@ class VideoSource:
             )
             detail += broke
             self.events.append(VideoEvent("truncated", number, timestamp, detail))
+
+
+def open_container(path: Path | str) -> InputContainer:
+    """A video file, opened as one: never a playlist, nor anything behind an address.
+
+    Raises:
+        InvalidDataError: it cannot be read; says why.
+    """
+    import av
+
+    options = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
+    try:
+        return av.open(f"file:{Path(path).resolve()}", options=options, metadata_errors="replace")
+    except (av.error.FFmpegError, OSError) as error:
+        raise InvalidDataError("not a video that can be read", f"{path} ({_why(path, error)})") from None
 
 
 def read_ahead(source: VideoSource, first: int = 1, depth: int = 4) -> Iterator[Frame]:
@@ -178,7 +186,7 @@ class Upright:
 
     def image(self, frame: av.VideoFrame, number: int, timestamp: float) -> Image:
         """(h, w, 3) BGR uint8. A stream that changes its size is scaled to the first one."""
-        turns = _quarter_turns(frame.rotation)
+        turns = quarter_turns(frame.rotation)
         found = (frame.height, frame.width) if turns % 2 else (frame.width, frame.height)
         if found != self._seen:
             check_pixels(found, self._max_pixels, f"frame {number}")
@@ -215,7 +223,7 @@ def first_decoded(
         if frame is not None:
             size = frame.width, frame.height
             check_pixels(size, max_pixels, name)
-            return chain(before, frames), size[::-1] if _quarter_turns(frame.rotation) % 2 else size
+            return chain(before, frames), size[::-1] if quarter_turns(frame.rotation) % 2 else size
     raise InvalidDataError("no frame of the video can be decoded", name)
 
 
@@ -245,7 +253,8 @@ def _stated_length(stream: VideoStream, container: InputContainer, frame_rate: f
     return None
 
 
-def _quarter_turns(degrees: float) -> int:
+def quarter_turns(degrees: float) -> int:
+    """How often a picture is turned by 90 degrees."""
     return round(degrees / 90) % 4
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,10 @@ from osv_lab.core.settings import Settings
 
 PORTS = {"mlflow": 5000, "app": 5151, "api": 8000, "jupyter": 8888}
 """The services, in the order in which they are started, and their usual ports."""
+
+
+# Defaults for JupyterLab, which a user's own settings outdo: nobody is asked whether to fetch news.
+_JUPYTER_DEFAULTS = Path(__file__).parent / "jupyter"
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ def planned(
             command = _python("-m", "osv_lab", "app", "--port", str(at["app"]))
             services.append(Service("app", "FiftyOne App", command, at["app"], "/fiftyone"))
         else:
-            services.append(_jupyter(notebooks, at["jupyter"]))
+            services.append(jupyter_service(notebooks, at["jupyter"]))
     return services, left_out
 
 
@@ -122,7 +127,17 @@ def _mlflow(settings: Settings, port: int) -> Service:
     return Service("mlflow", "MLflow", command, port, "/health")
 
 
-def _jupyter(notebooks: Path, port: int) -> Service:
+def jupyter_service(notebooks: Path, port: int, options: Sequence[str] = ()) -> Service:
+    """JupyterLab on a folder.
+
+    Args:
+        notebooks: The folder it opens.
+        port: Where it listens, on loopback.
+        options: Further options of its command line.
+
+    Raises:
+        UsageError: no such folder.
+    """
     folder = notebooks.expanduser().resolve()
     if not folder.is_dir():
         raise UsageError("no such folder for notebooks", folder, "make it, or give another")
@@ -131,6 +146,8 @@ def _jupyter(notebooks: Path, port: int) -> Service:
     # Root is what a container has; and nothing here asks other hosts for updates, news or extensions.
     command += ("--allow-root", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={folder}")
     command += ("--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.news_url=")
-    command += ("--LabApp.extension_manager=readonly",)
+    command += ("--LabApp.extension_manager=readonly", *options)
     # In the environment, since every user of the machine can read a command line.
-    return Service("jupyter", "JupyterLab", command, port, "/api", f"lab?token={token}", {"JUPYTER_TOKEN": token})
+    settings = os.pathsep.join(filter(None, [str(_JUPYTER_DEFAULTS), os.environ.get("JUPYTER_CONFIG_PATH")]))
+    environment = {"JUPYTER_TOKEN": token, "JUPYTER_CONFIG_PATH": settings}
+    return Service("jupyter", "JupyterLab", command, port, "/api", f"lab?token={token}", environment)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from app_driver import AppServer, Driver
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -49,3 +51,20 @@ def page(browser: Browser) -> Iterator[Page]:
     page.add_init_script("localStorage.setItem('fiftyone-enterprise-tooltip-seen', 'true')")
     yield page
     context.close()
+
+
+@pytest.fixture(scope="session")
+def app_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppServer]:
+    """The App's server with the lab's plugins, one for the session. Give each test a dataset of its own."""
+    server = AppServer(tmp_path_factory.mktemp("app") / "server.log")
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def app(page: Page, app_server: AppServer, output_dir: Path) -> Iterator[Driver]:
+    """A person at the App. A traceback in the server's log fails the test that caused it."""
+    before = app_server.log.stat().st_size
+    yield Driver(page, app_server.url, output_dir)
+    said = app_server.log.read_bytes()[before:].decode("utf-8", "replace")
+    assert "Traceback" not in said, said[-4000:]

@@ -11,6 +11,7 @@ from cvat_double.http import Page, RefusedError, Request, Response, Routes
 from cvat_double.jobs import job_of
 from cvat_double.state import Job, Label, Task, World
 from cvat_double.tasks import task_of
+from cvat_double.video import shown_track, with_first_frame
 
 # Given back with every shape and refused when they are sent back as they came: write only fields you know.
 UNSENDABLE = {"view_id": None, "description": None, "needs_review": None}
@@ -72,6 +73,19 @@ def check(data: Any, action: str) -> dict[str, list[dict[str, Any]]]:
     return asked
 
 
+def check_tracks(asked: dict[str, list[dict[str, Any]]], labels: dict[int, Label]) -> None:
+    """What changes along a track is on its keyframes and the rest is not; masks have no tracks."""
+    for track in asked["tracks"]:
+        mutable = {spec["id"]: spec["mutable"] for spec in labels[track["label_id"]].attributes}
+        wrong = [value for value in track.get("attributes", []) if mutable.get(value["spec_id"], True)]
+        for keyframe in track.get("shapes", []):
+            wrong += [
+                value for value in keyframe.get("attributes", []) if not mutable.get(value["spec_id"], False)
+            ]
+        if wrong:
+            raise RefusedError(400, [f"spec_id `{wrong[0]['spec_id']}` is invalid"])
+
+
 def check_labels(world: World, task: Task, asked: dict[str, list[dict[str, Any]]]) -> None:
     labels = {label.id: label for label in world.labels_of(task)}
     for kind in KINDS:
@@ -83,10 +97,14 @@ def check_labels(world: World, task: Task, asked: dict[str, list[dict[str, Any]]
             for value in thing.get("attributes", []):
                 if value["spec_id"] not in specs:
                     raise RefusedError(400, [f"spec_id `{value['spec_id']}` is invalid"])
+    check_tracks(asked, labels)
 
 
 def within(asked: dict[str, list[dict[str, Any]]], start: int, stop: int) -> dict[str, list[dict[str, Any]]]:
-    """What lies in a job's frames; the rest of a task-level write is nobody's and is dropped without a word."""
+    """What lies in a job's frames; the rest of a task-level write is nobody's and is dropped without a word.
+
+    A real server cuts tracks where the jobs are; here they have to lie within one.
+    """
     return {kind: [thing for thing in things if start <= thing["frame"] <= stop] for kind, things in asked.items()}
 
 
@@ -96,6 +114,16 @@ def stored(world: World, kind: str, thing: dict[str, Any]) -> dict[str, Any]:
     kept = {**defaults, **deepcopy({name: value for name, value in thing.items() if name in known})}
     if thing.get("id") is None:
         kept["id"] = world.next_id(kind)
+    if kind == "tracks":
+        kept = with_first_frame(kept)
+        for keyframe in kept["shapes"]:
+            keyframe |= {
+                "points": [float(value) for value in keyframe["points"]],
+                "id": world.next_id("keyframes"),
+            }
+            keyframe["attributes"] = keyframe.get("attributes") or []
+            for name in ("occluded", "outside", "z_order", "rotation"):
+                keyframe.setdefault(name, SHAPE[name])
     if kind == "shapes":
         kept["points"] = [float(value) for value in kept["points"]]
     kept["attributes"] = kept.get("attributes") or []
@@ -125,6 +153,9 @@ def shown(world: World, jobs: list[Job]) -> dict[str, Any]:
     for kind in KINDS:
         things = [thing for job in jobs for thing in getattr(job, kind)]
         things.sort(key=lambda thing: (thing["frame"], thing["id"]))
+        if kind == "tracks":
+            result[kind] = [shown_track(world.labels[thing["label_id"]], thing) for thing in things]
+            continue
         extra = UNSENDABLE if kind == "shapes" else {}
         result[kind] = [
             {**thing, **extra, "attributes": filled(world.labels[thing["label_id"]], thing)} for thing in things

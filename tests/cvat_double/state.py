@@ -81,6 +81,15 @@ class Frame:
 
 
 @dataclass
+class Window:
+    """Which frames of a video are a task's: the first and the last, from 0, and of those between every so many."""
+
+    first: int
+    last: int
+    step: int
+
+
+@dataclass
 class Task:
     id: int
     name: str
@@ -100,6 +109,7 @@ class Task:
     image_quality: int = 50
     has_truth: bool = False  # a ground-truth job was made
     frames: list[Frame] = field(default_factory=list)
+    window: Window | None = None  # of a video
     deleted_frames: list[int] = field(default_factory=list)
     created: str = field(default_factory=now)
     updated: str = field(default_factory=now)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
+from pathlib import Path
 from typing import Any
 
 from cvat_double.access import basic, in_context, is_staff, require_staff, require_user
@@ -29,10 +32,11 @@ def shown_task(world: World, request: Request, task: Task) -> dict[str, Any]:
         status = "completed"
     elif annotating and len(completed) + len(validating) == len(annotating):
         status = "validation"
+    chunks = "imageset" if task.window is None else "video"
     data = {
         "data_chunk_size": 72 if task.frames else None,
-        "data_original_chunk_type": "imageset",
-        "data_compressed_chunk_type": "imageset",
+        "data_original_chunk_type": chunks,
+        "data_compressed_chunk_type": chunks,
         "data_cloud_storage_id": None,
         "size": len(task.frames),
         "image_quality": task.image_quality,
@@ -77,15 +81,22 @@ def shown_task(world: World, request: Request, task: Task) -> dict[str, Any]:
 def shown_meta(
     task: Task, frames: list[Frame], start: int, deleted: list[int], included: list[int] | None
 ) -> dict[str, Any]:
+    window, size = task.window, len(frames)
+    first, last, step = (start, start + size - 1, 1)
+    if window is not None:
+        first, step = window.first + start * window.step, window.step
+        last = first + (size - 1) * step
+        # A video has one entry, however many frames.
+        frames = frames[:1]
     return {
         "chapters": None,
         "chunks_updated_date": task.created,
-        "chunk_size": 72,
-        "size": len(included) if included is not None else len(frames),
+        "chunk_size": CHUNK,
+        "size": len(included) if included is not None else size,
         "image_quality": task.image_quality,
-        "start_frame": start,
-        "stop_frame": start + len(frames) - 1,
-        "frame_filter": "",
+        "start_frame": first,
+        "stop_frame": last,
+        "frame_filter": f"step={step}" if step > 1 else "",
         "frames": [
             {
                 "width": frame.width,
@@ -103,10 +114,20 @@ def shown_meta(
     }
 
 
+CHUNK = 72
+
+
 def frame_of(task: Task, request: Request) -> Response:
-    number = request.query.get("number", "")
-    if request.query.get("type") != "frame" or not number.isdigit():
-        raise RefusedError(400, {"detail": "Only single frames are served here."})
+    """One frame as it was uploaded, or a chunk of them: an archive of numbered files."""
+    number, kind = request.query.get("number", ""), request.query.get("type")
+    if kind not in ("frame", "chunk") or not number.isdigit():
+        raise RefusedError(400, {"detail": "Data type not specified or not supported"})
+    if kind == "chunk":
+        content = io.BytesIO()
+        with zipfile.ZipFile(content, "w") as archive:
+            for place, frame in enumerate(task.frames[int(number) * CHUNK : (int(number) + 1) * CHUNK]):
+                archive.writestr(f"{place:06}{Path(frame.name).suffix}", task.files[frame.name])
+        return Response(body=content.getvalue())
     if int(number) >= len(task.frames):
         raise RefusedError(404, {"detail": "Incorrect requested frame number"})
     return Response(body=task.files[task.frames[int(number)].name])

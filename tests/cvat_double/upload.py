@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from cvat_double.http import SERVER_ERROR, RefusedError, Request, Response, Routes
 from cvat_double.state import Frame, Job, Piece, Task, World, now
 from cvat_double.tasks import task_of
+from cvat_double.video import NoVideoError, is_video, read_video
 
 SUCCESS_REMEMBERED = 500.0  # seconds for which a finished request can still be asked for
 
@@ -29,7 +30,7 @@ class Worker:
         self.awake = threading.Event()
         self.awake.set()
 
-    def begin(self, task: Task, order: list[str], request: Request) -> str:
+    def begin(self, task: Task, order: list[str], asked: dict[str, Any], request: Request) -> str:
         assert request.user is not None
         key = f"action=create&target=task&target_id={task.id}"
         owner = {"id": request.user.id, "username": request.user.username}
@@ -40,10 +41,10 @@ class Worker:
         record |= {"expiry_date": None, "owner": owner, "result_url": None, "result_id": None}
         self.world.requests.pop(key, None)
         self.world.requests[key] = record
-        threading.Thread(target=self._work, args=(task, order, record), daemon=True).start()
+        threading.Thread(target=self._work, args=(task, order, asked, record), daemon=True).start()
         return key
 
-    def _work(self, task: Task, order: list[str], record: dict[str, Any]) -> None:
+    def _work(self, task: Task, order: list[str], asked: dict[str, Any], record: dict[str, Any]) -> None:
         time.sleep(self.delay / 2)
         self.awake.wait()
         with self.world.lock:
@@ -51,10 +52,13 @@ class Worker:
         time.sleep(self.delay / 2)
         with self.world.lock:
             try:
-                task.frames = [read_frame(name, task.files[name]) for name in order]
+                if is_video(order):
+                    task.frames, task.window = read_video(order[0], task.files[order[0]], asked)
+                else:
+                    task.frames = [read_frame(name, task.files[name]) for name in order]
                 split(self.world, task)
                 record |= {"status": "finished", "finished_date": now()}
-            except UnreadableError as error:
+            except (UnreadableError, NoVideoError) as error:
                 task.frames = []
                 record |= {"status": "failed", "message": str(error), "finished_date": now()}
         if record["status"] == "finished":
@@ -81,8 +85,10 @@ def split(world: World, task: Task) -> None:
     """Cut the frames into jobs of ``segment_size``, each sharing ``overlap`` frames with the one before."""
     size = len(task.frames)
     length = min(task.segment_size or size, size)
-    overlap = min(task.overlap or 0, length // 2)
-    task.segment_size, task.overlap, task.mode, task.updated = length, overlap, "annotation", now()
+    mode = "annotation" if task.window is None else "interpolation"
+    usual = 0 if task.window is None else 5
+    overlap = min(usual if task.overlap is None else task.overlap, length // 2)
+    task.segment_size, task.overlap, task.mode, task.updated = length, overlap, mode, now()
     start = 0
     while start < size:
         stop = min(start + length, size) - 1
@@ -154,7 +160,7 @@ def routes(world: World, table: Routes, worker: Worker) -> None:
         if not order or set(order) != set(task.files):
             return Response(500, SERVER_ERROR)
         task.image_quality = asked["image_quality"]
-        return Response(202, {"rq_id": worker.begin(task, order, request)})
+        return Response(202, {"rq_id": worker.begin(task, order, asked, request)})
 
     @table.on("HEAD", "/tasks/{key}/data/{identifier}")
     def arrived(request: Request, key: str, identifier: str) -> Response:

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from annotation_people import looping
 from cvat_double.reach import Reachable
 from PIL import Image
 from tracks_store_scenes import film
 
 from osv_lab.annotate import AnnotationLoop
-from osv_lab.annotate.records import Runs
 from osv_lab.store.ingest import ingest
 
 
@@ -66,9 +66,5 @@ def pets(fo: Any, dataset_name: str, tmp_path: Path) -> Any:
 
 @pytest.fixture
 def loop(pets: Any, told_server: Reachable) -> Iterator[AnnotationLoop]:
-    with AnnotationLoop(pets, organization="") as found:
+    with looping(pets) as found:
         yield found
-        for name in Runs(pets).names():
-            found.cancel(name)
-        for project in found.connection.pages("/api/projects", {"name": pets.name}):
-            found.connection.call("DELETE", f"/api/projects/{project['id']}")

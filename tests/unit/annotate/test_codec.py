@@ -63,7 +63,7 @@ def test_a_shape_comes_back_to_the_last_bit(points: list[float], confidence: flo
     tag = Shape("t", "a", "tag", label)
     schema = server()
     found, problems = from_cvat(
-        answered(to_cvat([box, tag], {"a": 0, "b": 1}, schema)), ["a", "b"], schema, TYPES, job=5
+        answered(to_cvat([box, tag], {("a", 0): 0, ("b", 0): 1}, schema)), ["a", "b"], schema, TYPES, job=5
     )
     assert not problems
     assert [replace(one, server_id=None, job=None) for one in found] == [box, tag]
@@ -71,7 +71,7 @@ def test_a_shape_comes_back_to_the_last_bit(points: list[float], confidence: flo
 
 def test_what_cannot_be_read_is_reported() -> None:
     schema = server()
-    body = answered(to_cvat([Shape("u", "a", "box", "cat", (1.0, 2.0, 3.0, 4.0))], {"a": 0}, schema))
+    body = answered(to_cvat([Shape("u", "a", "box", "cat", (1.0, 2.0, 3.0, 4.0))], {("a", 0): 0}, schema))
     shape = body["shapes"][0]
     shape["attributes"].append({"spec_id": schema.specs["cat"]["n"], "value": "many"})
     beyond = {**shape, "frame": 7}

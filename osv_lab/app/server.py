@@ -1,4 +1,4 @@
-"""Open the FiftyOne App from a script or the command line."""
+"""Open the FiftyOne App, the lab's plugins in it, from a script or the command line."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from osv_lab.core.errors import UnavailableError
+from osv_lab.app.plugins import use_plugins
+from osv_lab.app.worker import worker_beside
+from osv_lab.core.errors import NotFoundError, UnavailableError
 from osv_lab.store.catalogue import open_dataset, open_view
 from osv_lab.store.database import connect
 
@@ -38,6 +42,7 @@ def open_app(
     """
     opened = open_view(dataset, view) if dataset and view else open_dataset(dataset) if dataset else None
     _require_free(host, port)
+    use_plugins()
     # FiftyOne opens a browser itself where there is a screen; elsewhere that attempt only prints a warning.
     has_screen = sys.platform in {"darwin", "win32"} or bool(
         os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
@@ -59,16 +64,45 @@ def open_app(
 
 
 def run_app(
-    dataset: str | None = None, host: str = "127.0.0.1", port: int = 5151, *, view: str | None = None
+    dataset: str | None = None,
+    host: str = "127.0.0.1",
+    port: int = 5151,
+    *,
+    view: str | None = None,
+    import_roots: Sequence[str | Path] = (),
 ) -> None:
-    """Start the App and keep it running until interrupted."""
+    """Start the App, and a worker for what it schedules, and keep both running until interrupted.
+
+    Args:
+        dataset: As for :func:`open_app`, as the next three.
+        host: See there.
+        port: See there.
+        view: See there.
+        import_roots: Folders that forms may read from, besides the lab's, the dataset's and ``OSV_IMPORT_ROOTS``.
+
+    Raises:
+        NotFoundError: there is no such folder.
+    """
+    _allow(import_roots)
     session = open_app(dataset, host, port, view=view)
     sys.stdout.write(f"FiftyOne App: http://{host}:{port}  (Ctrl-C stops it)\n")
     sys.stdout.flush()
     try:
-        session.wait(-1)
+        with worker_beside():
+            session.wait(-1)
     except KeyboardInterrupt:
         session.close()
+
+
+def _allow(import_roots: Sequence[str | Path]) -> None:
+    """Tell the App's server, a process of its own, which folders forms may read."""
+    roots = [Path(root).expanduser().resolve() for root in import_roots]
+    for root in roots:
+        if not root.is_dir():
+            raise NotFoundError("no such folder to import from", root)
+    if roots:
+        before = filter(None, [os.environ.get("OSV_IMPORT_ROOTS")])
+        os.environ["OSV_IMPORT_ROOTS"] = os.pathsep.join([*before, *map(str, roots)])
 
 
 def _require_free(host: str, port: int) -> None:

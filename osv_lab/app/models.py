@@ -1,0 +1,40 @@
+"""Which models a form offers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from osv_lab.core.errors import OsvError
+from osv_lab.core.settings import load_settings
+
+SUFFIXES = (".onnx", ".pt")
+KEEP_S = 10.0
+"""A form is built again at every keystroke; the registry is not asked that often."""
+
+_kept: tuple[float, dict[str, str]] = (0.0, {})
+
+
+def model_choices() -> Mapping[str, str]:
+    """Registered models by reference, newest first, then model files in the lab's folders; and how each is told of."""
+    global _kept
+    if time.monotonic() > _kept[0]:
+        _kept = (time.monotonic() + KEEP_S, {**_registered(), **_files()})
+    return _kept[1]
+
+
+def _registered() -> dict[str, str]:
+    from osv_lab.train.registry import list_models
+
+    try:
+        versions = sorted(list_models(), key=lambda one: one.created, reverse=True)
+    except OsvError:
+        return {}
+    return {one.ref: f"{one.ref} (version {one.version}, {one.file})" for one in versions}
+
+
+def _files() -> dict[str, str]:
+    settings = load_settings()
+    folder = settings.models_dir
+    found = sorted(path for suffix in SUFFIXES for path in folder.glob(f"**/*{suffix}")) if folder.is_dir() else []
+    return {str(path): str(path.relative_to(settings.home)) for path in found[:200]}
