@@ -14,7 +14,6 @@ function drawTraining({ model, root, body, tools, ask, question, note }) {
   const now = h("div", {});
   tools.append(startIt, stopIt);
   body.append(form, h("p", {}, verdict), now, charts, runs);
-  root.dataset.lmSuppressShortcuts = "true";
 
   let checking = 0;
   function changed(name, value) {
