@@ -16,6 +16,7 @@ def add_commands(stages: Any) -> None:
     verb = add_verb(stages, "up", up, "start the server, MLflow, the App and JupyterLab; Ctrl-C stops them all")
     verb.add_argument("services", nargs="*", metavar="SERVICE", help="only these: api, mlflow, app, jupyter")
     verb.add_argument("--model", help="what the server serves (default: the champion that was registered last)")
+    verb.add_argument("--capture", metavar="RULES", help="which images the server keeps, as for osv serve")
     verb.add_argument("--notebooks", default=".", metavar="FOLDER", help="what JupyterLab opens (default: here)")
     verb.add_argument(
         "--port",
@@ -36,7 +37,8 @@ def up(args: argparse.Namespace) -> Any:
         sys.stdout.flush()
 
     console.log_to_terminal()
-    up(args.model, only=args.services, ports=_ports(args.port), notebooks=args.notebooks, ready=ready)
+    options = {"notebooks": args.notebooks, "capture": args.capture, "ready": ready}
+    up(args.model, only=args.services, ports=_ports(args.port), **options)
 
 
 def down(args: argparse.Namespace) -> Any:

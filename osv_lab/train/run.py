@@ -81,6 +81,12 @@ class TrainingRun(Report):
         text = f"run {self.name}: {self.status}, {self.epochs} epochs"
         return text if score is None else f"{text}, mAP50 {score:.3f}"
 
+    def plot(self) -> Any:
+        """Losses and validation metrics by epoch, as a plotly figure."""
+        from osv_lab.train.curves import learning_curves
+
+        return learning_curves(self.history)
+
 
 @dataclass
 class RunState:
