@@ -18,7 +18,7 @@ class Autolabel(LabOperator):
     about = About(
         name="autolabel",
         label="Propose labels",
-        description="A detector proposes labels, says which to trust and which need a person; nothing of people's is touched",
+        description="A detector proposes labels and says which to trust; what people made is never touched",
     )
 
     def form(self, form: Any) -> None:
@@ -53,7 +53,9 @@ class Send(LabOperator):
         if key and (settings := form.check("key", cvat_settings)):
             form.note("server", f"To {settings.url}")
         form.label_field("field", "Labels to send, and to bring back", "ground_truth", kinds=LABELS, frames=True)
-        classes = list(form.ctx.dataset.classes.get(form.values["field"]) or form.ctx.dataset.default_classes or ())
+        classes = list(
+            form.ctx.dataset.classes.get(form.values["field"]) or form.ctx.dataset.default_classes or ()
+        )
         if classes:
             form.several("classes", "Only these classes", classes, help="Empty: all")
         form.number("segment_size", "Images per job", low=1, whole=True, help="Empty: one job")
@@ -85,7 +87,11 @@ class Pull(LabOperator):
         if not runs:
             form.note("none", "Nothing of this dataset was sent yet.", "warning")
         form.choice("key", "Run", [run["key"] for run in runs])
-        choices = {"review": "keep ours, and leave it open for review", "ours": "ours wins", "theirs": "theirs wins"}
+        choices = {
+            "review": "keep ours, and leave it open for review",
+            "ours": "ours wins",
+            "theirs": "theirs wins",
+        }
         form.choice("conflict", "Where both sides changed a label", choices, "review")
 
     def run(self, ask: Ask) -> Any:
@@ -105,12 +111,18 @@ class Annotation(LabPanel):
         bar = page.row("bar")
         bar.button("send", "Send to CVAT", self.on_send, main=True, icon="send")
         if not runs:
-            page.note("empty", "Nothing of this dataset was sent yet.", more="Select samples, or a saved view, and send them.")
+            page.note(
+                "empty",
+                "Nothing of this dataset was sent yet.",
+                more="Select samples, or a saved view, and send them.",
+            )
             return
         key = self._key(ctx, runs)
         bar.button("look", "Ask the server", self.on_look, icon="refresh")
         bar.button("pull", "Bring labels back", self.on_pull, icon="download")
-        columns = {name: name for name in ("key", "phase", "field", "samples", "jobs", "conflicts", "task", "server")}
+        columns = {
+            name: name for name in ("key", "phase", "field", "samples", "jobs", "conflicts", "task", "server")
+        }
         page.table("runs", runs, columns, on_row=self.on_run)
         page.text("title", f"**{key}**")
         self._jobs(ctx, page)
@@ -121,7 +133,10 @@ class Annotation(LabPanel):
         told = ctx.panel.state.jobs
         if told:
             page.text("said", told["summary"])
-            columns = {name: name for name in ("job", "stage", "state", "assignee", "frames", "edited", "added", "removed")}
+            columns = {
+                name: name
+                for name in ("job", "stage", "state", "assignee", "frames", "edited", "added", "removed")
+            }
             page.table("jobs", told["rows"][:SHOWN], columns)
 
     def _conflicts(self, ctx: Any, page: Page, key: str) -> None:

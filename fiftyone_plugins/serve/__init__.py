@@ -28,7 +28,9 @@ class Serve(LabOperator):
 
         up = pages()
         if up:
-            form.note("up", f"Up already: {', '.join(f'{name} at {page}' for name, page in up.items())}", "warning")
+            form.note(
+                "up", f"Up already: {', '.join(f'{name} at {page}' for name, page in up.items())}", "warning"
+            )
         form.model("model")
         form.number("port", "Port", 8000, low=1024, high=65535, whole=True, help="On 127.0.0.1 only")
         help = f"Empty: none. Such as {RULES}; see osv serve --help"
@@ -71,7 +73,9 @@ class ImportCaptures(LabOperator):
     def form(self, form: Any) -> None:
         from osv_lab.store.captures import list_captures
 
-        waiting = form.check("field", list_captures) if form.text("field", "Field for its answers", "captured") else None
+        waiting = (
+            form.check("field", list_captures) if form.text("field", "Field for its answers", "captured") else None
+        )
         if waiting is not None:
             form.note("waiting", waiting.summary())
 
@@ -99,7 +103,9 @@ class Serving(LabPanel):
         bar = page.row("bar")
         if url is None:
             bar.button("serve", "Serve a model", self.on_serve, main=True, icon="play_arrow")
-            page.note("empty", "Nothing is served.", more="Serve a registered model, and this page shows how it does.")
+            page.note(
+                "empty", "Nothing is served.", more="Serve a registered model, and this page shows how it does."
+            )
         else:
             bar.button("stop", "Stop serving", self.on_stop, icon="stop")
             page.every(LOOK_MS, self.look)
@@ -117,7 +123,10 @@ class Serving(LabPanel):
             page.note("drift_said", said, "warning" if drifted else "success")
             page.table("drift", rows)
         else:
-            page.text("no_drift", "No comparison with the training yet: *Deploy* writes the reference, and images must come.")
+            page.text(
+                "no_drift",
+                "No comparison with the training yet: *Deploy* writes the reference, and images must come.",
+            )
 
     def _captures(self, page: Page) -> None:
         from osv_lab.core.errors import NotFoundError

@@ -33,7 +33,9 @@ class Train(LabOperator):
             form.note("data", data.summary())
             for number, text in enumerate((*data.warnings, *data.notes)):
                 form.note(f"warning_{number}", text, "warning")
-        form.choice("model", "Start from", start_choices(task), free=True, help="An architecture, or weights to go on from")
+        form.choice(
+            "model", "Start from", start_choices(task), free=True, help="An architecture, or weights to go on from"
+        )
         form.number("epochs", "Epochs", 50, low=1, high=10_000, whole=True)
         size = (data.imgsz if data else None) or 640
         form.number("imgsz", "Image size", size, low=32, high=4096, whole=True, help="Pixels, a multiple of 32")
@@ -115,7 +117,11 @@ class Training(LabPanel):
         bar = page.row("bar")
         bar.button("train", "Train a model", self.on_train, main=True, icon="model_training")
         if not runs:
-            page.note("empty", "No model was trained on this dataset yet.", more="Train one, and it appears here while it learns.")
+            page.note(
+                "empty",
+                "No model was trained on this dataset yet.",
+                more="Train one, and it appears here while it learns.",
+            )
             return
         chosen = next((run for run in runs if run.name == ctx.panel.state.run), runs[0])
         job = _job_of(ctx)
@@ -124,7 +130,9 @@ class Training(LabPanel):
             page.note("job", f"{job.label}: {job.state}", more=job.outcome)
             page.every(BUSY_MS, self.look)
         elif chosen.status != "finished":
-            bar.button("resume", f"Resume {chosen.name}", self.on_resume, icon="play_arrow", params={"run": chosen.name})
+            bar.button(
+                "resume", f"Resume {chosen.name}", self.on_resume, icon="play_arrow", params={"run": chosen.name}
+            )
         page.text("chosen", f"**{chosen.name}** — {chosen.summary().partition(': ')[2]}")
         if chosen.history:
             page.plot("curves", chosen.plot(), height_px=300)

@@ -1,7 +1,7 @@
 """How a server does, in one look: what it serves, how busy and how fast it is, whether what it sees has changed.
 
-    look = server_status("http://127.0.0.1:8000")
-    print(look.summary())      # models:/cells@champion: 1,204 images answered, p50 21 ms, p95 48 ms
+look = server_status("http://127.0.0.1:8000")
+print(look.summary())      # models:/cells@champion: 1,204 images answered, p50 21 ms, p95 48 ms
 """
 
 from __future__ import annotations
@@ -121,7 +121,9 @@ def _samples(text: str) -> Samples:
             try:
                 value = float(match[3])
             except ValueError:
-                raise UnavailableError("the server's metrics cannot be read", line, "is it one of osv serve?") from None
+                raise UnavailableError(
+                    "the server's metrics cannot be read", line, "is it one of osv serve?"
+                ) from None
             found.setdefault(match[1], []).append((dict(_LABEL.findall(match[2] or "")), value))
     return found
 

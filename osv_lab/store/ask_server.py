@@ -48,7 +48,8 @@ class ServedReport(Report):
     def summary(self) -> str:
         images, objects = sum(self.models.values()), sum(self.classes.values())
         bad = f", {len(self.problems):,} failed" if self.problems else ""
-        return f"{', '.join(self.models) or self.url} answered {images:,} images with {objects:,} objects into '{self.field}'{bad}"
+        who = ", ".join(self.models) or self.url
+        return f"{who} answered {images:,} images with {objects:,} objects into '{self.field}'{bad}"
 
 
 def ask_server(
@@ -88,7 +89,9 @@ def ask_server(
     from osv_lab.serve.client import Client
 
     if view.media_type not in (None, "image"):
-        raise UsageError("a server is asked about images", f"the view holds {view.media_type}", "track the videos instead")
+        raise UsageError(
+            "a server is asked about images", f"the view holds {view.media_type}", "track the videos instead"
+        )
     connect()
     models: Counter[str] = Counter()
     classes: Counter[str] = Counter()
@@ -102,7 +105,9 @@ def ask_server(
             by_container: dict[str, dict[str, list[Label]]] = {}
             for (sample_id, path), one in zip(batch, found, strict=True):
                 if one.error is not None:
-                    problems.append(Problem(path, f"{one.error['what']}: {one.error['found']}", "", "file skipped"))
+                    problems.append(
+                        Problem(path, f"{one.error['what']}: {one.error['found']}", "", "file skipped")
+                    )
                     continue
                 labels = _labels(one)
                 models[str(one.model["ref"])] += 1

@@ -1,4 +1,4 @@
-"""What a dataset offers to a training, before one starts: tasks, classes, splits, sizes, and what is wrong with them."""
+"""What a dataset offers to a training, before one starts: tasks, classes, splits, sizes, and their flaws."""
 
 from __future__ import annotations
 
@@ -45,11 +45,15 @@ class DataSurvey(Report):
     warnings: tuple[str, ...] = ()
 
     def rows(self) -> list[Mapping[str, Any]]:
-        return [{"class": name, **{split: self.objects[name].get(split, 0) for split in SPLITS}} for name in self.classes]
+        return [
+            {"class": name, **{split: self.objects[name].get(split, 0) for split in SPLITS}}
+            for name in self.classes
+        ]
 
     def summary(self) -> str:
         splits = ", ".join(f"{split} {self.images[split]:,}" for split in SPLITS if self.images.get(split))
-        return f"{self.task}: {len(self.classes)} classes; images: {splits or f'{sum(self.images.values()):,} in no split'}"
+        splits = splits or f"{sum(self.images.values()):,} in no split"
+        return f"{self.task}: {len(self.classes)} classes; images: {splits}"
 
 
 def survey(view: Any, task: Task | None = None, gt_field: str = "ground_truth") -> DataSurvey:
@@ -103,7 +107,7 @@ def tasks_of(view: Any, gt_field: str = "ground_truth") -> tuple[Task, ...]:
         except OsvError:
             continue
         # Boxes may have masks, and outlines may be oriented boxes: what their values are decides.
-        if task == "segment" and field == gt_field and not view.exists(f"{field}.detections.mask").limit(1).count():
+        if task == "segment" and field == gt_field and not _has_masks(view, field):
             continue
         if task == "obb" and field == gt_field:
             continue
@@ -111,9 +115,21 @@ def tasks_of(view: Any, gt_field: str = "ground_truth") -> tuple[Task, ...]:
     return tuple(found) or ("detect",)
 
 
+def _has_masks(view: Any, field: str) -> bool:
+    from osv_lab.store.database import connect
+
+    one = connect().ViewField
+    masked = one(f"{field}.detections").filter((one("mask") != None) | (one("mask_path") != None))  # noqa: E711
+    return bool(view.match(masked.length() > 0).limit(1).count())
+
+
 def _size(view: Any) -> int | None:
     """The smallest usual input that is no smaller than the usual image's longer side."""
-    sides = [max(one) for one in zip(*view.limit(500).values(["metadata.width", "metadata.height"]), strict=True) if all(one)]
+    sides = [
+        max(one)
+        for one in zip(*view.limit(500).values(["metadata.width", "metadata.height"]), strict=True)
+        if all(one)
+    ]
     if not sides:
         return None
     usual = sorted(sides)[len(sides) // 2]

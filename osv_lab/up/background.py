@@ -82,5 +82,8 @@ def serve_in_background(model: str, port: int = 8000, capture: str | None = None
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
         process.wait()
-    said = " ".join(log.read_text("utf-8", "replace").split("\n")[-4:]).strip() or f"it ended with code {process.returncode}"
+    said = (
+        " ".join(log.read_text("utf-8", "replace").split("\n")[-4:]).strip()
+        or f"it ended with code {process.returncode}"
+    )
     raise UnavailableError("the server did not start", said, f"see {log}")
