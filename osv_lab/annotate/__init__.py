@@ -11,14 +11,38 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from osv_lab.annotate.agreement import AgreementReport
+    from osv_lab.annotate.autolabel_report import AutolabelReport
+    from osv_lab.annotate.conflicts import ConflictReport
+    from osv_lab.annotate.cvat_function import DetectorFunction
     from osv_lab.annotate.loop import AnnotationLoop, AnnotationRuns
+    from osv_lab.annotate.predict_task import TaskPredictions
     from osv_lab.annotate.pull import SyncReport
     from osv_lab.annotate.send import AnnotationTask
     from osv_lab.annotate.status import AnnotationStatus
+    from osv_lab.annotate.yields import YieldReport
 
-__all__ = ["AnnotationLoop", "AnnotationRuns", "AnnotationStatus", "AnnotationTask", "SyncReport"]
+__all__ = [
+    "AgreementReport",
+    "AnnotationLoop",
+    "AnnotationRuns",
+    "AnnotationStatus",
+    "AnnotationTask",
+    "AutolabelReport",
+    "ConflictReport",
+    "DetectorFunction",
+    "SyncReport",
+    "TaskPredictions",
+    "YieldReport",
+]
 
 _HOME = {
+    "AgreementReport": "agreement",
+    "AutolabelReport": "autolabel_report",
+    "ConflictReport": "conflicts",
+    "DetectorFunction": "cvat_function",
+    "TaskPredictions": "predict_task",
+    "YieldReport": "yields",
     "AnnotationLoop": "loop",
     "AnnotationRuns": "loop",
     "AnnotationStatus": "status",

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 NOTHING: Final = "nothing"
 Ratings = Mapping[str, Mapping[str, Sequence[Shape]]]
-"""Objects by sample and annotator."""
+"""Objects by :func:`osv_lab.annotate.records.place_name` and annotator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,11 +167,11 @@ def _ratings(runs: Runs, keys: Sequence[str]) -> dict[str, dict[str, Sequence[Sh
     for key in keys:
         run = runs.get(key)
         names = {job["id"]: job["annotator"] or job["assignee"] for job in run.jobs}
-        for (job, sample), shapes in sorted(runs.returned(key).items()):
+        for (job, place), shapes in sorted(runs.returned(key).items()):
             name = names.get(job) or f"{key}, job {job}"
             # One person who had an image twice agrees with themselves, which is worth knowing too.
-            name = f"{name} ({key}, job {job})" if name in found[sample] else name
-            found[sample][name] = shapes
+            name = f"{name} ({key}, job {job})" if name in found[place] else name
+            found[place][name] = shapes
     return {sample: some for sample, some in found.items() if len(some) > 1}
 
 
@@ -180,7 +180,8 @@ def _pairs(ratings: Ratings, iou: float) -> tuple[list[PairAgreement], dict[tupl
     seen = defaultdict(list)
     confusions: Counter[tuple[str, str]] = Counter()
     differing: Counter[str] = Counter()
-    for sample, some in ratings.items():
+    for place, some in ratings.items():
+        sample = place.partition(" ")[0]
         for a, b in itertools.combinations(sorted(some), 2):
             pairs = matched(some[a], some[b], iou)
             seen[a, b].append((some[a], some[b], pairs))

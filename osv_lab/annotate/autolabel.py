@@ -7,9 +7,8 @@ nothing, and another detector replaces the proposals that nobody has looked at, 
 from __future__ import annotations
 
 import itertools
-import uuid
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,16 +17,14 @@ from osv_lab.annotate.autolabel_report import AutolabelReport, report
 from osv_lab.annotate.documents import TRUSTED, WHY, shapes_of
 from osv_lab.annotate.looked_at import looked_at, made_by_people
 from osv_lab.annotate.objects import Shape
-from osv_lab.annotate.ontology import Ontology, labels_of_classes
+from osv_lab.annotate.ontology import Ontology
 from osv_lab.annotate.overlap import extents
-from osv_lab.annotate.proposals import THRESHOLD, TRUST, Judged, Levels, check_levels, judge
-from osv_lab.core.digests import value_digest
+from osv_lab.annotate.proposals import THRESHOLD, TRUST, Judged, Levels
+from osv_lab.annotate.rules import IOU, Rules, loaded
 from osv_lab.core.errors import InterruptedJobError, OsvError, UnavailableError, UsageError
 from osv_lab.core.progress import Progress, silent
-from osv_lab.core.report import plain
 from osv_lab.store.annotation_store import Labelled, container_of, read_samples, replace_labels
 from osv_lab.store.bulk import Writer
-from osv_lab.store.convert.supervision import labels_from
 from osv_lab.store.documents import (
     AUTOLABELLED,
     MODEL,
@@ -37,8 +34,8 @@ from osv_lab.store.documents import (
     label_document,
     new_ids,
 )
-from osv_lab.store.predict import CONTAINERS, MAX_DETECTIONS, DecodedImage, decoded_images, found_in
-from osv_lab.store.records import Attributes, ImageClass, Keypoints, Label, Problem
+from osv_lab.store.predict import CONTAINERS, DecodedImage, decoded_images, found_in
+from osv_lab.store.records import Attributes, Keypoints, Label, Problem
 from osv_lab.store.schema import LabelSchema
 
 if TYPE_CHECKING:
@@ -48,7 +45,6 @@ if TYPE_CHECKING:
 
 WRITE_EVERY = 256
 """Images written at a time: what a killed run has computed in vain at most."""
-IOU = 0.7
 ATTEMPTS = 8
 
 
@@ -104,43 +100,15 @@ def autolabel(
         raise UsageError("autolabel takes images", f"the view holds {view.media_type}", "track the videos instead")
     if batch_size < 1:
         raise UsageError("batch_size must be at least 1", batch_size)
-    check_levels("thresholds", thresholds)
-    check_levels("trust", trust)
-    if isinstance(detector, str):
-        from osv_lab.detect import load_detector
-
-        detector = load_detector(detector)
-    settings = _Settings(labels_of_classes(detector.class_names, ontology), thresholds, trust, iou)
-    run = _Run(view, detector, label_field, settings, batch_size, progress)
+    detector = loaded(detector)
+    rules = Rules.of(detector, ontology, thresholds, trust, iou)
+    run = _Run(view, detector, label_field, rules, batch_size, progress)
     try:
         run.all_images()
     except KeyboardInterrupt:
         done = f"{run.labelled:,} images were done"
         raise InterruptedJobError("autolabel was stopped", done, "run the same again: it continues") from None
     return run.report()
-
-
-@dataclass(frozen=True, slots=True)
-class _Settings:
-    """How detections become proposals."""
-
-    names: Mapping[str, str | None]
-    thresholds: Levels
-    trust: Levels
-    iou: float
-
-    @property
-    def confidence(self) -> float:
-        """Low enough to see rivals: half of the lowest threshold."""
-        levels = self.thresholds
-        return min([THRESHOLD, *levels.values()]) / 2 if isinstance(levels, Mapping) else levels / 2
-
-    def wanted(self, found: sv.Detections) -> tuple[sv.Detections, list[str]]:
-        """Detections of classes that are not dropped, and the labels that they become."""
-        classes = [str(name) for name in found.data.get("class_name", ())]
-        kept = np.array([self.names.get(name, name) is not None for name in classes], bool)
-        some: Any = found[kept] if len(classes) else found
-        return some, [str(self.names.get(name, name)) for name, keep in zip(classes, kept, strict=True) if keep]
 
 
 class _Run:
@@ -151,7 +119,7 @@ class _Run:
         view: Any,
         detector: Detector,
         field: str,
-        settings: _Settings,
+        rules: Rules,
         batch_size: int,
         progress: Progress,
     ) -> None:
@@ -159,7 +127,7 @@ class _Run:
             raise UsageError("the detector's task is unknown", repr(detector.task))
         self.labelled = 0
         self._view, self._dataset, self._field = view, view._dataset, field
-        self._detector, self._settings = detector, settings
+        self._detector, self._rules = detector, rules
         self._batch_size, self._progress = batch_size, progress
         self._container = CONTAINERS[detector.task]
         if self._dataset.get_field(field) is not None:
@@ -173,12 +141,7 @@ class _Run:
         self._schema = LabelSchema(self._dataset)
         self._schema.declare(field, self._container)
         self._schema.declare_mark(field, AUTOLABELLED)
-        about = plain(detector.describe())
-        # Without a digest two detectors cannot be told apart, and what one did must not pass for the other's.
-        unique = "" if about.get("digest") else uuid.uuid4().hex
-        said = {"detector": about, **plain(settings)}
-        self.key = value_digest([said, unique])[:16]
-        self._said = said
+        self.key, self._said = rules.identity(detector)
         self._people = looked_at(self._dataset, field)
         self._problems: list[Problem] = []
         self._disagreements: dict[str, list[Label]] = {}
@@ -205,9 +168,7 @@ class _Run:
                         self._problems.append(Problem(image.name, str(image.pixels), "", "file skipped"))
                     else:
                         readable.append(image)
-                options = {"confidence": self._settings.confidence, "iou": self._settings.iou}
-                options["max_detections"] = MAX_DETECTIONS
-                for image, detections in found_in(self._detector, readable, options, self._failed):
+                for image, detections in found_in(self._detector, readable, self._rules.options, self._failed):
                     found[image.sample_id] = image, detections
                 self._progress("autolabel", start + len(found), len(ids))
             self._write(found)
@@ -253,21 +214,15 @@ class _Run:
         height, width = image.pixels.shape[:2]  # type: ignore[union-attr]
         staying = [one for one in sample.labels if not self._is_proposal(one)]
         kept = shapes_of(replace(sample, container=container_document(self._container, staying)), (width, height))
-        some, names = self._settings.wanted(detections)
         whole = self._detector.task == "classify"
-        gone_over = sample.id in self._people.samples or any(map(made_by_people, kept))
-        judged = judge(
-            np.asarray(some.xyxy, np.float64).reshape(-1, 4),
-            names,
-            np.asarray(some.confidence if some.confidence is not None else np.ones(len(names)), np.float64),
-            np.tile([0.0, 0.0, width, height], (len(kept), 1)) if whole else extents(kept),
+        places = np.tile([0.0, 0.0, width, height], (len(kept), 1)) if whole else extents(kept)
+        labels, judged = self._rules.judged(
+            detections,
+            (width, height),
+            places,
             [shape.label for shape in kept],
-            thresholds=self._settings.thresholds,
-            trust=self._settings.trust,
-            iou=self._settings.iou,
-            looked_at=gone_over,
+            looked_at=sample.id in self._people.samples or any(map(made_by_people, kept)),
         )
-        labels = _renamed(some, names, (width, height), classify=whole)
         self._note_disagreements(sample, judged, labels, kept)
         proposed = list(zip(judged.proposed.tolist(), judged.why, strict=True))
         if whole:
@@ -308,12 +263,3 @@ class _Run:
             writer = Writer(self._dataset)
             writer.set_labels(name, self._disagreements, self._container)
             writer.finish()
-
-
-def _renamed(found: Any, names: Sequence[str], size: tuple[int, int], *, classify: bool) -> list[Label]:
-    if classify:
-        return [ImageClass(name, float(score)) for name, score in zip(names, found.confidence, strict=True)]
-    if not names:
-        return []
-    labels: Iterable[Label] = labels_from(found, size)
-    return [replace(label, label=name) for label, name in zip(labels, names, strict=True)]

@@ -11,7 +11,7 @@ from osv_lab.annotate.clips import Place
 from osv_lab.annotate.objects import Keyframe, Shape, Track, Value
 from osv_lab.annotate.schema import CONFIDENCE, MODEL, OURS, UID, Schema, Types, fits, from_text, to_text
 
-_TYPES = {
+TYPES = {
     "box": "rectangle",
     "oriented": "rectangle",
     "polygon": "polygon",
@@ -52,7 +52,7 @@ def to_cvat(
             body["tags"].append(one)
             continue
         one |= {
-            "type": _TYPES[shape.kind],
+            "type": TYPES[shape.kind],
             "points": list(shape.points),
             "rotation": shape.rotation,
             "occluded": shape.occluded,
@@ -75,7 +75,7 @@ def _track_to_cvat(track: Track, schema: Schema) -> dict[str, Any]:
         "attributes": _texts_of(track, {name: spec for name, spec in specs.items() if name not in along}),
         "shapes": [
             {
-                "type": _TYPES[track.kind],
+                "type": TYPES[track.kind],
                 "frame": one.frame,
                 "points": list(one.points),
                 "rotation": one.rotation,
@@ -234,4 +234,4 @@ def _texts_of(one: Shape | Track, specs: Mapping[str, int]) -> list[dict[str, An
         values[CONFIDENCE] = to_text(one.confidence)
     if one.model:
         values[MODEL] = one.model[:4096]
-    return [{"spec_id": specs[name], "value": text} for name, text in values.items()]
+    return [{"spec_id": specs[name], "value": text} for name, text in values.items() if name in specs]

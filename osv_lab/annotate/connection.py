@@ -97,6 +97,10 @@ class Connection:
                 return
             number += 1
 
+    def content(self, path: str, query: Mapping[str, Any] | None = None) -> bytes:
+        """The bytes of a GET: a frame, say."""
+        return bytes(self._request("GET", path, query, None).data)
+
     def call(self, method: str, path: str, query: Mapping[str, Any] | None = None, body: Any = None) -> Any:
         """One request with a JSON body; the parsed answer, or ``None`` for an empty one.
 
@@ -105,14 +109,7 @@ class Connection:
             NotFoundError: 404.
             UnavailableError: no answer in time, or 500 and above.
         """
-        from cvat_sdk.core.helpers import make_request_headers
-
-        url = f"{self.settings.url}{path}"
-        if query:
-            url += "?" + urlencode(query)
-        headers = make_request_headers(self._client.api_client)
-        with self._errors():
-            answer = self._client.api_client.rest_client.request(method, url, headers=headers, body=body)
+        answer = self._request(method, path, query, body)
         if not answer.data:
             return None
         try:
@@ -121,6 +118,16 @@ class Connection:
             raise UnavailableError(
                 "the server's answer is not CVAT's", f"{method} {path}", "check the address"
             ) from None
+
+    def _request(self, method: str, path: str, query: Mapping[str, Any] | None, body: Any) -> Any:
+        from cvat_sdk.core.helpers import make_request_headers
+
+        url = f"{self.settings.url}{path}"
+        if query:
+            url += "?" + urlencode(query)
+        headers = make_request_headers(self._client.api_client)
+        with self._errors():
+            return self._client.api_client.rest_client.request(method, url, headers=headers, body=body)
 
     def upload(
         self, task: int, files: Sequence[Path], options: Mapping[str, Any], progress: Progress = silent

@@ -29,7 +29,7 @@ def looked_at(dataset: fo.Dataset, field: str) -> LookedAt:
     for key in runs.names():
         if runs.get(key).field == field:
             labels.update(str(shape.uid) for shape in runs.base(key).shapes)
-            samples.update(sample for _, sample in runs.returned(key))
+            samples.update(place.partition(" ")[0] for _, place in runs.returned(key))
     return LookedAt(frozenset(labels), frozenset(samples))
 
 

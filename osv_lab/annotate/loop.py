@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -13,12 +13,17 @@ from osv_lab.annotate.changes import Resolution
 from osv_lab.annotate.conflicts import ConflictReport, Keep, open_conflicts, resolve
 from osv_lab.annotate.connection import DEADLINE_S, Connection
 from osv_lab.annotate.keyframes import TOLERANCE
+from osv_lab.annotate.ontology import Ontology
 from osv_lab.annotate.pack_clips import Windows
+from osv_lab.annotate.predict_task import TaskPredictions, predict_task
+from osv_lab.annotate.proposals import THRESHOLD, Levels
 from osv_lab.annotate.pull import SyncReport, pull
 from osv_lab.annotate.records import Runs
+from osv_lab.annotate.rules import IOU, Rules, loaded
 from osv_lab.annotate.send import AnnotationTask, remove_project, remove_tasks, send
 from osv_lab.annotate.settings import cvat_settings
 from osv_lab.annotate.status import AnnotationStatus, check_server, status
+from osv_lab.annotate.webhooks import Listening
 from osv_lab.annotate.workflow import Done, Stage, advance, reassign, send_back
 from osv_lab.annotate.yields import YieldReport, yield_of
 from osv_lab.core.errors import NotFoundError
@@ -27,6 +32,8 @@ from osv_lab.core.report import Report
 
 if TYPE_CHECKING:
     import fiftyone as fo
+
+    from osv_lab.detect.detector import Detector
 
 
 @dataclass(frozen=True)
@@ -191,6 +198,71 @@ class AnnotationLoop:
         """
         return status(self.connection, Runs(self.dataset), key)
 
+    def predict(
+        self,
+        key: str,
+        detector: Detector | str,
+        ontology: Ontology | None = None,
+        thresholds: Levels = THRESHOLD,
+        *,
+        iou: float = IOU,
+    ) -> TaskPredictions:
+        """Let a detector label the task of a run, as :meth:`annotate_task` does, with the images from this machine."""
+        run = Runs(self.dataset).get(key)
+        paths = dict(zip(*self.dataset.select(run.samples).values(["id", "filepath"]), strict=True))
+        files = {frame: paths[sample] for frame, sample in enumerate(run.samples) if sample in paths}
+        check_server(self.connection, run)
+        return self._label(run.task or 0, detector, ontology, thresholds, iou, files, key)
+
+    def annotate_task(
+        self,
+        task: int,
+        detector: Detector | str,
+        ontology: Ontology | None = None,
+        thresholds: Levels = THRESHOLD,
+        *,
+        iou: float = IOU,
+    ) -> TaskPredictions:
+        """Let a detector label any task of images on the server, and only where no person's work is.
+
+        Frames that nobody has labelled get the detector's labels, in jobs that nobody has finished. Of what is there,
+        only what this method wrote itself is replaced, and that only where nobody has touched any of the frame since;
+        the same detector with the same rules changes nothing the second time. What is written is read back.
+
+        Args:
+            task: CVAT's id of the task.
+            detector: A detector, or what :func:`osv_lab.detect.load_detector` loads.
+            ontology: Which label each class becomes; see :func:`osv_lab.annotate.autolabel.autolabel`.
+            thresholds: Detections with a lower confidence are left out: one for all labels, or one each.
+            iou: Of two detections of one label that overlap by more, the less confident is dropped.
+
+        Raises:
+            NotFoundError: no such task, or it has none of the labels.
+            UsageError: the task is a video.
+            UnavailableError: the server does not have what was written.
+        """
+        runs = Runs(self.dataset)
+        every = [runs.get(name) for name in runs.names()]
+        url = self.connection.settings.url
+        key = next((run.key for run in every if (run.task, run.url) == (task, url)), None)
+        return self._label(task, detector, ontology, thresholds, iou, {}, key)
+
+    def _label(
+        self,
+        task: int,
+        detector: Detector | str,
+        ontology: Ontology | None,
+        thresholds: Levels,
+        iou: float,
+        files: Mapping[int, str],
+        record: str | None,
+    ) -> TaskPredictions:
+        found = loaded(detector)
+        rules = Rules.of(found, ontology, thresholds, iou=iou)
+        return predict_task(
+            self.connection, self.dataset, task, found, rules, files, record=record, progress=self._progress
+        )
+
     def pull(self, key: str, conflict: Resolution = "review", *, done: Done | None = None) -> SyncReport:
         """Merge what annotators did into the dataset.
 
@@ -295,6 +367,51 @@ class AnnotationLoop:
         """Give jobs back, rejected, to those who annotated them."""
         send_back(self.connection, Runs(self.dataset), key, jobs)
         return self.status(key)
+
+    def listen(
+        self,
+        *keys: str,
+        pull: bool = True,
+        told: Callable[[str, Any], Any] = lambda key, report: None,
+        target: str | None = None,
+        secret: str | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+    ) -> Listening:
+        """Pull, or look at the status, whenever CVAT says that something changed, for as long as it is open.
+
+        A webhook is made in the runs' projects, and removed on :meth:`Listening.close`. Notices must bear CVAT's
+        signature with the secret, and can cause nothing but this one thing. It is done once at the beginning, too.
+
+        Args:
+            keys: Which runs; by default all of the dataset.
+            pull: Whether to pull; else the status is asked for.
+            told: Called with the key and the report each time.
+            target: Our address as the server reaches it; by default where we listen.
+            secret: What CVAT signs with; by default a random one.
+            host: Where to listen; loopback by default.
+            port: 0 takes a free one.
+
+        Raises:
+            NotFoundError: no such run.
+            UsageError: the server does not let us make webhooks.
+            UnavailableError: the address cannot be listened on.
+
+        Example:
+            >>> with loop.listen("first_batch", told=lambda key, report: print(report.summary())):   # doctest: +SKIP
+            ...     input("Enter ends it")
+        """
+
+        def ask(loop: AnnotationLoop, key: str) -> Any:
+            return loop.pull(key) if pull else loop.status(key)
+
+        names = keys or Runs(self.dataset).names()
+        return Listening(self, names, ask, told, target, secret=secret, host=host, port=port)
+
+    def another(self) -> AnnotationLoop:
+        """A loop of the same dataset with a connection of its own, for another thread."""
+        url, credentials, token, organization = self._who
+        return AnnotationLoop(self.dataset, url, credentials, token, organization, deadline_s=self._deadline_s)
 
     def cancel(self, key: str) -> None:
         """Delete the task on the server and forget the run. Labels in the dataset stay as they are.

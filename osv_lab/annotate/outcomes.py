@@ -57,7 +57,7 @@ def outcomes(sent: Iterable[Shape], returned: Mapping[tuple[int, str], Sequence[
 
     Args:
         sent: The objects as they were sent.
-        returned: The objects of finished jobs, by job and place.
+        returned: The objects of finished jobs, by job and place; those of a track are one object.
 
     Example:
         >>> box = Shape("a", "image", "box", "cat", (0.0, 0.0, 10.0, 10.0))
@@ -68,6 +68,11 @@ def outcomes(sent: Iterable[Shape], returned: Mapping[tuple[int, str], Sequence[
     for shape in sent:
         of[place_name(shape.sample, shape.frame)].append(shape)
     found: list[Outcome] = []
+    tracks: dict[tuple[int, str], list[Outcome]] = defaultdict(list)
+
+    def note(shape: Shape, outcome: Outcome) -> None:
+        (found if shape.track is None else tracks[outcome.job, shape.track]).append(outcome)
+
     for (job, place), shapes in sorted(returned.items()):
         base = {key_of(shape): shape for shape in of[place]}
         versions, additions, _ = identify(base, shapes)
@@ -77,13 +82,32 @@ def outcomes(sent: Iterable[Shape], returned: Mapping[tuple[int, str], Sequence[
             pairs.append((before, after))
             removed.remove(before)
             additions.remove(after)
-        found += [_pair(job, before, after) for before, after in pairs]
-        found += [_outcome("removed", job, before, "", None) for before in removed]
-        found += [
-            _outcome("added", job, replace(after, confidence=None, attributes={}), after.label, None)
-            for after in additions
-        ]
-    return found
+        for before, after in pairs:
+            note(before, _pair(job, before, after))
+        for before in removed:
+            note(before, _outcome("removed", job, before, "", None))
+        for after in additions:
+            drawn = replace(after, confidence=None, attributes={})
+            note(after, _outcome("added", job, drawn, after.label, None))
+    return [*found, *map(_of_track, tracks.values())]
+
+
+def _of_track(frames: Sequence[Outcome]) -> Outcome:
+    """A track is one object: removed or added where it is so on all its frames, else what was done to any of them."""
+    kinds = {one.kind for one in frames}
+    if len(kinds) == 1:
+        kind = kinds.pop()
+    else:
+        kind = (
+            "relabelled"
+            if "relabelled" in kinds
+            else "moved"
+            if kinds - {"accepted", "described"}
+            else "described"
+        )
+    both = [one.iou for one in frames if one.iou is not None]
+    first = next((one for one in frames if one.kind == kind), frames[0])
+    return replace(first, kind=kind, iou=sum(both) / len(both) if both else None)
 
 
 def matched(first: Sequence[Shape], second: Sequence[Shape], least: float) -> list[tuple[int, int, float]]:

@@ -24,7 +24,7 @@ class YieldReport(Report):
 
     Attributes:
         key: The run.
-        images: Images of finished jobs that were pulled.
+        images: Images, or frames, of finished jobs that were pulled.
         outcomes: One per object and job, in the words of :class:`osv_lab.annotate.outcomes.Outcome`.
         annotators: Who had which job, by CVAT's id of it; ``""`` for nobody.
     """
@@ -123,7 +123,7 @@ def yield_of(dataset: fo.Dataset, key: str) -> YieldReport:
         raise NotFoundError("nothing of this run was pulled yet", repr(key), "pull it when a job is finished")
     return YieldReport(
         key,
-        len({sample for _, sample in returned}),
+        len({place for _, place in returned}),
         tuple(outcomes(runs.sent(key).shapes, returned)),
         {int(job["id"]): str(job["annotator"] or job["assignee"]) for job in run.jobs},
         dataset,

@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from osv_lab.cli.common import add_narrowing, add_verb, progress_of, view_of
+from osv_lab.cli import annotators, autolabel
+from osv_lab.cli.common import add_narrowing, dataset_verb, progress_of, view_of
+
+DONE = ("completed", "annotated", "validated", "accepted", "any")
 
 _EXAMPLES = """\
 The server and who we are: OSV_CVAT_URL with OSV_CVAT_TOKEN, or OSV_CVAT_USER and OSV_CVAT_PASSWORD; or the
@@ -16,6 +19,12 @@ examples:
   osv annotate status cells
   osv annotate pull cells first_batch
   osv annotate cancel cells first_batch
+
+  osv annotate autolabel cells best.onnx --map erythrocyte=RBC --map dirt= --threshold 0.3 --trust RBC=0.7
+  osv annotate send cells to_check --view ground_truth_uncertain
+  osv annotate yield cells to_check --plot yield.html
+  osv annotate conflicts cells to_check
+  osv annotate resolve cells to_check --all --keep theirs
 """
 
 
@@ -29,7 +38,7 @@ def add_commands(stages: Any) -> None:
     )
     verbs = annotate.add_subparsers(title="what", metavar="WHAT", required=True)
 
-    verb = _verb(verbs, "send", send, "send images with their labels; all of it or nothing")
+    verb = dataset_verb(verbs, "send", send, "send images with their labels; all of it or nothing")
     verb.add_argument("key", help="the name of this run")
     add_narrowing(verb)
     verb.add_argument("--field", default="ground_truth", help="the label field (ground_truth)")
@@ -42,12 +51,17 @@ def add_commands(stages: Any) -> None:
         metavar="USER",
         help="who gets the jobs, in turn; may be repeated",
     )
+    verb.add_argument(
+        "--reviewer", action="append", default=[], metavar="USER", help="who reviews them; may be repeated"
+    )
     verb.add_argument("--segment-size", type=int, metavar="N", help="images per job; default: one job")
+    verb.add_argument("--overlap", type=int, default=0, metavar="N", help="images that two jobs share (0)")
+    verb.add_argument("--done", choices=DONE, default="completed", help="which jobs a pull takes (completed)")
 
-    verb = _verb(verbs, "status", status, "jobs: stage, state, assignee, what changed")
+    verb = dataset_verb(verbs, "status", status, "jobs: stage, state, assignee, what changed")
     verb.add_argument("key", nargs="?", help="one run; default: all")
 
-    verb = _verb(verbs, "pull", pull, "merge what annotators did into the dataset")
+    verb = dataset_verb(verbs, "pull", pull, "merge what annotators did into the dataset")
     verb.add_argument("key", help="the name of the run")
     verb.add_argument(
         "--conflict",
@@ -55,22 +69,13 @@ def add_commands(stages: Any) -> None:
         default="review",
         help="what both sides changed: keep ours and leave it open (review), or settle it",
     )
-    verb.add_argument(
-        "--done",
-        choices=("completed", "accepted", "any"),
-        default="completed",
-        help="which jobs are taken (completed)",
-    )
+    verb.add_argument("--done", choices=DONE, help="which jobs are taken (as they were sent)")
 
-    verb = _verb(verbs, "cancel", cancel, "delete the task on the server and forget the run")
+    verb = dataset_verb(verbs, "cancel", cancel, "delete the task on the server and forget the run")
     verb.add_argument("key", help="the name of the run")
-    _verb(verbs, "list", list_, "the runs of a dataset; asks no server")
-
-
-def _verb(verbs: Any, name: str, command: Any, text: str) -> argparse.ArgumentParser:
-    verb = add_verb(verbs, name, command, text)
-    verb.add_argument("dataset", help="a dataset")
-    return verb
+    dataset_verb(verbs, "list", list_, "the runs of a dataset; asks no server")
+    autolabel.add_commands(verbs)
+    annotators.add_commands(verbs)
 
 
 def send(args: argparse.Namespace) -> Any:
@@ -85,7 +90,10 @@ def send(args: argparse.Namespace) -> Any:
             args.classes.split(",") if args.classes else None,
             project=args.project,
             assignees=args.assignee,
+            reviewers=args.reviewer,
             segment_size=args.segment_size,
+            overlap=args.overlap,
+            done=args.done,
         )
 
 

@@ -21,6 +21,13 @@ def add_verb(stages: Any, name: str, command: Command, text: str) -> argparse.Ar
     return verb
 
 
+def dataset_verb(stages: Any, name: str, command: Command, text: str) -> argparse.ArgumentParser:
+    """A command about one dataset."""
+    verb = add_verb(stages, name, command, text)
+    verb.add_argument("dataset", help="a dataset")
+    return verb
+
+
 def add_view_arguments(verb: argparse.ArgumentParser) -> None:
     """A dataset, or a part of it."""
     verb.add_argument("dataset", help="a dataset, or a version of one (NAME@v1)")

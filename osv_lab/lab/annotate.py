@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from osv_lab.lab.base import LabBase
 
 if TYPE_CHECKING:
-    from osv_lab.annotate import AnnotationLoop, AnnotationTask
+    from osv_lab.annotate import AnnotationLoop, AnnotationTask, AutolabelReport
 
 
 class AnnotateStage(LabBase):
@@ -18,11 +18,37 @@ class AnnotateStage(LabBase):
     def annotate(self, url: str | None = None, **options: Any) -> AnnotationLoop:
         """The annotation loop of the lab's dataset; options as for :class:`osv_lab.annotate.AnnotationLoop`.
 
-        Without a server and credentials, those of the environment (``OSV_CVAT_URL``, ...) or of ``cvat.toml``.
+        Without a server and credentials, those of the environment (``OSV_CVAT_URL``, ...) or of ``cvat.toml``. A view
+        of any kind is sent in one call: a selection, the queue of label errors, what autolabel is unsure of.
+
+        Example:
+            >>> with lab.annotate() as loop:                                                # doctest: +SKIP
+            ...     loop.send(lab.autolabel("best.onnx").view("uncertain"), "to_check", "ground_truth")
+            ...     loop.send(find_label_errors(lab.dataset).view(), "errors", "ground_truth")
+            ...     loop.status()                             # how far they are
+            ...     loop.pull("to_check")                     # merged; conflicts are kept, both versions
+            ...     loop.conflicts("to_check"), loop.resolve("to_check", keep="theirs")
+            ...     loop.yields("to_check").plot()            # what they made of the proposals
         """
         from osv_lab.annotate import AnnotationLoop
 
         return AnnotationLoop(self.dataset, url, progress=self.progress, **options)
+
+    def autolabel(
+        self,
+        model: str | Path | None = None,
+        field: str = "ground_truth",
+        *,
+        split: str | None = None,
+        **options: Any,
+    ) -> AutolabelReport:
+        """Let a model, by default the deployed one, propose labels; people's labels stay as they are.
+
+        Options as for :func:`osv_lab.annotate.autolabel.autolabel`: ``ontology``, ``thresholds``, ``trust``.
+        """
+        from osv_lab.annotate.autolabel import autolabel
+
+        return autolabel(self.view(split), self.detector(model), field, progress=self.progress, **options)
 
     def send_samples_to_annotation(self, paths: Iterable[str | Path], **options: Any) -> AnnotationTask:
         """Send the samples of these media files to the CVAT server of the environment or of ``cvat.toml``."""

@@ -32,13 +32,12 @@ def assign(cost: npt.NDArray[np.floating[Any]], limit: float) -> tuple[Ints, Int
     """
     # Capping is the same as a limit inside the solver, whose (n + m) squared matrix it spares: a capped pair costs
     # what leaving both alone costs, and is dropped afterwards.
+    cost = np.asarray(cost, dtype=np.float64)  # in single precision a capped cost may lie below its limit
     height, width = cost.shape
-    if not height or not width:
-        return _NONE, _NONE
-    least = int(cost.argmin())
-    if cost.item(least) >= limit:
-        return _NONE, _NONE
-    if height == 1 or width == 1:
+    if height < 2 or width < 2:
+        least = int(cost.argmin()) if cost.size else -1
+        if least < 0 or cost.item(least) >= limit:
+            return _NONE, _NONE
         return np.array((least // width,)), np.array((least % width,))
     capped = np.minimum(cost, limit)
     small, large = _solvers()
@@ -46,8 +45,11 @@ def assign(cost: npt.NDArray[np.floating[Any]], limit: float) -> tuple[Ints, Int
         rows, columns = small(capped)
     else:
         rows, columns = large(capped)
-    kept = capped[rows, columns] < limit
-    return (rows, columns) if np.count_nonzero(kept) == len(kept) else (rows[kept], columns[kept])
+    spent = capped[rows, columns]
+    if spent.item(spent.argmax()) < limit:
+        return rows, columns
+    kept = spent < limit
+    return rows[kept], columns[kept]
 
 
 def assign_pairs(rows: Ints, columns: Ints, cost: Floats, limit: float) -> tuple[Ints, Ints]:

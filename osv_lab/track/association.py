@@ -14,11 +14,18 @@ SPARSE_PAYS = 12_000
 
 Rows = Ints | slice
 
-_ZERO, _ONE = np.array(0.0), np.array(1.0)
+_ZERO = np.array(0.0)
+_NONE: Ints = np.empty(0, np.int64)
 
 
 class Overlaps(Protocol):
-    """IoU of every track with every detection, and the assignments made from it."""
+    """IoU of every track with every detection, and the assignments made from it.
+
+    Attributes:
+        boxes: (4, n) the tracks' corners.
+    """
+
+    boxes: Floats
 
     def discount(self, factor: Floats) -> None:
         """Multiply each track's overlaps by its (n,) factor."""
@@ -29,18 +36,22 @@ class Overlaps(Protocol):
     def near(self, least: float) -> tuple[Ints, Ints]:
         """Tracks and detections of the pairs that overlap by at least ``least``."""
 
+    def among(self, tracks: Ints, detections: Ints, least: float) -> tuple[Ints, Ints]:
+        """The same of some tracks and some detections: where each pair is in the two."""
+
     def resemble(self, tracks: Ints, detections: Ints, similarity: Floats) -> None:
         """How alike some pairs look, 0 to 1; where it is more than the weighed IoU, it counts instead."""
 
     def pairs(
-        self, tracks: Rows, detections: Rows, limit: float, weight: Floats | None = None
+        self, tracks: Rows, detections: Rows, limit: float, negated: Floats | None = None
     ) -> tuple[Ints, Ints]:
         """Assign some tracks to some detections, at cost ``1 - IoU * weight`` (or by appearance, if that is less).
 
         Args:
             tracks, detections: Which take part: a slice or increasing indices.
             limit: Pairs of this cost or more are never made.
-            weight: (m,) per detection that takes part, or ``None``: the plain IoU, without appearance.
+            negated: (m,) minus the weight of each detection that takes part, or ``None``: the plain IoU, without
+                appearance. The solver is given ``IoU * -weight``, a step less and the same but for the constant.
 
         Returns:
             Track and detection indices of the pairs.
@@ -56,27 +67,39 @@ def corner_iou(first: Floats, second: Floats, height_power: float = 0.0) -> Floa
     side = np.minimum(first[2:, :, None], second[2:, None, :])
     side -= np.maximum(first[:2, :, None], second[:2, None, :])
     np.maximum(side, _ZERO, out=side)
-    width, height = side
-    overlap: Floats = np.multiply(width, height, out=width)
-    size_first, size_second = first[2:] - first[:2], second[2:] - second[:2]
-    union = (size_first[0] * size_first[1])[:, None] + size_second[0] * size_second[1]
+    overlap: Floats = side[0]
+    height = side[1]
+    overlap *= height
+    union = _area(first)[:, None] + _area(second)
     union -= overlap
     overlap /= union
     if height_power:
-        return _weigh(overlap, height, size_first[1][:, None] + size_second[1], height_power)
+        heights = (first[3] - first[1])[:, None] + (second[3] - second[1])
+        return _weigh(overlap, height, heights, height_power)
     return overlap
 
 
 def paired_iou(first: Floats, second: Floats, height_power: float = 0.0) -> Floats:
     """(k,) the same for each of (4, k) corners with its partner."""
     side = np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])
-    np.maximum(side, 0.0, out=side)
-    overlap = side[0] * side[1]
-    size_first, size_second = first[2:] - first[:2], second[2:] - second[:2]
-    overlap /= size_first[0] * size_first[1] + size_second[0] * size_second[1] - overlap
+    np.maximum(side, _ZERO, out=side)
+    overlap: Floats = side[0]
+    height = side[1]
+    overlap *= height
+    union = _area(first)
+    union += _area(second)
+    union -= overlap
+    overlap /= union
     if height_power:
-        return _weigh(overlap, side[1], size_first[1] + size_second[1], height_power)
-    return np.asarray(overlap)
+        return _weigh(overlap, height, (first[3] - first[1]) + (second[3] - second[1]), height_power)
+    return overlap
+
+
+def _area(corners: Floats) -> Floats:
+    size = corners[2:] - corners[:2]
+    area: Floats = size[0]
+    area *= size[1]
+    return area
 
 
 def _weigh(iou: Floats, shared: Floats, heights: Floats, power: float) -> Floats:
@@ -91,11 +114,19 @@ class DenseOverlaps:
     """The full matrix: least work for up to a hundred objects."""
 
     def __init__(self, tracks: Floats, detections: Floats, height_power: float = 0.0) -> None:
+        self.boxes = tracks
         self.iou = corner_iou(tracks, detections, height_power)
         self.alike: Floats | None = None
 
     def near(self, least: float) -> tuple[Ints, Ints]:
         rows, columns = (self.iou >= least).nonzero()
+        return rows, columns
+
+    def among(self, tracks: Ints, detections: Ints, least: float) -> tuple[Ints, Ints]:
+        part = self.iou.take(tracks, axis=0).take(detections, axis=1)
+        if not part.size or part.item(part.argmax()) < least:
+            return _NONE, _NONE
+        rows, columns = (part >= least).nonzero()
         return rows, columns
 
     def resemble(self, tracks: Ints, detections: Ints, similarity: Floats) -> None:
@@ -109,17 +140,16 @@ class DenseOverlaps:
         self.iou *= track_class[:, None] == detection_class
 
     def pairs(
-        self, tracks: Rows, detections: Rows, limit: float, weight: Floats | None = None
+        self, tracks: Rows, detections: Rows, limit: float, negated: Floats | None = None
     ) -> tuple[Ints, Ints]:
         iou = _part(self.iou, tracks, detections)
-        if weight is not None:
-            iou = iou * weight
-            if self.alike is not None:
-                np.maximum(iou, _part(self.alike, tracks, detections), out=iou)
-            cost = np.subtract(_ONE, iou, out=iou)
+        if negated is None:
+            cost = np.negative(iou)
         else:
-            cost = _ONE - iou
-        rows, columns = assign(cost, limit)
+            cost = iou * negated
+            if self.alike is not None:
+                np.minimum(cost, np.negative(_part(self.alike, tracks, detections)), out=cost)
+        rows, columns = assign(cost, limit - 1.0)
         return _original(tracks, rows), _original(detections, columns)
 
 
@@ -127,6 +157,7 @@ class SparseOverlaps:
     """Only the pairs that overlap at all, found by a sweep over x."""
 
     def __init__(self, tracks: Floats, detections: Floats, height_power: float = 0.0) -> None:
+        self.boxes = tracks
         self.shape = tracks.shape[1], detections.shape[1]
         self.rows, self.columns, self.iou = overlapping_pairs(tracks, detections, height_power)
         self.alike: Floats | None = None
@@ -135,6 +166,14 @@ class SparseOverlaps:
     def near(self, least: float) -> tuple[Ints, Ints]:
         self._near = (self.iou >= least).nonzero()[0]
         return self.rows[self._near], self.columns[self._near]
+
+    def among(self, tracks: Ints, detections: Ints, least: float) -> tuple[Ints, Ints]:
+        track_at, detection_at = np.full(self.shape[0], -1), np.full(self.shape[1], -1)
+        track_at[tracks], detection_at[detections] = np.arange(len(tracks)), np.arange(len(detections))
+        close = self.iou >= least
+        rows, columns = track_at[self.rows[close]], detection_at[self.columns[close]]
+        both = (rows >= 0) & (columns >= 0)
+        return rows[both], columns[both]
 
     def resemble(self, tracks: Ints, detections: Ints, similarity: Floats) -> None:
         del tracks, detections  # those of near(), in its order
@@ -148,19 +187,21 @@ class SparseOverlaps:
         self.iou *= track_class[self.rows] == detection_class[self.columns]
 
     def pairs(
-        self, tracks: Rows, detections: Rows, limit: float, weight: Floats | None = None
+        self, tracks: Rows, detections: Rows, limit: float, negated: Floats | None = None
     ) -> tuple[Ints, Ints]:
         track_part, detection_part = np.zeros(self.shape[0], bool), np.zeros(self.shape[1], bool)
         track_part[tracks], detection_part[detections] = True, True
         chosen = track_part[self.rows] & detection_part[self.columns]
         rows, columns, iou = self.rows[chosen], self.columns[chosen], self.iou[chosen]
-        if weight is not None:
+        if negated is None:
+            cost = np.negative(iou)
+        else:
             scattered = np.zeros(self.shape[1])
-            scattered[detections] = weight
-            iou = iou * scattered[columns]
+            scattered[detections] = negated
+            cost = iou * scattered[columns]
             if self.alike is not None:
-                iou = np.maximum(iou, self.alike[chosen])
-        return assign_pairs(rows, columns, 1.0 - iou, limit)
+                cost = np.minimum(cost, np.negative(self.alike[chosen]))
+        return assign_pairs(rows, columns, cost, limit - 1.0)
 
 
 def overlapping_pairs(first: Floats, second: Floats, height_power: float = 0.0) -> tuple[Ints, Ints, Floats]:

@@ -63,16 +63,16 @@ class BotSort(AppearanceTable, ByteTrack):
         self.embeddings = self.gallery.unit_vectors(embeddings, np.size(confidence))
         return super().update(xyxy, confidence, class_id, timestamp=timestamp, warp=warp)
 
-    def _associate(self, overlap: Overlaps, seen: Seen, high: int, weight: Floats | None) -> Match:
+    def _associate(self, overlap: Overlaps, seen: Seen, high: int, negated: Floats | None) -> Match:
         if self.embeddings is not None and self.gallery.vectors is not None and high:
             self.gallery.pad(self.tracks.shape[1])
             rows, columns = overlap.near(self.settings.near_iou)
             known = self.gallery.latest(rows)
             half = 0.5 * (1 - np.einsum("nd,nd->n", known, self.embeddings[seen.order[columns]]))
             overlap.resemble(rows, columns, np.where(half <= self.settings.alike, 1.0 - half, 0.0))
-        return super()._associate(overlap, seen, high, weight)
+        return super()._associate(overlap, seen, high, negated)
 
-    def _learn(self, rows: Ints, columns: Ints, seen: Seen, high: int) -> None:
+    def _learn(self, match: Match, seen: Seen, high: int) -> None:
         if self.embeddings is not None:
-            sure = columns < high
-            self.gallery.learn(rows[sure], self.embeddings[seen.order[columns[sure]]])
+            sure = match.columns < high
+            self.gallery.learn(match.rows[sure], self.embeddings[seen.order[match.columns[sure]]])

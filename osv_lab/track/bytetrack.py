@@ -35,8 +35,9 @@ from osv_lab.track.tracks import Floats, Ints
 # Before the camera's shift is known almost any overlap may be a match; the median forgives the wrong ones.
 _SHAKEN = 0.95
 
+# Comparing with an array instead of a number spares a conversion.
+_TRACKED, _LOST = np.array(TRACKED), np.array(LOST)
 _NONE: Ints = np.empty(0, np.int64)
-_X_HEIGHT = slice(0, 4, 3)
 
 
 @dataclass(eq=False, slots=True)
@@ -155,16 +156,17 @@ class ByteTrack(TrackTable):
         if matrix is not None:
             kalman.warp(self.model, self.tracks, matrix)
         if len(seen.order):
-            self.scale.see(-seen.negated.item(0))
+            self.scale.see(-seen.rising[0])
         high = seen.above(self.high)
-        weight = None
+        negated = None
         if settings.fuse_confidence:
-            sure = np.negative(seen.negated[:high])
-            weight = self.scale.calibrated(sure) if settings.high is None else sure
+            negated = seen.negated[:high]
+            if settings.high is None:
+                negated = np.negative(self.scale.calibrated(np.negative(negated)))
         overlap = self._overlaps(seen)
-        if settings.follow_camera and self._follow_camera(overlap, measured, high, weight):
+        if settings.follow_camera and self._follow_camera(overlap, measured, high, negated):
             overlap = self._overlaps(seen)
-        match = self._associate(overlap, seen, high, weight)
+        match = self._associate(overlap, seen, high, negated)
 
         rows, columns = match.rows, match.columns
         noise = None
@@ -185,17 +187,19 @@ class ByteTrack(TrackTable):
             rows = np.concatenate((rows, np.arange(before, before + len(fresh))))
             columns = np.concatenate((columns, fresh))
         self._vote(rows, columns, seen)
-        self._learn(rows[: len(match.rows)], match.columns, seen, high)
+        self._learn(match, seen, high)
 
-        ending = self._ending(before, rows)
-        if len(ending) or len(fresh) or before > self.confirmed:
+        ending = self._ending(before, overlap, rows, columns)
+        if len(ending) or before > self.confirmed or self.updates == 1:
             shown = self._settle(before, ending, rows)
         else:
             shown = self.tracks[ID].take(rows)
-        ids = np.empty(seen.total, np.int64)
+            if len(fresh):
+                shown[len(match.rows) :] = UNTRACKED
+        ids = np.empty(seen.total)
         ids.fill(UNTRACKED)
         ids[seen.order.take(columns)] = shown
-        return ids
+        return ids.astype(np.int64)
 
     def _overlaps(self, seen: Seen) -> Overlaps:
         """IoU of the predicted tracks with the detections."""
@@ -210,26 +214,31 @@ class ByteTrack(TrackTable):
             overlap.forbid(self._track_class(), seen.class_id)
         return overlap
 
-    def _follow_camera(self, overlap: Overlaps, measured: Floats, high: int, weight: Floats | None) -> bool:
+    def _follow_camera(self, overlap: Overlaps, measured: Floats, high: int, negated: Floats | None) -> bool:
         """Shift all tracks by what the surely matched ones have in common; whether there was anything."""
         tracked = (self.tracks[STATUS, : self.confirmed] == TRACKED).nonzero()[0]
         if min(len(tracked), high) < LEAST_PAIRS:
             return False
-        rows, columns = overlap.pairs(tracked, slice(0, high), _SHAKEN, weight)
+        rows, columns = overlap.pairs(tracked, slice(0, high), _SHAKEN, negated)
         shift = shift_from_boxes(self.tracks[:2, rows], measured[:2, columns])
         if shift is None:
             return False
         self.tracks[:2] += shift
         return True
 
-    def _associate(self, overlap: Overlaps, seen: Seen, high: int, weight: Floats | None) -> Match:
-        """The three associations; the first ``high`` detections are the confident ones."""
+    def _associate(self, overlap: Overlaps, seen: Seen, high: int, negated: Floats | None) -> Match:
+        """The three associations.
+
+        Args:
+            high: How many detections, the first ones, are confident.
+            negated: (high,) minus the confidence that their IoU is weighed by.
+        """
         settings, confirmed = self.settings, self.confirmed
         total, count = self.tracks.shape[1], len(seen.order)
 
         # First: tracked and lost tracks with confident detections.
-        rows, columns = overlap.pairs(slice(0, confirmed), slice(0, high), settings.match, weight)
-        waiting = self.tracks[STATUS, :confirmed] == TRACKED
+        rows, columns = overlap.pairs(slice(0, confirmed), slice(0, high), settings.match, negated)
+        waiting = self.tracks[STATUS, :confirmed] == _TRACKED
         waiting[rows] = False
         missed = waiting.nonzero()[0]
         sure, free = columns, _others(columns, high)
@@ -244,59 +253,56 @@ class ByteTrack(TrackTable):
 
         # Third: tentative tracks with the confident detections that are left.
         if confirmed < total and len(free):
-            weight = None if weight is None else weight[free]
+            negated = None if negated is None else negated[free]
             more_rows, more_columns = overlap.pairs(
-                slice(confirmed, total), free, settings.match_tentative, weight
+                slice(confirmed, total), free, settings.match_tentative, negated
             )
             if len(more_rows):
                 rows, columns = np.concatenate((rows, more_rows)), np.concatenate((columns, more_columns))
                 free = _others(np.concatenate((sure, more_columns)), high)
         return Match(rows, columns, missed, free)
 
-    def _learn(self, rows: Ints, columns: Ints, seen: Seen, high: int) -> None:
+    def _learn(self, match: Match, seen: Seen, high: int) -> None:
         """Remember more of the matched detections; ByteTrack needs nothing but boxes."""
 
-    def _ending(self, before: int, rows: Ints) -> Ints:
+    def _ending(self, before: int, overlap: Overlaps, rows: Ints, columns: Ints) -> Ints:
         """The tracks that end: tentative ones that were missed, those lost too long, duplicates.
 
         Args:
             before: How many tracks there were before the new ones of this frame.
-            rows: The tracks that have a detection in this frame.
+            rows, columns: The tracks that have a detection in this frame, and their detections.
         """
         status, confirmed = self.tracks[STATUS], self.confirmed
-        ending = [_NONE]
+        ending = _NONE
         if before > confirmed:
-            ending.append(confirmed + (status[confirmed:before] != TRACKED).nonzero()[0])
-        lost = (status == LOST).nonzero()[0]
+            ending = confirmed + (status[confirmed:before] != TRACKED).nonzero()[0]
+        lost = (status == _LOST).nonzero()[0]
         if len(lost):
-            absent = self.now - self.tracks[SEEN].take(lost)
-            ending += [self._duplicates(rows, lost), lost[absent > self.buffer]]
-        return np.concatenate(ending) if any(map(len, ending)) else _NONE
+            twice = self._duplicates(overlap, rows, columns, lost)
+            if len(twice):
+                ending = np.concatenate((ending, twice))
+            last = self.tracks[SEEN].take(lost)
+            if self.now - last.item(last.argmin()) > self.buffer:
+                ending = np.concatenate((ending, lost[self.now - last > self.buffer]))
+        return ending
 
-    def _duplicates(self, seen: Ints, lost: Ints) -> Ints:
-        """Of a seen and a lost track that overlap by more than ``duplicate_iou`` the younger."""
-        position = self.tracks[kalman.POSITION]
-        here, there = position.take(seen, axis=1), position.take(lost, axis=1)
-        far, near = self._near(there, here)
+    def _duplicates(self, overlap: Overlaps, rows: Ints, columns: Ints, lost: Ints) -> Ints:
+        """Of a seen and a lost track that overlap by more than ``duplicate_iou`` the younger.
+
+        A track is corrected towards its detection, so only a lost one that overlaps that is worth a closer look.
+        """
+        least = self.settings.duplicate_iou
+        far, near = overlap.among(lost, columns, least / 2)
         if not len(near):
             return _NONE
-        first = kalman.corners(self.model, here.take(near, axis=1))
-        second = kalman.corners(self.model, there.take(far, axis=1))
-        twice = paired_iou(first, second) > self.settings.duplicate_iou
-        near, far = seen[near[twice]], lost[far[twice]]
+        near, far = rows.take(near), lost.take(far)
+        corrected = kalman.corners(self.model, self.tracks[kalman.POSITION].take(near, axis=1))
+        twice = paired_iou(corrected, overlap.boxes.take(far, axis=1)) > least
+        if not np.count_nonzero(twice):
+            return _NONE
+        near, far = near[twice], far[twice]
         age = self.tracks[SEEN] - self.tracks[BORN]
         return np.where(age[near] > age[far], far, near)
-
-    def _near(self, few: Floats, many: Floats) -> tuple[Ints, Ints]:
-        """Pairs of (4, n) and (4, m) positions whose x and height are close enough for ``duplicate_iou``."""
-        least = self.settings.duplicate_iou
-        # IoU of at least t leaves a side of at most 1/t times the other's, and an offset of at most (1 - t) of it.
-        reach = self.model.size(few) * ((1 - least) / max(least, 1e-9))
-        offset = many[_X_HEIGHT, None, :] - few[_X_HEIGHT, :, None]
-        across, high = np.abs(offset, out=offset) <= reach[:, :, None]
-        across &= high
-        row, column = across.nonzero()
-        return row, column
 
     def _settle(self, before: int, ending: Ints, rows: Ints) -> Floats:
         """Give identities to tracks that are confirmed now, and drop those that end.
@@ -306,8 +312,9 @@ class ByteTrack(TrackTable):
         """
         keep = all_true(self.tracks.shape[1])
         keep[ending] = False
-        status, identity = self.tracks[STATUS], self.tracks[ID]
-        self._issue_ids((keep & (status == TRACKED) & (identity == 0)).nonzero()[0])
+        status, identity, confirmed = self.tracks[STATUS], self.tracks[ID], self.confirmed
+        matched = keep[confirmed:] & (status[confirmed:] == TRACKED)
+        self._issue_ids(confirmed + matched.nonzero()[0])
         shown: Floats = identity.take(rows)
         shown[~keep[rows] | (shown == 0)] = UNTRACKED
         tentative = 0 if self.updates == 1 else np.count_nonzero(keep[before:])

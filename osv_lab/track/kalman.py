@@ -39,8 +39,8 @@ class BoxModel(Protocol):
     def measure(self, corners: Floats) -> Floats:
         """(4, n) corners x1, y1, x2, y2 to (4, n) positions."""
 
-    def size(self, position: Floats) -> Floats:
-        """(2, n) width and height."""
+    def half_size(self, position: Floats) -> Floats:
+        """(2, n) half the width and half the height, a new array."""
 
     def variances(self, position: Floats) -> tuple[Floats, Floats]:
         """(4, n) variance per frame of the position and of the velocity, for boxes at ``position``."""
@@ -64,10 +64,11 @@ class AspectModel:
         np.divide(aspect, position[3], out=aspect)
         return position
 
-    def size(self, position: Floats) -> Floats:
-        size = position[2:].copy()
-        np.multiply(size[0], size[1], out=size[0])
-        return size
+    def half_size(self, position: Floats) -> Floats:
+        half: Floats = position[2:] * _HALF
+        width = half[0]
+        width *= position[3]
+        return half
 
     def variances(self, position: Floats) -> tuple[Floats, Floats]:
         noise_v = _squares(position, _HEIGHTS)
@@ -99,8 +100,8 @@ class SizeModel:
     def measure(self, corners: Floats) -> Floats:
         return _centre_and_size(corners)
 
-    def size(self, position: Floats) -> Floats:
-        return position[2:]
+    def half_size(self, position: Floats) -> Floats:
+        return np.asarray(position[2:] * _HALF)
 
     def variances(self, position: Floats) -> tuple[Floats, Floats]:
         noise_v = _squares(position, _SIZES)
@@ -144,7 +145,7 @@ def _centre_and_size(corners: Floats) -> Floats:
 
 def corners(model: BoxModel, position: Floats) -> Floats:
     """(4, n) positions to (4, n) corners x1, y1, x2, y2."""
-    half, centre = model.size(position) * _HALF, position[:2]
+    half, centre = model.half_size(position), position[:2]
     boxes = np.empty(position.shape)
     np.subtract(centre, half, out=boxes[:2])
     np.add(centre, half, out=boxes[2:])
@@ -205,19 +206,18 @@ def correct(model: BoxModel, state: Floats, measured: Floats, noise: Floats | No
     """
     position, velocity = state[POSITION], state[VELOCITY]
     var_p, cov_pv, var_v = state[VAR_P], state[COV_PV], state[VAR_V]
-    total = model.measurement_variance(position)
+    variance = model.measurement_variance(position)
     if noise is not None:
-        total *= noise
-    total += var_p
+        variance *= noise
+    total = var_p + variance
     innovation = measured - position
     gain_p, gain_v = var_p / total, cov_pv / total
     position += gain_p * innovation
     velocity += gain_v * innovation
+    # (I - K H) P of a 2-state filter, written out; 1 - gain_p is variance / total.
     var_v -= gain_v * cov_pv
-    np.multiply(gain_v, var_p, out=gain_v)
-    cov_pv -= gain_v
-    np.multiply(gain_p, var_p, out=gain_p)
-    var_p -= gain_p
+    np.multiply(gain_v, variance, out=cov_pv)
+    np.multiply(gain_p, variance, out=var_p)
 
 
 def innovation_variance(model: BoxModel, state: Floats) -> Floats:

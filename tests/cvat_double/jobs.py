@@ -8,6 +8,7 @@ from cvat_double.access import FORBIDDEN, basic, in_context, is_staff, require_j
 from cvat_double.http import RefusedError, Request, Response, Routes, page
 from cvat_double.state import Frame, Job, World, now
 from cvat_double.tasks import frame_of, shown_meta
+from cvat_double.webhooks import tell
 
 STAGES = ("annotation", "validation", "acceptance")
 STATES = ("new", "in progress", "completed", "rejected")
@@ -118,6 +119,7 @@ def routes(world: World, table: Routes) -> None:
             job.stage, job.state = asked["stage"], "new"
         job.state = asked.get("state", job.state)
         job.updated = now()
+        tell(world, request, "update:job", job.task.project_id, {"job": shown_job(request, job)})
         return Response(body=shown_job(request, job))
 
     @table.on("DELETE", "/jobs/{key}")

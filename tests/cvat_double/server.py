@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from cvat_double import access, annotations, jobs, projects, tasks, upload
+from cvat_double import access, annotations, jobs, projects, tasks, upload, webhooks
 from cvat_double.http import SERVER_ERROR, RefusedError, Request, Response, Routes
 from cvat_double.reach import Reachable
 from cvat_double.state import Task, World
@@ -60,7 +60,7 @@ class CvatDouble(Reachable):
         self._running = threading.Event()
         self._running.set()
         self._server: _Server | None = None
-        for module in (access, projects, tasks, jobs, annotations):
+        for module in (access, projects, tasks, jobs, annotations, webhooks):
             module.routes(self.world, self._table)
         upload.routes(self.world, self._table, self.worker)
         self._table.on("GET", "/server/about")(_about)

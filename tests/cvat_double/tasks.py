@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
+from pathlib import Path
 from typing import Any
 
 from cvat_double.access import basic, in_context, is_staff, require_staff, require_user
@@ -88,7 +91,7 @@ def shown_meta(
     return {
         "chapters": None,
         "chunks_updated_date": task.created,
-        "chunk_size": 72,
+        "chunk_size": CHUNK,
         "size": len(included) if included is not None else size,
         "image_quality": task.image_quality,
         "start_frame": first,
@@ -111,10 +114,20 @@ def shown_meta(
     }
 
 
+CHUNK = 72
+
+
 def frame_of(task: Task, request: Request) -> Response:
-    number = request.query.get("number", "")
-    if request.query.get("type") != "frame" or not number.isdigit():
-        raise RefusedError(400, {"detail": "Only single frames are served here."})
+    """One frame as it was uploaded, or a chunk of them: an archive of numbered files."""
+    number, kind = request.query.get("number", ""), request.query.get("type")
+    if kind not in ("frame", "chunk") or not number.isdigit():
+        raise RefusedError(400, {"detail": "Data type not specified or not supported"})
+    if kind == "chunk":
+        content = io.BytesIO()
+        with zipfile.ZipFile(content, "w") as archive:
+            for place, frame in enumerate(task.frames[int(number) * CHUNK : (int(number) + 1) * CHUNK]):
+                archive.writestr(f"{place:06}{Path(frame.name).suffix}", task.files[frame.name])
+        return Response(body=content.getvalue())
     if int(number) >= len(task.frames):
         raise RefusedError(404, {"detail": "Incorrect requested frame number"})
     return Response(body=task.files[task.frames[int(number)].name])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
-from annotation_people import Annotator
+from annotation_films import tracked_film
+from annotation_people import Annotator, looping
 from cvat_double.reach import Reachable
 
 from osv_lab.annotate import AnnotationLoop
@@ -70,6 +72,25 @@ def test_annotators_of_shared_images_are_compared(loop: AnnotationLoop, pets: An
     assert report.view().values("id") == [pets.skip(2).first().id]
     assert report.plot().data[0].type == "heatmap"
     assert {row["annotator"] for row in loop.yields("key").by_annotator()} == {ann, ben, "all"}
+
+
+def test_a_track_is_one_object(fo: Any, told_server: Reachable, dataset_name: str, tmp_path: Path) -> None:
+    films = tracked_film(fo, dataset_name, tmp_path)
+    with looping(films) as loop:
+        person = Annotator(loop.connection, loop.send(films, "key", "frames.pred").task)
+        gone, moved, _ = person.objects("tracks")
+        person.do("delete", gone, kind="tracks")
+        first, *others = moved["shapes"]
+        x1, y1, x2, y2 = first["points"]
+        person.do(
+            "update", {**moved, "shapes": [{**first, "points": [x1, y1, x2 + 4, y2]}, *others]}, kind="tracks"
+        )
+        person.finish()
+        loop.pull("key")
+        report = loop.yields("key")
+        total = report.rows()[-1]
+        assert [total[name] for name in ("sent", "accepted", "moved", "removed", "added")] == [4, 2, 1, 1, 0]
+        assert total["median IoU"] < 1
 
 
 def test_two_runs_over_the_same_images_are_compared_too(loop: AnnotationLoop, pets: Any) -> None:

@@ -188,17 +188,17 @@ def correct(tracks: Floats, k: int, at: Floats, column: int, noise: float, optio
     width, height = tracks[2, k], tracks[3, k]
     for row in range(4):
         side = height if aspect or row % 2 else width
-        total = 1e-2 if aspect and row == 2 else side * side * options[NOISE_P]
+        variance = 1e-2 if aspect and row == 2 else side * side * options[NOISE_P]
         var_p, cov_pv = tracks[8 + row, k], tracks[12 + row, k]
-        total *= noise
-        total += var_p
+        variance *= noise
+        total = var_p + variance
         innovation = at[row, column] - tracks[row, k]
         gain_p, gain_v = var_p / total, cov_pv / total
         tracks[row, k] += gain_p * innovation
         tracks[4 + row, k] += gain_v * innovation
         tracks[16 + row, k] -= gain_v * cov_pv
-        tracks[12 + row, k] = cov_pv - gain_v * var_p
-        tracks[8 + row, k] = var_p - gain_p * var_p
+        tracks[12 + row, k] = gain_v * variance
+        tracks[8 + row, k] = gain_p * variance
 
 
 @compiled

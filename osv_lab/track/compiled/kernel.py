@@ -55,6 +55,7 @@ from osv_lab.track.compiled.layout import (
     USUAL_SPAN,
     WEAK_NOISE,
     Mask,
+    Pairs,
     compiled,
 )
 from osv_lab.track.compiled.pairs import iou_of
@@ -132,8 +133,23 @@ def vote(votes: Floats, classes: Ints, known: int, column: Ints, class_id: Ints,
 
 
 @compiled
-def surviving(tracks: Floats, count: int, confirmed: int, before: int, now: float, options: Floats) -> Mask:
-    """``ByteTrack._surviving``."""
+def surviving(
+    tracks: Floats,
+    column: Ints,
+    detections: int,
+    confirmed: int,
+    before: int,
+    pairs: Pairs,
+    now: float,
+    options: Floats,
+) -> Mask:
+    """``ByteTrack._ending``: which tracks do not end.
+
+    Args:
+        column: The detection of each track, -1 where it has none.
+        detections: How many detections there are.
+    """
+    count = len(column)
     keep = np.ones(count, np.bool_)
     for k in range(confirmed, before):
         keep[k] = tracks[STATUS, k] == TRACKED
@@ -142,23 +158,21 @@ def surviving(tracks: Floats, count: int, confirmed: int, before: int, now: floa
         return keep
     aspect = options[ASPECT] > 0
     least = options[DUPLICATE_IOU]
-    reach = (1 - least) / max(least, 1e-9)
-    box = np.empty((0, 0))
+    begin, seen, iou = pairs
+    box, row_of = np.empty((0, 0)), np.empty(0, np.int64)
     for far in lost:
-        height = tracks[3, far] * reach
-        width = (tracks[2, far] * tracks[3, far] if aspect else tracks[2, far]) * reach
-        for near in range(count):
-            if (
-                tracks[SEEN, near] == now
-                and abs(tracks[0, near] - tracks[0, far]) <= width
-                and abs(tracks[1, near] - tracks[1, far]) <= height
-                and abs(tracks[3, near] - tracks[3, far]) <= height
-            ):
-                if not box.size:
-                    box = corners(tracks, count, aspect)
-                if iou_of(box, near, box, far) > least:
-                    older = tracks[SEEN, near] - tracks[BORN, near] > tracks[SEEN, far] - tracks[BORN, far]
-                    keep[far if older else near] = False
+        for at in range(begin[far], begin[far + 1]):
+            if iou[at] < least / 2:
+                continue
+            if not box.size:
+                box, row_of = corners(tracks, count, aspect), np.full(detections, -1)
+                for k in range(count):
+                    if column[k] >= 0:
+                        row_of[column[k]] = k
+            near = row_of[seen[at]]
+            if near >= 0 and iou_of(box, near, box, far) > least:
+                older = tracks[SEEN, near] - tracks[BORN, near] > tracks[SEEN, far] - tracks[BORN, far]
+                keep[far if older else near] = False
     for far in lost:
         if now - tracks[SEEN, far] > options[BUFFER]:
             keep[far] = False
@@ -293,7 +307,7 @@ def update(
         column[k] = partner[k] if k < before else fresh[k - before]
     if len(class_id):
         known = vote(votes, classes, known, column, class_id, confidence)
-    keep = surviving(tracks, count, confirmed, before, now, options)
+    keep = surviving(tracks, column, total, confirmed, before, pairs, now, options)
     if before > confirmed or first:
         for k in range(count):
             if keep[k] and tracks[STATUS, k] == TRACKED and tracks[ID, k] == 0:

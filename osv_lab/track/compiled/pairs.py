@@ -144,7 +144,7 @@ def assign_block(
     limit: float,
     partner: Ints,
 ) -> None:
-    """``assign`` of the given rows to the given columns.
+    """``assign`` of the given rows to the given columns, at cost ``-IoU * weight``.
 
     Args:
         weight: (k,) per detection.
@@ -162,7 +162,7 @@ def assign_block(
         for at in range(begin[rows[j]], begin[rows[j] + 1]):
             k = local[column[at]]
             if k >= 0:
-                value = min(1.0 - iou[at] * weight[column[at]], limit)
+                value = min(iou[at] * -weight[column[at]], limit)
                 if turned:
                     cost[k, j] = value
                 else:
@@ -200,6 +200,7 @@ def assign(
     """``Overlaps.pairs``: in one block, or (``split``) in one for each group of boxes that compete."""
     begin, column, iou = pairs
     count = len(weight)
+    limit = limit - 1.0
     if not split:
         assign_block(pairs, weight, rows, columns, local, limit, partner)
         return
@@ -211,7 +212,7 @@ def assign(
     for j in range(len(rows)):
         for at in range(begin[rows[j]], begin[rows[j] + 1]):
             k = column[at]
-            if part[k] and 1.0 - iou[at] * weight[k] < limit:
+            if part[k] and iou[at] * -weight[k] < limit:
                 parent[root_of(parent, count + j)] = root_of(parent, k)
     row_group, column_group = np.empty(len(rows)), np.empty(len(columns))
     for j in range(len(rows)):
