@@ -154,3 +154,11 @@ class Driver:
         """Leave a screenshot in ``test-output/``, after the App has faded in what it shows."""
         self.page.wait_for_timeout(wait_ms)
         self.page.screenshot(path=self.output / f"{name}.png")
+
+
+def run_jobs() -> None:
+    """Run what was scheduled, as the worker of ``osv app`` does."""
+    done = subprocess.run(
+        [sys.executable, "-m", "osv_lab", "jobs", "work", "--once"], capture_output=True, text=True, timeout=500
+    )
+    assert done.returncode == 0, done.stderr[-3000:]

@@ -130,7 +130,7 @@ class Annotation(LabPanel):
         self._yield(ctx, page, key)
 
     def _jobs(self, ctx: Any, page: Page) -> None:
-        told = ctx.panel.state.jobs
+        told = ctx.panel.get_state("jobs")
         if told:
             page.text("said", told["summary"])
             columns = {
@@ -178,14 +178,14 @@ class Annotation(LabPanel):
         ctx.prompt(PULL, params={"key": self._key(ctx, _runs(ctx.dataset))})
 
     def on_run(self, ctx: Any) -> None:
-        ctx.panel.state.key = _runs(ctx.dataset)[ctx.params["row"]]["key"]
-        ctx.panel.state.jobs = None
+        ctx.panel.set_state("key", _runs(ctx.dataset)[ctx.params["row"]]["key"])
+        ctx.panel.set_state("jobs", None)
 
     def on_look(self, ctx: Any) -> None:
         from osv_lab.app.operators import told
 
         with _loop(ctx.dataset) as loop:
-            ctx.panel.state.jobs = told(loop.status(self._key(ctx, _runs(ctx.dataset))))
+            ctx.panel.set_state("jobs", told(loop.status(self._key(ctx, _runs(ctx.dataset)))))
 
     def on_ours(self, ctx: Any) -> None:
         self._settle(ctx, "ours", ctx.params["row"])
@@ -216,7 +216,8 @@ class Annotation(LabPanel):
 
     def _key(self, ctx: Any, runs: list[Any]) -> str:
         keys = [run["key"] for run in runs]
-        return ctx.panel.state.key if ctx.panel.state.key in keys else keys[-1]
+        chosen = ctx.panel.get_state("key")
+        return chosen if chosen in keys else keys[-1]
 
 
 def _loop(dataset: Any, progress: Any = None) -> Any:

@@ -6,10 +6,12 @@ from typing import Any
 
 from osv_lab.app.operators import About, Ask, LabOperator
 from osv_lab.app.panels import LabPanel, Page, PanelAbout
+from osv_lab.app.places import allowed_path
 
 TRAIN = "@osv/train/train"
 RESUME = "@osv/train/resume_training"
-BUSY_MS = 2000
+BUSY_MS, IDLE_MS = 2000, 5000
+_START_HELP = "An architecture, or weights to go on from: models:/name@alias, or a .pt file of the lab"
 
 
 class Train(LabOperator):
@@ -33,9 +35,9 @@ class Train(LabOperator):
             form.note("data", data.summary())
             for number, text in enumerate((*data.warnings, *data.notes)):
                 form.note(f"warning_{number}", text, "warning")
-        form.choice(
-            "model", "Start from", start_choices(task), free=True, help="An architecture, or weights to go on from"
-        )
+        start = form.choice("model", "Start from", start_choices(task), "yolo11n", free=True, help=_START_HELP)
+        if start and "/" in start and not start.startswith("models:/"):
+            form.check("model", allowed_path, start, dataset)
         form.number("epochs", "Epochs", 50, low=1, high=10_000, whole=True)
         size = (data.imgsz if data else None) or 640
         form.number("imgsz", "Image size", size, low=32, high=4096, whole=True, help="Pixels, a multiple of 32")
@@ -114,26 +116,25 @@ class Training(LabPanel):
         from osv_lab.train.run import list_runs
 
         runs = list(reversed(list_runs(ctx.dataset.name)))
+        job = _job_of(ctx)
+        page.every(BUSY_MS if job else IDLE_MS, self.look)
         bar = page.row("bar")
         bar.button("train", "Train a model", self.on_train, main=True, icon="model_training")
-        if not runs:
-            page.note(
-                "empty",
-                "No model was trained on this dataset yet.",
-                more="Train one, and it appears here while it learns.",
-            )
-            return
-        chosen = next((run for run in runs if run.name == ctx.panel.state.run), runs[0])
-        job = _job_of(ctx)
         if job is not None:
-            bar.button("stop", "Stop", self.on_stop, icon="stop", params={"job": job.id}, title="Can be resumed")
-            page.note("job", f"{job.label}: {job.state}", more=job.outcome)
-            page.every(BUSY_MS, self.look)
-        elif chosen.status != "finished":
-            bar.button(
-                "resume", f"Resume {chosen.name}", self.on_resume, icon="play_arrow", params={"run": chosen.name}
-            )
-        page.text("chosen", f"**{chosen.name}** — {chosen.summary().partition(': ')[2]}")
+            params = {"job": job.id}
+            bar.button("stop", "Stop", self.on_stop, icon="stop", params=params, title="Can be resumed")
+            page.text("job", f"**{job.label}**: {job.state}")
+            page.progress("share", job.progress, job.said)
+        if not runs:
+            if job is None:
+                more = "Train one, and it appears here while it learns."
+                page.note("empty", "No model was trained on this dataset yet.", more=more)
+            return
+        chosen = next((run for run in runs if run.name == ctx.panel.get_state("run")), runs[0])
+        if job is None and chosen.status != "finished":
+            params = {"run": chosen.name}
+            bar.button("resume", f"Resume {chosen.name}", self.on_resume, icon="play_arrow", params=params)
+        page.text("chosen", f"**{chosen.name}**: {chosen.summary().partition(': ')[2]}")
         if chosen.history:
             page.plot("curves", chosen.plot(), height_px=300)
         page.table("runs", [_row(run) for run in runs[:30]], on_row=self.on_run)
@@ -152,7 +153,8 @@ class Training(LabPanel):
     def on_run(self, ctx: Any) -> None:
         from osv_lab.train.run import list_runs
 
-        ctx.panel.state.run = list_runs(ctx.dataset.name)[::-1][ctx.params["row"]].name
+        runs = list(reversed(list_runs(ctx.dataset.name)))
+        ctx.panel.set_state("run", runs[ctx.params["row"]].name)
 
     def look(self, ctx: Any) -> None:
         """The timer: what is there is drawn anew."""
