@@ -27,7 +27,12 @@ class Autolabel(LabOperator):
         form.label_field("field", "Field to write", "ground_truth", kinds=LABELS, new=True)
         form.number("threshold", "Propose from", 0.25, low=0, high=1, help="Confidence, 0 to 1")
         form.number("trust", "Trust from", 0.6, low=0, high=1, help="Below it a person should look")
-        form.text("ontology", "Classes to labels", many=True, help="YAML, such as\nerythrocyte: RBC\ndirt: null")
+        form.text(
+            "ontology",
+            "Classes to labels",
+            many=True,
+            help="One per line, such as erythrocyte: RBC; dirt: null drops a class",
+        )
         form.check("ontology", _ontology, form.values["ontology"])
 
     def run(self, ask: Ask) -> Any:

@@ -100,6 +100,7 @@ class Serving(LabPanel):
         from osv_lab.serve.status import server_status
 
         url = _url()
+        page.every(LOOK_MS, self.look)
         bar = page.row("bar")
         if url is None:
             bar.button("serve", "Serve a model", self.on_serve, main=True, icon="play_arrow")
@@ -108,7 +109,6 @@ class Serving(LabPanel):
             )
         else:
             bar.button("stop", "Stop serving", self.on_stop, icon="stop")
-            page.every(LOOK_MS, self.look)
             look = server_status(url)
             page.text("said", f"**{look.summary()}**  \n{url} ({look.in_flight} requests in the house)")
             page.table("models", look.rows())

@@ -43,7 +43,7 @@ class Train(LabOperator):
         form.number("imgsz", "Image size", size, low=32, high=4096, whole=True, help="Pixels, a multiple of 32")
         form.number("batch", "Batch", 16, low=1, high=1024, whole=True, help="Images per step")
         form.text("dataset_version", "Freeze the data as version", help="Such as v1; empty does not freeze")
-        form.text("more", "Further settings", many=True, help="YAML, such as\nmosaic: 0.5\npatience: 10")
+        form.text("more", "Further settings", many=True, help="One per line, such as mosaic: 0.5")
         settings = form.check("more", _settings, form)
         if settings is not None:
             form.check(_blamed(form, settings), Recipe.from_dict, settings)
