@@ -12,6 +12,7 @@ PULL = "@osv/annotate/pull"
 LABELS = ("Detections", "Polylines", "Keypoints", "Classification", "Classifications")
 DEADLINE_S = 20
 SHOWN = 20
+LOOK_MS = 4000
 
 
 class Autolabel(LabOperator):
@@ -113,6 +114,7 @@ class Annotation(LabPanel):
 
     def draw(self, ctx: Any, page: Page) -> None:
         runs = _runs(ctx.dataset)
+        page.every(LOOK_MS, self.look)
         bar = page.row("bar")
         bar.button("send", "Send to CVAT", self.on_send, main=True, icon="send")
         if not runs:
@@ -175,6 +177,9 @@ class Annotation(LabPanel):
             return
         page.text("yield_said", report.summary())
         page.plot("yield", report.plot(), height_px=240)
+
+    def look(self, ctx: Any) -> None:
+        """The timer: what is there is drawn anew; no server is asked."""
 
     def on_send(self, ctx: Any) -> None:
         ctx.prompt(SEND)
