@@ -7,8 +7,6 @@ CPU is that of the process; the database's comes on top.
 from __future__ import annotations
 
 import argparse
-import asyncio
-import json
 import os
 import tempfile
 import time
@@ -18,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-GOAL_S = 1.0
+from benchmarks.app.__main__ import GOAL_S, answer
+
 PANEL = "@osv/tracks/track_inspector"
 
 
@@ -41,7 +40,7 @@ def main() -> None:
         print(
             f"{args.tracks} tracks, {args.frames:,} frames, {boxes:,} boxes; events: {events}; goal {GOAL_S:g} s"
         )
-        answer(dataset.name, "on_load", {})
+        answer(PANEL, dataset.name, "on_load", {})
         told = "track:1:300"
         for method, event in (
             ("on_load", {}),
@@ -50,7 +49,7 @@ def main() -> None:
             ("on_load", {}),
         ):
             begin = time.process_time()
-            took, size = answer(dataset.name, method, {}, **event)
+            took, size = answer(PANEL, dataset.name, method, {}, **event)
             line(f"panel {method}", took, time.process_time() - begin, f"{size / 1024:.0f} KiB")
         editor = TrackEditor(dataset.first())
         timed("timeline", lambda: track_timeline(dataset.first()))
@@ -89,20 +88,6 @@ def make(name: str, tracks: int, frames: int) -> tuple[Any, int]:
     write_tracks(dataset.first(), every, class_names={0: "car"})
     suspicious(dataset)
     return dataset, len(every)
-
-
-def answer(dataset: str, method: str, state: dict[str, Any], **event: Any) -> tuple[float, int]:
-    """Seconds and bytes of one event of the panel, as the App's server answers it."""
-    from fiftyone.operators.executor import execute_or_delegate_operator
-
-    params = {"panel_id": "p", "panel_state": state, "__method__": method, **event}
-    request = {"operator_uri": PANEL, "dataset_name": dataset, "params": params}
-    begin = time.perf_counter()
-    result = asyncio.run(execute_or_delegate_operator(PANEL, request))
-    result.raise_exceptions()
-    text = json.dumps(result.to_json(), default=str)
-    assert "osv_problem" not in text, text[:2000]
-    return time.perf_counter() - begin, len(text)
 
 
 def timed(name: str, work: Callable[[], Any]) -> None:
