@@ -7,7 +7,6 @@ CPU is that of the process; the database's comes on top.
 from __future__ import annotations
 
 import argparse
-import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.app.__main__ import GOAL_S, answer
+from benchmarks.app.__main__ import GOAL_S, answer, own_lab
 
 PANEL = "@osv/tracks/track_inspector"
 
@@ -27,14 +26,10 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=1200)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="osv-bench-") as folder:
-        os.environ["OSV_HOME"] = folder
-        os.environ["FIFTYONE_DATABASE_DIR"] = str(Path(folder) / "mongo")
-        os.environ["FIFTYONE_DEFAULT_DATASET_DIR"] = str(Path(folder) / "fiftyone")
-        from osv_lab.app.plugins import use_plugins
+        own_lab(Path(folder))
         from osv_lab.evaluate.track_timeline import track_timeline
         from osv_lab.store.track_edits import TrackEditor
 
-        use_plugins()
         dataset, boxes = make("bench-tracks", args.tracks, args.frames)
         events = track_timeline(dataset.first()).kinds()
         print(
