@@ -21,6 +21,7 @@ ROOMS = (
     "annotate",
     "train",
     "evaluate",
+    "jobs",
     "lab",
     "cli",
     "widgets",

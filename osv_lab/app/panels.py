@@ -51,11 +51,14 @@ class Page:
     Attributes:
         root: FiftyOne's object, for what this class has no method for.
         ctx: FiftyOne's execution context.
+        data: Values of parts by name. All of it replaces what the panel had: what is set part by part
+            (``ctx.panel.set_data``) the App merges into what was there, so that a table would keep its old last rows.
     """
 
     def __init__(self, ctx: Any) -> None:
         self.ctx = ctx
         self.root = types.Object()
+        self.data: dict[str, Any] = {}
 
     def text(self, name: str, markdown: str) -> None:
         """Markdown."""
@@ -68,6 +71,7 @@ class Page:
     def row(self, name: str, gap: int = 1) -> Page:
         """A page whose parts stand beside each other."""
         inner = Page(self.ctx)
+        inner.data = self.data
         inner.root = self.root.h_stack(name, gap=gap, align_y="center")
         return inner
 
@@ -128,6 +132,7 @@ class Page:
         columns: Mapping[str, str] | None = None,
         actions: Sequence[tuple[str, str, str, Callable[[Any], Any]]] = (),
         on_row: Callable[[Any], Any] | None = None,
+        allowed: Mapping[str, Sequence[bool]] | None = None,
     ) -> None:
         """A table.
 
@@ -137,6 +142,7 @@ class Page:
             columns: What is shown, as key to heading; by default all keys.
             actions: ``(name, label, icon, method)``; the method finds the row's number in ``ctx.params["row"]``.
             on_row: A method that a click on a row calls, likewise.
+            allowed: For an action, in which rows it is there; by default in all.
         """
         columns = columns or {key: key for row in rows for key in row}
         clicks = {} if on_row is None else {"on_click_row": on_row}
@@ -144,10 +150,24 @@ class Page:
         for key, heading in columns.items():
             view.add_column(key, label=heading)
         for action, label, icon, method in actions:
-            view.add_row_action(action, method, icon=icon, tooltip=label)
+            there = {"rows": list(allowed[action])} if allowed and action in allowed else {}
+            view.add_row_action(action, method, icon=icon, tooltip=label, **there)
         shown = [{key: cell(row.get(key)) for key in columns} for row in rows]
         self.root.list(name, types.Object(), view=view, default=shown)
-        self.ctx.panel.set_data(name, shown)
+        self.data[name] = shown
+
+    def code(self, name: str, text: str) -> None:
+        """Text as it is: a log, a command."""
+        self.root.md("```text\n" + text.replace("```", '"""') + "\n```", name=name)
+
+    def progress(self, name: str, share: float | None, label: str = "") -> None:
+        """A bar; ``share``: 0 to 1, ``None`` while unknown."""
+        self.root.float(name, view=types.ProgressView(label=label), default=share)
+        self.data[name] = share
+
+    def every(self, interval_ms: int, method: Callable[[Any], Any]) -> None:
+        """Call a method again and again while the panel is open."""
+        self.root.view("osv_timer", types.TimerView(interval=interval_ms, on_interval=method))
 
     def plot(
         self, name: str, figure: Any, *, on_click: Callable[[Any], Any] | None = None, height_px: int = 260
@@ -162,12 +182,13 @@ class Page:
             height_px: How tall.
         """
         drawn = plain(figure.to_plotly_json())
-        self.ctx.panel.set_data(name, drawn["data"])
         layout = {key: value for key, value in drawn["layout"].items() if key != "template"}
         layout = {**_LAYOUT, **layout}
         options = {} if on_click is None else {"on_click": on_click}
         self.root.plot(
             name,
+            # In the view and not in the panel's data: the App merges that with what was there before, trace by trace.
+            data=drawn["data"],
             layout=layout,
             config={"displayModeBar": False, "responsive": True},
             height=f"{height_px}px",
@@ -183,6 +204,7 @@ class LabPanel(foo.Panel):  # type: ignore[misc]
 
     A subclass states itself in ``about``, fills in :meth:`draw`, and has a method per event, named in ``draw``. Keep
     ids and choices in ``ctx.panel.state``, which travels with each event; what is shown is read anew and kept nowhere.
+    The App merges what is set in a state into what was there, lists item by item.
     """
 
     about: ClassVar[PanelAbout]
@@ -225,6 +247,7 @@ class LabPanel(foo.Panel):  # type: ignore[misc]
             page = Page(ctx)
             _tell(page, _problem(error))
             page.button("osv_again", "Try again", self.osv_again)
+        ctx.ops.set_panel_data(page.data)
         ctx.ops.show_panel_output(_whole(page))
         return result
 

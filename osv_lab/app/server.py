@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from osv_lab.app.plugins import use_plugins
+from osv_lab.app.worker import worker_beside
 from osv_lab.core.errors import NotFoundError, UnavailableError
 from osv_lab.store.catalogue import open_dataset, open_view
 from osv_lab.store.database import connect
@@ -70,7 +71,7 @@ def run_app(
     view: str | None = None,
     import_roots: Sequence[str | Path] = (),
 ) -> None:
-    """Start the App and keep it running until interrupted.
+    """Start the App, and a worker for what it schedules, and keep both running until interrupted.
 
     Args:
         dataset: As for :func:`open_app`, as the next three.
@@ -87,7 +88,8 @@ def run_app(
     sys.stdout.write(f"FiftyOne App: http://{host}:{port}  (Ctrl-C stops it)\n")
     sys.stdout.flush()
     try:
-        session.wait(-1)
+        with worker_beside():
+            session.wait(-1)
     except KeyboardInterrupt:
         session.close()
 

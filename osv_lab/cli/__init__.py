@@ -15,6 +15,7 @@ from osv_lab.cli import (
     curate,
     data,
     evaluate,
+    jobs,
     models,
     plugins,
     tracks,
@@ -65,6 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     models.add_serving(stages)
     captures.add_commands(stages)
     plugins.add_commands(stages)
+    jobs.add_commands(stages)
     up.add_commands(stages)
     return parser
 

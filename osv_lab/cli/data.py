@@ -58,7 +58,7 @@ def ingest(args: argparse.Namespace) -> Any:
             args.source,
             args.dataset,
             format=args.format,
-            split=_split(args.split),
+            split=split_of(args.split),
             tags=tuple(args.tag),
             on_duplicate=args.on_duplicate,
             progress=progress,
@@ -100,7 +100,7 @@ def export_data(args: argparse.Namespace) -> Any:
         return export(view_of(args), args.folder, args.format, link=args.link, progress=progress)
 
 
-def _split(text: str | None) -> str | dict[str, float] | None:
+def split_of(text: str | None) -> str | dict[str, float] | None:
     """``"train"`` or ``"train=0.8,val=0.2"``."""
     if text is None or "=" not in text:
         return text

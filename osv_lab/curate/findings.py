@@ -78,6 +78,21 @@ class FindingsReport(Report):
             view = view.select_labels(ids=list(found.labels), fields=found.label_field)
         return view
 
+    def save_views(self, prefix: str) -> list[str]:
+        """Save a view of each finding as ``<prefix>_<kind>``, in place of earlier ones of the prefix; their names."""
+        from osv_lab.store.catalogue import open_dataset
+
+        dataset = open_dataset(self.dataset)
+        for name in dataset.list_saved_views():
+            if name.startswith(f"{prefix}_"):
+                dataset.delete_saved_view(name)
+        names = []
+        for one in self.findings:
+            if one.samples:
+                names.append(f"{prefix}_{one.kind}")
+                dataset.save_view(names[-1], self.view(one.kind), description=one.text)
+        return names
+
 
 def worst_first(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     """Findings by severity, then by how much they concern."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ import numpy as np
 from osv_lab.core.errors import NotFoundError, UsageError, nearest
 from osv_lab.core.settings import SPLITS
 from osv_lab.curate.findings import Finding, FindingsReport, counted, worst_first
-from osv_lab.store.bulk_documents import boxes_in, read_documents
+from osv_lab.store.bulk_documents import read_columns
 from osv_lab.store.database import connect
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 GRID = 32
 """Cells across and down of the map of where objects are."""
+
+SIZE_BINS, DENSITY_BARS = 50, 60
+"""Cells each way of the plot of sizes, and the most bars of the plot of density."""
 
 RARE = 30
 """With fewer objects a class can hardly be learned, nor its scores trusted."""
@@ -33,6 +37,7 @@ class HealthReport(FindingsReport):
     """The result of :func:`health`.
 
     Attributes:
+        gt_field: The labels' field.
         samples: Images in the view.
         labelled: Images that somebody labelled; those without an object among them are background.
         objects: Objects of each class, most first.
@@ -45,6 +50,7 @@ class HealthReport(FindingsReport):
         duration_s: Seconds spent.
     """
 
+    gt_field: str = "ground_truth"
     samples: int = 0
     labelled: int = 0
     objects: Mapping[str, int] = field(default_factory=dict)
@@ -63,6 +69,20 @@ class HealthReport(FindingsReport):
             f"{counted(sum(self.objects.values()), 'object')} of {counted(len(self.objects), 'class', 'classes')}, "
             f"{counted(len(self.findings), 'finding')}"
         )
+
+    def density_step(self) -> int:
+        """How many numbers of objects one bar of the plot ``density`` stands for."""
+        return 1 + int(self.density.max(initial=0)) // DENSITY_BARS
+
+    def density_edges(self) -> np.ndarray:
+        """Where the bars of the plot ``density`` begin."""
+        return np.arange(0, int(self.density.max(initial=0)) + 1, self.density_step())
+
+    def part(self, plot: str, x: Any, y: Any = None, trace: str = "") -> Any:
+        """The samples that a mark of a plot stands for, as a view; see :func:`osv_lab.curate.health_parts.part`."""
+        from osv_lab.curate.health_parts import part
+
+        return part(self, plot, x, y, trace)
 
     def plot(self, name: str) -> Any:
         """One of :data:`PLOTS` as a plotly figure.
@@ -85,9 +105,14 @@ class HealthReport(FindingsReport):
                 shares = [some.get(one, 0) / total for one in names]
                 marks.append(go.Bar(x=names, y=shares, name=split or "no split"))
         elif name == "density":
-            marks = [go.Histogram(x=self.density, name="objects per image")]
+            edges = self.density_edges()
+            counts = np.histogram(self.density, [*edges, np.inf])[0]
+            marks = [go.Bar(x=edges, y=counts, width=self.density_step(), offset=0, name="objects per image")]
         elif name == "sizes":
-            marks = [go.Histogram2d(x=self.sizes[:, 0], y=self.sizes[:, 1], nbinsx=50, nbinsy=50)]
+            # Counted here: a figure with every object would be many megabytes.
+            edges = np.linspace(0, 1, SIZE_BINS + 1)
+            counts = np.histogram2d(self.sizes[:, 1], self.sizes[:, 0], [edges, edges])[0]
+            marks = [go.Heatmap(z=counts, x=(edges[:-1] + edges[1:]) / 2, y=(edges[:-1] + edges[1:]) / 2)]
         else:
             marks = [go.Heatmap(z=self.places)]
         figure = go.Figure(marks)
@@ -147,21 +172,22 @@ def health(view: fo.SampleCollection, gt_field: str = "ground_truth") -> HealthR
         )
     if getattr(declared, "document_type", None) is not fo.Detections:
         raise UsageError("health is about boxes", f"'{gt_field}' is not a field of Detections")
-    documents = read_documents(view, [gt_field, "labelled"])
-    labelled = [one for one in documents if one.get("labelled") is not False and one.get(gt_field) is not None]
-    objects = _columns(labelled, gt_field)
+    documents = read_columns(view, gt_field, ("label", "bounding_box", "_id"), ["labelled", "tags", "metadata"])
+    labelled = [one for one in documents if one.get("labelled") is not False and one["there"]]
+    objects = _columns(labelled)
     split_of = {one["_id"]: next((tag for tag in one.get("tags") or () if tag in SPLITS), "") for one in documents}
-    counts = Counter(objects.name.tolist())
-    pairs = set(zip(objects.sample.tolist(), objects.name.tolist(), strict=True))
+    samples, names = objects.sample.tolist(), objects.name.tolist()
+    counts = Counter(names)
+    pairs = set(zip(samples, names, strict=True))
     images = Counter(name for _, name in pairs)
     by_split: dict[str, Counter[str]] = {split: Counter() for split in dict.fromkeys(split_of.values())}
-    for sample, name in zip(objects.sample.tolist(), objects.name.tolist(), strict=True):
-        by_split[split_of[sample]][name] += 1
-    per_image = Counter(objects.sample.tolist())
+    for (split, name), count in Counter(zip(map(split_of.__getitem__, samples), names, strict=True)).items():
+        by_split[split][name] = count
+    per_image = Counter(samples)
     density = np.array([per_image[one["_id"]] for one in labelled])
     ratio = {one["_id"]: _ratio(one.get("metadata") or {}) for one in labelled}
     width, height = objects.xywh[:, 2], np.maximum(objects.xywh[:, 3], 1e-9)
-    aspects = width / height * np.array([ratio[one] for one in objects.sample.tolist()])
+    aspects = width / height * np.array([ratio[one] for one in samples])
     findings = [
         *_about_images(documents, labelled, per_image, split_of),
         *_about_classes(counts, by_split, pairs),
@@ -170,6 +196,7 @@ def health(view: fo.SampleCollection, gt_field: str = "ground_truth") -> HealthR
     return HealthReport(
         dataset=view._dataset.name,
         findings=worst_first(findings),
+        gt_field=gt_field,
         samples=len(documents),
         labelled=len(labelled),
         objects=dict(counts.most_common()),
@@ -204,13 +231,16 @@ def cover(xywh: np.ndarray, grid: int = GRID) -> np.ndarray:
     return np.asarray(table.cumsum(axis=0).cumsum(axis=1)[:grid, :grid])
 
 
-def _columns(documents: Sequence[Mapping[str, Any]], field_name: str) -> _Objects:
-    rows = [(one["_id"], label) for one in documents for label in boxes_in(one, field_name)]
+def _columns(documents: Sequence[Mapping[str, Any]]) -> _Objects:
+    def column(name: str) -> list[Any]:
+        return list(itertools.chain.from_iterable(one[name] for one in documents))
+
+    ids = np.array([one["_id"] for one in documents], object)
     return _Objects(
-        np.array([sample for sample, _ in rows], object),
-        np.array([str(label["_id"]) for _, label in rows], object),
-        np.array([label["label"] for _, label in rows], object),
-        np.array([label["bounding_box"] for _, label in rows], float).reshape(-1, 4),
+        np.repeat(ids, [len(one["label"]) for one in documents]),
+        np.array(column("id"), object),
+        np.array(column("label"), object),
+        np.array(column("bounding_box"), float).reshape(-1, 4),
     )
 
 
@@ -307,9 +337,9 @@ def _about_boxes(objects: _Objects, field_name: str) -> list[Finding]:
     empty = (w <= 0) | (h <= 0)
     tiny = ~empty & (w * h < 1e-5)
     whole = w * h > 0.95
-    rows = [
-        (s, n, *np.round(box, 4)) for s, n, box in zip(objects.sample, objects.name, objects.xywh, strict=True)
-    ]
+    rows = list(
+        zip(objects.sample.tolist(), objects.name.tolist(), *np.round(objects.xywh, 4).T.tolist(), strict=True)
+    )
     times = Counter(rows)
     double = np.array([times[row] > 1 for row in rows], bool)
     kinds = (
@@ -331,6 +361,6 @@ def _about_boxes(objects: _Objects, field_name: str) -> list[Finding]:
         if where.any():
             samples = tuple(dict.fromkeys(objects.sample[where].tolist()))
             text = f"{counted(int(where.sum()), 'box', 'boxes')} {text.format(verbs[kind])}"
-            labels = tuple(objects.label[where].tolist())
+            labels = tuple(map(str, objects.label[where].tolist()))
             findings.append(Finding(kind, text, severity, samples, labels, field_name))
     return findings

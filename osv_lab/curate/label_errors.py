@@ -124,7 +124,8 @@ def find_label_errors(
     """Find labels that are probably wrong.
 
     The suggestions are written into the field ``key``: a box per suggestion, its class the kind of error, its
-    confidence the score, and ``was``, ``should_be``, ``rank`` (from 1) and ``of_label`` as attributes. The saved view
+    confidence the score, and ``was``, ``should_be``, ``rank`` (from 1), ``of_label`` and ``state`` (``open``) as
+    attributes: :mod:`osv_lab.curate.review` walks through them. The saved view
     ``key`` holds the samples, the likeliest errors first. What an earlier run of the same key wrote is replaced.
 
     Predictions should be out of fold, from models that did not see the labels they judge (:func:`fold_splits`); a model
@@ -165,7 +166,7 @@ def find_label_errors(
     judged = judge(images, len(names), seed, progress)
     found = [one for image, verdict in zip(images, judged, strict=True) for one in _suggest(image, verdict, names)]
     found = sorted(found, key=lambda one: (-one.score, one.sample, one.label))[:limit]
-    _write(dataset, [one.sample for one in images], key, found)
+    _write(dataset, [one.sample for one in images], key, gt_field, found)
     return LabelErrorReport(
         key=key,
         dataset=dataset.name,
@@ -272,13 +273,20 @@ def _suggest(image: ImageBoxes, judged: Judged, names: Sequence[str]) -> list[Su
     return found
 
 
-def _write(dataset: Any, samples: Sequence[str], key: str, found: Sequence[Suggestion]) -> None:
+def _write(dataset: Any, samples: Sequence[str], key: str, gt_field: str, found: Sequence[Suggestion]) -> None:
     """The queue: a field that the App shows, and a saved view in the order of the queue."""
     labels: dict[str, list[Any]] = {sample: [] for sample in samples}
     for rank, one in enumerate(found, start=1):
-        about: Attributes = {"was": one.was, "should_be": one.should_be, "of_label": one.label, "rank": rank}
+        about: Attributes = {
+            "was": one.was,
+            "should_be": one.should_be,
+            "of_label": one.label,
+            "rank": rank,
+            "state": "open",
+        }
         labels[one.sample].append(Box(one.kind, one.box, None, one.score, None, about))
     dataset.info["label_errors"] = sorted({*dataset.info.get("label_errors", []), key})
+    dataset.info["label_errors_of"] = {**dataset.info.get("label_errors_of", {}), key: gt_field}
     dataset.save()
     writer = Writer(dataset)
     writer.set_labels(key, labels, "Detections")

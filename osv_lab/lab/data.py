@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from osv_lab.curate.health import HealthReport
     from osv_lab.curate.label_errors import LabelErrorReport
     from osv_lab.curate.quality import QualityReport
+    from osv_lab.curate.review import LabelReview
     from osv_lab.curate.select import SelectReport
     from osv_lab.store.captures import CaptureReport
     from osv_lab.store.erase import EraseReport
@@ -59,6 +60,12 @@ class DataStage(LabBase):
         from osv_lab.curate.label_errors import find_label_errors
 
         return find_label_errors(self.view(split), pred_field, progress=self.progress, **options)
+
+    def review(self, key: str = "label_errors") -> LabelReview:
+        """Walk through what :meth:`find_label_errors` suggested: accept, fix, skip, undo."""
+        from osv_lab.curate.review import LabelReview
+
+        return LabelReview(self.dataset, key)
 
     def select(self, n: int, strategy: str = "mix", *, split: str | None = None, **options: Any) -> SelectReport:
         """Pick the images most worth labelling: by uncertainty, diversity, class need, or their mix."""

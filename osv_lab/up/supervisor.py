@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import signal
@@ -20,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from osv_lab.core.errors import UnavailableError
+from osv_lab.core.processes import end_with_parent
 from osv_lab.up.services import Service
 
 START_TIMEOUT_S = 180.0
@@ -109,7 +109,7 @@ class Supervisor:
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "PYTHONUNBUFFERED": "1", **service.environment},
                 start_new_session=True,
-                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+                preexec_fn=end_with_parent if sys.platform == "linux" else None,
             )
 
     def _bury(self, member: _Member) -> None:
@@ -164,8 +164,3 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
     """End what a process has left behind; not the database server, which others may share: it has its own group."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
-
-
-def _end_with_parent() -> None:
-    """In the new process: be told to end when the one that started it dies (``prctl(2)``, PR_SET_PDEATHSIG)."""
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
