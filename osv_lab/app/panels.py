@@ -183,6 +183,8 @@ class Page:
         """
         drawn = plain(figure.to_plotly_json())
         layout = {key: value for key, value in drawn["layout"].items() if key != "template"}
+        if "title" in layout:
+            layout["title"] = {"font": {"size": 13}, **layout["title"]}
         layout = {**_LAYOUT, **layout}
         options = {} if on_click is None else {"on_click": on_click}
         self.root.plot(
