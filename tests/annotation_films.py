@@ -5,8 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
-from tracks_store_scenes import film
+from tracks_store_scenes import SIZE, film
+
+from osv_lab.store.tracks import write_tracks
+from osv_lab.track.tracks import Tracks
 
 FRAMES = 40
 WIDTH, HEIGHT = 160, 120
@@ -60,3 +64,34 @@ def frame_labels(dataset: Any, field: str = "pred") -> dict[int, list[dict[str, 
 
 def of_track(labels: dict[int, list[dict[str, Any]]], index: int) -> dict[int, dict[str, Any]]:
     return {number: one for number, some in labels.items() for one in some if one.get("index") == index}
+
+
+def busy_film(fo: Any, name: str, folder: Path, tracks: int, frames: int) -> tuple[Any, Tracks]:
+    """A dark video and so many tracks in straight motion that a detector jitters by a fifth of a pixel."""
+    path = folder / "busy.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, SIZE)
+    for _ in range(frames):
+        writer.write(np.zeros((SIZE[1], SIZE[0], 3), np.uint8))
+    writer.release()
+    random = np.random.default_rng(11)
+    numbers, ids, boxes = [], [], []
+    for track in range(1, tracks + 1):
+        first, last = int(random.integers(1, frames // 3)), int(random.integers(2 * frames // 3, frames + 1))
+        seen = np.arange(first, last + 1)
+        x, y = random.uniform(300, 600), random.uniform(200, 300)
+        size = random.uniform(20, 80, 2)
+        start = np.array([x, y, x + size[0], y + size[1]])
+        speed = random.uniform(-1.5, 1.5, 2)
+        growth = random.uniform(0, 0.2, 2)
+        steps = np.outer(seen - first, [*speed, *(speed + growth)])
+        boxes.append(start + steps + random.uniform(-0.2, 0.2, (len(seen), 4)))
+        numbers.append(seen)
+        ids.append(np.full(len(seen), track))
+    found = Tracks(np.concatenate(numbers), np.concatenate(ids), np.concatenate(boxes))
+    dataset = fo.Dataset(name)
+    metadata = fo.VideoMetadata(
+        frame_width=SIZE[0], frame_height=SIZE[1], frame_rate=25.0, total_frame_count=frames
+    )
+    dataset.add_samples([fo.Sample(filepath=str(path), metadata=metadata)], progress=False)
+    write_tracks(dataset, found, "pred")
+    return dataset, found

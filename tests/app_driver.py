@@ -162,6 +162,11 @@ class Driver:
         self.page.get_by_text(label, exact=True).first.click(timeout=SLOW_MS)
         return self.page.locator("[data-cy^='panel-content']").last
 
+    def close_modal(self) -> None:
+        """Close the sample that is open, by a click beside it."""
+        self.page.mouse.click(8, 450)
+        self.page.locator("[data-cy='modal']").wait_for(state="hidden", timeout=SLOW_MS)
+
     def picture(self, name: str, wait_ms: float = 1200) -> None:
         """Leave a screenshot in ``test-output/``, after the App has faded in what it shows."""
         self.page.wait_for_timeout(wait_ms)

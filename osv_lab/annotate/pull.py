@@ -20,7 +20,7 @@ from osv_lab.annotate.doubles import without_doubles
 from osv_lab.annotate.merge import merge
 from osv_lab.annotate.objects import Annotations, Shape, Track
 from osv_lab.annotate.properties import without_defaults
-from osv_lab.annotate.read import There, read_finished
+from osv_lab.annotate.read import There, read_finished, without_removed
 from osv_lab.annotate.records import Run, Runs, place_name
 from osv_lab.annotate.tracks import with_open
 from osv_lab.annotate.workflow import check_done
@@ -97,6 +97,7 @@ def pull(
             raise UsageError(f"'{key}' was interrupted while {run.phase}", fix="run the same send or cancel again")
         base = runs.base(key)
         there = read_finished(cvat, runs, run, base, done or run.done)
+        base, removed = without_removed(base, there)
         holdable, notes = _holdable(there.shapes, base, run.container)
         there = replace(there, shapes=holdable)
         merged, scope, counts = _merge_into(dataset, runs, run, base, there, conflict)
@@ -116,7 +117,7 @@ def pull(
         told(_about(conflict) for conflict in merged.conflicts),
         view,
         theirs,
-        (*there.problems, *told((_words(note), note.theirs) for note in merged.notes)),
+        (*removed, *there.problems, *told((_words(note), note.theirs) for note in merged.notes)),
         dataset,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -72,6 +73,34 @@ def read_finished(cvat: Connection, runs: Runs, run: Run, base: Annotations, don
     if run.clips:
         return _clips(cvat, runs, run, base, there, {job["id"] for job in finished}, deleted)
     return _images(cvat, run, there, finished, deleted.get(run.task or 0, set()))
+
+
+def without_removed(base: Annotations, there: There) -> tuple[Annotations, tuple[str, ...]]:
+    """What both sides last agreed on, without the labels of classes that were removed from the CVAT project.
+
+    CVAT deletes the labels of a class with it, which says nothing of each of them: here they stay, and are none of the
+    run's business any more.
+
+    Returns:
+        The base, and in words what was removed.
+    """
+    gone = {shape.label for shape in base.shapes} - set(there.schema.ids)
+    if not gone:
+        return base, ()
+    present = {shape.uid for shape in there.shapes}
+    scope = there.scope
+    out = [
+        shape
+        for shape in base.shapes
+        if shape.label in gone and shape.uid not in present and scope.holds(shape.sample, shape.frame)
+    ]
+    ids = set(map(id, out))
+    counts = Counter(shape.label for shape in out)
+    words = tuple(
+        f"class '{label}' was removed from the CVAT project and {count} labels with it there; here they stay"
+        for label, count in sorted(counts.items())
+    )
+    return replace(base, shapes=tuple(shape for shape in base.shapes if id(shape) not in ids)), words
 
 
 def _deleted(cvat: Connection, run: Run, task: int) -> set[int]:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from osv_lab.evaluate.slices import SliceReport
     from osv_lab.evaluate.thresholds import Thresholds
 
+_CURVES = {"precision": "#2874a6", "recall": "#d68910", "F1": "#1e8449"}
+
 
 def budget_figure(budget: ErrorBudget) -> Any:
     """Bars of the mAP that mending each type brings, stacked by class."""
@@ -82,14 +84,13 @@ def thresholds_figure(thresholds: Thresholds) -> Any:
         rows, columns, subplot_titles=titles, shared_yaxes=True, horizontal_spacing=0.04,
         vertical_spacing=0.35 / rows,
     )  # fmt: skip
-    colours = {"precision": "#2874a6", "recall": "#d68910", "F1": "#1e8449"}
     for place, number in enumerate(order):
         curve, chosen = thresholds.curves[number], thresholds.classes[number]
         at = {"row": place // columns + 1, "col": place % columns + 1}
         shown = np.unique(np.linspace(0, len(curve.cuts) - 1, 400).round().astype(int))
         x = curve.cuts[shown]
         for name, values in (("precision", curve.precision), ("recall", curve.recall), ("F1", curve.f1)):
-            line = {"color": colours[name], "width": 3 if name == "F1" else 1.5, "shape": "vh"}
+            line = {"color": _CURVES[name], "width": 3 if name == "F1" else 1.5, "shape": "vh"}
             figure.add_trace(
                 go.Scatter(
                     x=x, y=values[shown], name=name, line=line, mode="lines", legendgroup=name,
@@ -111,3 +112,39 @@ def thresholds_figure(thresholds: Thresholds) -> Any:
         legend={"orientation": "h", "y": -0.08},
     )
     return figure
+
+
+def curve_figure(thresholds: Thresholds, name: str, confidence: float | None = None) -> Any:
+    """One class's precision, recall and F1 against the threshold, all three under the cursor.
+
+    Args:
+        thresholds: The thresholds.
+        name: The class.
+        confidence: Where to put the line; by default at the class's threshold.
+
+    Raises:
+        UsageError: no such class.
+    """
+    import plotly.graph_objects as go
+
+    curve = thresholds.curve(name)
+    chosen = next(one for one in thresholds.classes if one.name == name)
+    shown = np.unique(np.linspace(0, len(curve.cuts) - 1, 400).round().astype(int))
+    figure = go.Figure()
+    for label, values in (("precision", curve.precision), ("recall", curve.recall), ("F1", curve.f1)):
+        line = {"color": _CURVES[label], "width": 3 if label == "F1" else 1.5, "shape": "vh"}
+        figure.add_scatter(
+            x=curve.cuts[shown], y=values[shown], name=label, line=line, mode="lines",
+            hovertemplate=f"{label} %{{y:.3f}}<extra></extra>",
+        )  # fmt: skip
+    low, high = chosen.confidence_interval
+    if low == low:
+        figure.add_vrect(x0=low, x1=high, fillcolor="#7f8c8d", opacity=0.18, line_width=0)
+    figure.add_vline(x=chosen.confidence, line={"color": "#8a8f98", "dash": "dot"})
+    if confidence is not None:
+        figure.add_vline(x=confidence, line={"color": "#ff6d04", "width": 2})
+    figure.update_xaxes(range=[0, 1], title="confidence threshold", showspikes=True, spikemode="across")
+    figure.update_yaxes(range=[0, 1.02])
+    return figure.update_layout(
+        hovermode="x unified", showlegend=True, legend={"orientation": "h", "y": 1.12}, template="plotly_white"
+    )

@@ -108,6 +108,7 @@ class ClipResult:
                     life.switches,
                     life.fragmentations,
                     named,
+                    life.hota,
                 )
 
     def marks(self) -> tuple[Marks, Marks]:

@@ -49,6 +49,7 @@ class TrackScore:
         switches: How often the predicted identity changed.
         fragmentations: How often it was lost and found again.
         predicted: The predicted identities it had, each with its number of boxes, the longest first.
+        hota: Its own HOTA, 0 to 1; see :class:`osv_lab.track.metrics.hota.Hota`.
     """
 
     clip: str
@@ -60,6 +61,7 @@ class TrackScore:
     switches: int
     fragmentations: int
     predicted: tuple[tuple[int, int], ...]
+    hota: float
 
 
 @dataclass(frozen=True)
@@ -105,14 +107,15 @@ class TrackReport(Report):
         return [{name: row[name] for name in few} for row in self.rows()]
 
     def track_rows(self) -> list[Mapping[str, Any]]:
-        """One row per true track, the least covered first."""
-        worst = sorted(self.tracks, key=lambda one: (one.coverage, -one.switches))
+        """One row per true track, that of the lowest HOTA first."""
+        worst = sorted(self.tracks, key=lambda one: (one.hota, one.coverage, -one.switches))
         return [
             {
                 "clip": one.clip,
                 "track": one.track,
                 "label": one.label,
                 "frames": f"{one.first_frame}-{one.last_frame}",
+                "HOTA": one.hota,
                 "coverage": one.coverage,
                 "switches": one.switches,
                 "fragmentations": one.fragmentations,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 GAP = "gap"
 """The kind of events that need no evaluation: an identity is not seen, and seen again later."""
 
-_TOLD = frozenset({"_id", "_cls", "tags", "label", "support", "confidence", "first_frame", "last_frame"})
+_SCORES = ("HOTA", "IDF1", "MOTA", "IDSW")
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +115,7 @@ class TrackTimeline(Report):
         events: What happened, in the order of frames.
         keys: The evaluations and searches that the events come from, the newest first.
         stale: Those of them that are older than the last edit of the tracks: run them again.
+        scores: By key of an evaluation, the clip's ``HOTA``, ``IDF1``, ``MOTA`` and ``IDSW``.
     """
 
     dataset: str
@@ -127,6 +128,7 @@ class TrackTimeline(Report):
     events: tuple[TimelineEvent, ...] = ()
     keys: tuple[str, ...] = ()
     stale: tuple[str, ...] = ()
+    scores: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
 
     def kinds(self) -> dict[str, int]:
         """How many events there are of each kind, the most frequent first."""
@@ -135,6 +137,12 @@ class TrackTimeline(Report):
     def of_kind(self, *kinds: str) -> tuple[TimelineEvent, ...]:
         """The events of some kinds."""
         return tuple(event for event in self.events if event.kind in kinds)
+
+    def plot(self, kinds: Collection[str] | None = None, page: int = 0) -> Any:
+        """The timeline as a plotly figure; see :func:`osv_lab.evaluate.track_timeline_plot.timeline_figure`."""
+        from osv_lab.evaluate.track_timeline_plot import timeline_figure
+
+        return timeline_figure(self, kinds, page)
 
     def rows(self) -> list[Mapping[str, Any]]:
         """One row per identity."""
@@ -203,6 +211,7 @@ def track_timeline(
         events=tuple(sorted(events, key=lambda event: (event.first_frame, event.last_frame, event.kind))),
         keys=tuple(run.key for run in runs),
         stale=tuple(run.key for run in runs if edited is not None and run.at < edited),
+        scores=_scores(dataset, clip, [run.key for run in runs if "pred_field" in run.about]),
     )
 
 
@@ -266,6 +275,18 @@ def _events(dataset: Any, clip: Clip, run: TrackRun, path: str) -> Iterator[Time
                 one.get("confidence"),
                 one.get("reason") or "",
             )
+
+
+def _scores(dataset: Any, clip: Clip, keys: Iterable[str]) -> dict[str, dict[str, float]]:
+    from bson import ObjectId
+
+    with database_errors():
+        found = dataset._sample_collection.find_one({"_id": ObjectId(clip.sample_id)}) or {}
+    scores = {key: {name: found.get(f"{key}_{name.lower()}") for name in _SCORES} for key in keys}
+    return {
+        key: {name: float(value) for name, value in some.items() if value is not None}
+        for key, some in scores.items()
+    }
 
 
 def _concerned(one: Mapping[str, Any], run: TrackRun, path: str) -> tuple[tuple[int, ...], int | None]:

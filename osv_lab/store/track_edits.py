@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from osv_lab.core.errors import NotFoundError, UsageError
+from osv_lab.core.errors import NotFoundError, UsageError, nearest
 from osv_lab.store.bulk_edits import (
     Identities,
     LabelChange,
@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 
 Identity: TypeAlias = int | tuple[str, int]
 """A track's ``index``; with its class before it where classes count on their own, as ``("car", 3)``."""
+
+
+KINDS = ("merge", "split", "swap", "relabel", "delete")
 
 
 class TrackEditor:
@@ -72,6 +75,7 @@ class TrackEditor:
         check_field(self.dataset, f"frames.{self.field}" if clip.video else self.field)
         self._schema = LabelSchema(self.dataset, frames=clip.video)
         self._lock = f"{self.dataset.name} {clip.sample_id} {self.field}"
+        self._only_look = False
         with self._alone():
             pass  # An edit that was interrupted is finished now.
 
@@ -192,6 +196,21 @@ class TrackEditor:
 
         return self._edit("delete", plan, identity)
 
+    def preview(self, kind: str, *args: Any, **options: Any) -> TrackEdit:
+        """What an edit would do, without doing it: its ``state`` is ``preview``. Raises what the edit would.
+
+        Args:
+            kind: ``merge``, ``split``, ``swap``, ``relabel`` or ``delete``; then what that takes.
+        """
+        if kind not in KINDS:
+            raise UsageError("no such edit", repr(kind), nearest(kind, KINDS))
+        self._only_look = True
+        try:
+            found: TrackEdit = getattr(self, kind)(*args, **options)
+        finally:
+            self._only_look = False
+        return found
+
     def undo(self) -> TrackEdit:
         """Take the newest edit back: the labels are what they were.
 
@@ -221,6 +240,12 @@ class TrackEditor:
             yield journal
 
     def _edit(self, kind: str, plan: Callable[[_Plan], str], *identities: Identity) -> TrackEdit:
+        if self._only_look:
+            edit = _Plan(self, identities)
+            words = plan(edit)
+            return EditJournal(self.dataset, self.clip, self.field).preview(
+                kind, words, edit.concerned, edit.frames, edit.changes
+            )
         self._schema.declare(self.field, "Detections")
         self._schema.fit(self.field, {SOURCE: "manual"})
         with self._alone() as journal:

@@ -43,7 +43,7 @@ class TrackEdit(Report):
         tracks: The identities concerned, new ones included.
         first_frame, last_frame: The frames whose labels it changed.
         labels: How many labels it changed.
-        state: ``done``, or ``undone`` and waiting for a redo.
+        state: ``done``, ``undone`` and waiting for a redo, or ``preview``: it would be done.
         at: When, UTC.
     """
 
@@ -73,8 +73,8 @@ class TrackEdit(Report):
         ]
 
     def summary(self) -> str:
-        taken_back = " (undone)" if self.state == _UNDONE else ""
-        return f"{self.clip}: {self.words}, {self.labels:,} boxes in {self.field}{taken_back}"
+        state = "" if self.state == _DONE else f" ({self.state})"
+        return f"{self.clip}: {self.words}, {self.labels:,} boxes in {self.field}{state}"
 
 
 @dataclass(frozen=True)
@@ -152,17 +152,18 @@ class EditJournal:
             document = {
                 "_id": edit,
                 **self._own,
+                **_document(kind, words, tracks, frames, changes),
                 "number": (last["number"] if last else 0) + 1,
-                "kind": kind,
-                "words": words,
-                "tracks": list(tracks),
-                "frames": [min(frames), max(frames)],
-                "labels": len(changes),
                 "state": _DOING,
-                "at": datetime.now(UTC),
             }
             self._edits.insert_one(document)
         return self._finish(document)
+
+    def preview(
+        self, kind: str, words: str, tracks: Sequence[int], frames: Sequence[int], changes: Sequence[LabelChange]
+    ) -> TrackEdit:
+        """What :meth:`do` would give; nothing is written."""
+        return self._told({**_document(kind, words, tracks, frames, changes), "number": 0, "state": "preview"})
 
     def undo(self) -> TrackEdit:
         """Take the newest edit back.
@@ -283,6 +284,19 @@ def _drop(wanted: Document) -> None:
         for one in list(edits.find(wanted, {"_id": 1})):
             edits.delete_one({"_id": one["_id"]})
             changes.delete_many({"edit": one["_id"]})
+
+
+def _document(
+    kind: str, words: str, tracks: Sequence[int], frames: Sequence[int], changes: Sequence[LabelChange]
+) -> Document:
+    return {
+        "kind": kind,
+        "words": words,
+        "tracks": list(tracks),
+        "frames": [min(frames), max(frames)],
+        "labels": len(changes),
+        "at": datetime.now(UTC),
+    }
 
 
 def _packed(change: LabelChange) -> list[Any]:

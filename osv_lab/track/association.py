@@ -15,6 +15,9 @@ SPARSE_PAYS = 12_000
 Rows = Ints | slice
 
 _ZERO = np.array(0.0)
+# Corners to edges that grow outwards (-x1, -y1, x2, y2), of which what two boxes share is one minimum, and to width and
+# height. A product of matrices is a single call.
+_MEASURES = np.array([[-1.0, 0, 0, 0], [0, -1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [-1, 0, 1, 0], [0, -1, 0, 1]])
 _NONE: Ints = np.empty(0, np.int64)
 
 
@@ -64,50 +67,36 @@ def corner_iou(first: Floats, second: Floats, height_power: float = 0.0) -> Floa
     Args:
         height_power: Multiply by the IoU of the heights alone, to this power (0: not at all).
     """
-    side = np.minimum(first[2:, :, None], second[2:, None, :])
-    side -= np.maximum(first[:2, :, None], second[:2, None, :])
-    np.maximum(side, _ZERO, out=side)
-    overlap: Floats = side[0]
-    height = side[1]
-    overlap *= height
-    union = _area(first)[:, None] + _area(second)
-    union -= overlap
-    overlap /= union
-    if height_power:
-        heights = (first[3] - first[1])[:, None] + (second[3] - second[1])
-        return _weigh(overlap, height, heights, height_power)
-    return overlap
+    a, b = _MEASURES.dot(first), _MEASURES.dot(second)
+    shared = np.minimum(a[:4, :, None], b[:4, None])
+    areas = (a[4] * a[5])[:, None] + b[4] * b[5]
+    heights = a[5][:, None] + b[5] if height_power else None
+    return _iou(shared, areas, heights, height_power)
 
 
 def paired_iou(first: Floats, second: Floats, height_power: float = 0.0) -> Floats:
     """(k,) the same for each of (4, k) corners with its partner."""
-    side = np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])
+    a, b = _MEASURES.dot(first), _MEASURES.dot(second)
+    areas = a[4] * a[5]
+    areas += b[4] * b[5]
+    return _iou(np.minimum(a[:4], b[:4]), areas, a[5] + b[5] if height_power else None, height_power)
+
+
+def _iou(shared: Floats, areas: Floats, heights: Floats | None, height_power: float) -> Floats:
+    """IoU from the outward edges of what two boxes share, the sum of their areas, and that of their heights."""
+    side = shared[2:]
+    side += shared[:2]
     np.maximum(side, _ZERO, out=side)
     overlap: Floats = side[0]
     height = side[1]
     overlap *= height
-    union = _area(first)
-    union += _area(second)
-    union -= overlap
-    overlap /= union
-    if height_power:
-        return _weigh(overlap, height, (first[3] - first[1]) + (second[3] - second[1]), height_power)
+    areas -= overlap
+    overlap /= areas
+    if heights is not None:
+        heights -= height
+        height /= heights
+        overlap *= height**height_power
     return overlap
-
-
-def _area(corners: Floats) -> Floats:
-    size = corners[2:] - corners[:2]
-    area: Floats = size[0]
-    area *= size[1]
-    return area
-
-
-def _weigh(iou: Floats, shared: Floats, heights: Floats, power: float) -> Floats:
-    """IoU times the IoU of the heights to ``power``, in place; ``heights`` is the sum of both."""
-    heights -= shared
-    shared /= heights
-    iou *= shared**power
-    return iou
 
 
 class DenseOverlaps:

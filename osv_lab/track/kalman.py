@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from osv_lab.track.tracks import Floats
 
@@ -39,11 +38,11 @@ class BoxModel(Protocol):
     def measure(self, corners: Floats) -> Floats:
         """(4, n) corners x1, y1, x2, y2 to (4, n) positions."""
 
-    def half_size(self, position: Floats) -> Floats:
-        """(2, n) half the width and half the height, a new array."""
+    def centre_and_size(self, position: Floats) -> Floats:
+        """(4, n) centre, width and height of boxes at ``position``."""
 
-    def variances(self, position: Floats) -> tuple[Floats, Floats]:
-        """(4, n) variance per frame of the position and of the velocity, for boxes at ``position``."""
+    def variances(self, position: Floats) -> Floats:
+        """(8, n) variance per frame of the position and of the velocity, for boxes at ``position``."""
 
     def measurement_variance(self, position: Floats) -> Floats:
         """(4, n) variance of a measured position."""
@@ -59,36 +58,38 @@ class AspectModel:
     sizes: tuple[int, ...] = (7,)
 
     def measure(self, corners: Floats) -> Floats:
-        position = _centre_and_size(corners)
+        position: Floats = _CENTRE_AND_SIZE.dot(corners)
         aspect = position[2]
-        np.divide(aspect, position[3], out=aspect)
+        aspect /= position[3]
         return position
 
-    def half_size(self, position: Floats) -> Floats:
-        half: Floats = position[2:] * _HALF
-        width = half[0]
+    def centre_and_size(self, position: Floats) -> Floats:
+        box = position.copy()
+        width = box[2]
         width *= position[3]
-        return half
+        return box
 
-    def variances(self, position: Floats) -> tuple[Floats, Floats]:
-        noise_v = _squares(position, _HEIGHTS)
-        noise_p = noise_v * _POSITION_NOISE
-        np.multiply(noise_v, _VELOCITY_NOISE, out=noise_v)
-        # The aspect ratio's noise does not depend on the height.
-        noise_p[2], noise_v[2] = 1e-4, 1e-10
-        return noise_p, noise_v
+    def variances(self, position: Floats) -> Floats:
+        return np.asarray(_ASPECT_NOISE.dot(self._scale(position)))
 
     def measurement_variance(self, position: Floats) -> Floats:
-        variance = _squares(position, _HEIGHTS)
-        np.multiply(variance, _POSITION_NOISE, out=variance)
-        variance[2] = 1e-2
-        return variance
+        return np.asarray(_ASPECT_MEASUREMENT.dot(self._scale(position)))
 
     def start_variances(self, position: Floats) -> tuple[Floats, Floats]:
-        square = _squares(position, _HEIGHTS)
+        height = position[3]
+        square = np.array((height * height,) * 4)
         var_p, var_v = 4 * square * STD_POSITION**2, 100 * square * STD_VELOCITY**2
         var_p[2], var_v[2] = 1e-4, 1e-10
         return var_p, var_v
+
+    @staticmethod
+    def _scale(position: Floats) -> Floats:
+        """(2, n) what variances are made of: the height's square, and 1 for the aspect ratio, which has its own."""
+        scale = np.empty((2, position.shape[1]))
+        height = position[3]
+        np.multiply(height, height, out=scale[0])
+        scale[1] = 1.0
+        return scale
 
 
 @dataclass(frozen=True)
@@ -98,57 +99,50 @@ class SizeModel:
     sizes: tuple[int, ...] = (6, 7)
 
     def measure(self, corners: Floats) -> Floats:
-        return _centre_and_size(corners)
+        return np.asarray(_CENTRE_AND_SIZE.dot(corners))
 
-    def half_size(self, position: Floats) -> Floats:
-        return np.asarray(position[2:] * _HALF)
+    def centre_and_size(self, position: Floats) -> Floats:
+        return position
 
-    def variances(self, position: Floats) -> tuple[Floats, Floats]:
-        noise_v = _squares(position, _SIZES)
-        noise_p = noise_v * _POSITION_NOISE
-        np.multiply(noise_v, _VELOCITY_NOISE, out=noise_v)
-        return noise_p, noise_v
+    def variances(self, position: Floats) -> Floats:
+        size = position[2:]
+        return np.asarray(_SIZE_NOISE.dot(size * size))
 
     def measurement_variance(self, position: Floats) -> Floats:
-        variance = _squares(position, _SIZES)
-        np.multiply(variance, _POSITION_NOISE, out=variance)
-        return variance
+        size = position[2:]
+        return np.asarray(_SIZE_MEASUREMENT.dot(size * size))
 
     def start_variances(self, position: Floats) -> tuple[Floats, Floats]:
-        square = _squares(position, _SIZES)
+        size = position[2:]
+        square = np.concatenate((size, size)) ** 2
         return square * (2 * STD_POSITION) ** 2, square * (10 * STD_VELOCITY) ** 2
 
 
 # On a few tracks a step costs its calls, not its arithmetic: arrays of one shape and constants that are arrays
 # (instead of Python numbers, or a broadcast) take half the time.
-_HALF = np.array(0.5)
-_POSITION_NOISE, _VELOCITY_NOISE = np.array(STD_POSITION**2), np.array(STD_VELOCITY**2)
+# Linear maps of few rows are products of matrices: one call, and rounded as if written out on every processor, since no
+# sum has more than one rounded step.
+_PER_SIZE = np.array([[1.0, 0], [0, 1], [1, 0], [0, 1]])
+_SIZE_NOISE = np.concatenate((_PER_SIZE * STD_POSITION**2, _PER_SIZE * STD_VELOCITY**2))
+_SIZE_MEASUREMENT = _PER_SIZE * STD_POSITION**2
+
+
+def _per_height(variance: float, of_aspect: float) -> Floats:
+    return np.array([[variance, 0], [variance, 0], [0, of_aspect], [variance, 0]])
+
+
+_ASPECT_NOISE = np.concatenate((_per_height(STD_POSITION**2, 1e-4), _per_height(STD_VELOCITY**2, 1e-10)))
+_ASPECT_MEASUREMENT = _per_height(STD_POSITION**2, 1e-2)
+# Corners to centre and size, and back.
+_CENTRE_AND_SIZE = np.array([[0.5, 0, 0.5, 0], [0, 0.5, 0, 0.5], [-1, 0, 1, 0], [0, -1, 0, 1]])
+_CORNERS = np.array([[1, 0, -0.5, 0], [0, 1, 0, -0.5], [1, 0, 0.5, 0], [0, 1, 0, 0.5]])
 # Rows with those of x and y exchanged.
 _CROSSED = np.array([row + (1, -1, 0, 0)[row % 4] for row in range(ROWS)])
-_HEIGHTS, _SIZES = np.array([3, 3, 3, 3]), np.array([2, 3, 2, 3])
-
-
-def _squares(position: Floats, rows: npt.NDArray[np.intp]) -> Floats:
-    """(4, n) for each filter the square of the side that its noise grows with."""
-    side = position.take(rows, axis=0)
-    return np.multiply(side, side, out=side)
-
-
-def _centre_and_size(corners: Floats) -> Floats:
-    position = np.empty_like(corners)
-    first, second, centre = corners[:2], corners[2:], position[:2]
-    np.subtract(second, first, out=position[2:])
-    np.add(first, second, out=centre)
-    np.multiply(centre, _HALF, out=centre)
-    return position
 
 
 def corners(model: BoxModel, position: Floats) -> Floats:
     """(4, n) positions to (4, n) corners x1, y1, x2, y2."""
-    half, centre = model.half_size(position), position[:2]
-    boxes = np.empty(position.shape)
-    np.subtract(centre, half, out=boxes[:2])
-    np.add(centre, half, out=boxes[2:])
+    boxes: Floats = _CORNERS.dot(model.centre_and_size(position))
     return boxes
 
 
@@ -180,7 +174,8 @@ def predict(model: BoxModel, state: Floats, elapsed: float = 1.0) -> None:
         return
     position, velocity = state[POSITION], state[VELOCITY]
     var_p, cov_pv, var_v = state[VAR_P], state[COV_PV], state[VAR_V]
-    noise_p, noise_v = model.variances(position)
+    noise = model.variances(position)
+    noise_p, noise_v = noise[:4], noise[4:]
     if elapsed == 1.0:
         position += velocity
         # F P F' + Q of a 2-state filter, written out: the old covariance enters twice, once before it is moved.

@@ -14,7 +14,9 @@ from osv_lab import Lab
 from osv_lab.cli import main
 from osv_lab.core.errors import NotFoundError
 from osv_lab.evaluate.suspicious import suspicious
-from osv_lab.evaluate.track_timeline import track_timeline
+from osv_lab.evaluate.track_again import look_again
+from osv_lab.evaluate.track_mends import mends
+from osv_lab.evaluate.track_timeline import TimelineEvent, TrackLine, TrackTimeline, track_timeline
 from osv_lab.evaluate.tracking import evaluate_tracks
 from osv_lab.store.tracks import labelled_tracks, write_tracks
 from osv_lab.track.tracks import Tracks
@@ -75,19 +77,62 @@ def test_events_are_those_of_the_evaluations_of_the_field(switched: Any) -> None
         track_timeline(switched.first(), key="suspicous")
 
 
-def test_a_switch_swapped_back_changes_tracks_and_metrics(switched: Any) -> None:
+def test_what_mends_a_switch_changes_tracks_and_metrics(switched: Any) -> None:
     before = evaluate_tracks(switched)
     lab = Lab(switched.name)
-    lab.edit_tracks().swap(1, 2, SWITCH)
+    timeline = lab.track_timeline()
+    assert timeline.scores["track_eval"]["IDSW"] == 2
+    mend = mends(timeline, timeline.of_kind("switch")[0])[0]
+    assert mend.words() == f"swap 1 and 2 from frame {SWITCH}"
+    # By hand: 39 boxes of 1 agree as 39/81 and 21 as 21/99, over 60; 55 of 60 boxes of 3 as 55/60.
+    assert {one.track: round(one.hota, 2) for one in before.tracks if one.track in (1, 3)} == {1: 0.62, 3: 0.92}
+    editor = lab.edit_tracks()
+    assert editor.preview(mend.kind, *mend.args).state == "preview" and not editor.edits().edits
+    mend.do(editor)
     timeline = lab.track_timeline()
     assert timeline.stale == ("track_eval",) and "older than the last edit" in timeline.summary()
-    after = evaluate_tracks(switched)
+    after = look_again(switched, "track_eval")
     assert before.scores.combined.clear.switches == 2 and after.scores.combined.clear.switches == 0
     assert after.scores.combined.values()["IDF1"] > before.scores.combined.values()["IDF1"] + 0.1
+    assert [one.hota for one in after.tracks if one.track == 1] == [pytest.approx(1)]
     assert not track_timeline(switched.first()).stale and not track_timeline(switched.first()).of_kind("switch")
     found = labelled_tracks(switched, clip_of(switched), "tracks").tracks
     true = labelled_tracks(switched, clip_of(switched), "ground_truth").tracks
     assert np.array_equal(found.xyxy[found.track_id == 1], true.xyxy[true.track_id == 1])
+
+
+@pytest.mark.parametrize(
+    ("kind", "tracks", "frames", "words"),
+    [
+        ("switch", (1, 2), (9, 10), ["swap 1 and 2 from frame 10", "split 1 at frame 10", "split 2 at frame 10"]),
+        ("switch", (1, 3), (29, 31), ["merge 3 into 1"]),
+        ("fragmentation", (3, 1), (29, 31), ["merge 3 into 1"]),
+        ("gap", (1,), (12, 14), []),
+        ("teleport", (2,), (9, 10), ["split 2 at frame 10"]),
+        ("short", (3,), (31, 40), ["delete 3"]),
+        ("false_track", (2,), (1, 40), ["delete 2"]),
+        ("missed", (), (5, 9), []),
+    ],
+)
+def test_the_likeliest_mend(kind: str, tracks: tuple[int, ...], frames: tuple[int, int], words: list[str]) -> None:
+    lives = {1: (1, 30), 2: (1, 40), 3: (31, 40)}
+    lines = tuple(TrackLine(k, "car", np.array([life]), life[1] - life[0]) for k, life in lives.items())
+    event = TimelineEvent("", "track_eval", kind, *frames, tracks)
+    timeline = TrackTimeline("d", "s", "c", "frames.tracks", 40, 25.0, lines, (event,))
+    assert [mend.words() for mend in mends(timeline, event)] == words
+
+
+def test_the_figure_has_a_lane_per_identity_and_a_point_per_event(switched: Any) -> None:
+    evaluate_tracks(switched)
+    timeline = track_timeline(switched.first())
+    figure = timeline.plot()
+    lanes = [trace for trace in figure.data if trace.mode == "lines+markers"]
+    assert [trace.name for trace in lanes[:3]] == ["object 1", "object 2", "object 3"], "most events first"
+    clicked = [point for trace in figure.data for point in trace.ids if point.startswith("event:")]
+    assert sorted(clicked) == sorted(f"event:{k}" for k in range(len(timeline.events)))
+    only = timeline.plot(["switch"])
+    assert [trace.name for trace in only.data if trace.mode == "markers"] == ["switch"]
+    assert "track:3:29" in [one for trace in only.data for one in trace.ids]
 
 
 def test_events_of_images(fo: Any, dataset_name: str) -> None:

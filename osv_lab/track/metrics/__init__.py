@@ -112,7 +112,7 @@ class Comparison:
 
     def lifetimes(self) -> list[Lifetime]:
         """Each true identity: how much of it was found, under how many identities."""
-        return lifetimes(self.truth, self.predicted, self.matches)
+        return lifetimes(self.truth, self.predicted, self.matches, self.scores.hota)
 
 
 def compare(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as Many
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -20,6 +20,10 @@ class Hota:
 
     ``tp``, ``fn`` and ``fp`` count boxes; ``ass_a``, ``ass_re`` and ``ass_pr`` are averages over true positives, and
     ``loc_a`` the mean similarity of true positives.
+
+    ``by_truth`` (n,) is what each true identity has of it, averaged over alpha: the root of its boxes' mean association
+    score, where a box that was not found has 0. False boxes are nobody's and are left out. In the order of identities;
+    empty for several sequences together.
     """
 
     tp: Floats
@@ -29,6 +33,7 @@ class Hota:
     ass_re: Floats
     ass_pr: Floats
     loc_a: Floats
+    by_truth: Floats = field(default_factory=lambda: np.zeros(0))
 
     @property
     def det_re(self) -> Floats:
@@ -63,10 +68,8 @@ class Hota:
 
 def hota(sequence: Sequence) -> Hota:
     """HOTA of one sequence."""
-    none = np.zeros(len(ALPHAS))
     if not sequence.truth_count or not sequence.predicted_count:
-        missed, false = none + sequence.truth_count, none + sequence.predicted_count
-        return Hota(none, missed, false, none, none, none, np.ones(len(ALPHAS)))
+        return _nothing(sequence)
 
     truth_length, predicted_length, potential = _potential_matches(sequence)
     # How well two identities agree over the whole sequence, before any box is matched.
@@ -82,16 +85,26 @@ def hota(sequence: Sequence) -> Hota:
         predicted_ids.append(frame.predicted[columns])
         similarities.append(frame.similarity[rows, columns])
     if not similarities:
-        missed, false = none + sequence.truth_count, none + sequence.predicted_count
-        return Hota(none, missed, false, none, none, none, np.ones(len(ALPHAS)))
+        return _nothing(sequence)
     matched_pair = np.concatenate(truth_ids) * len(sequence.predicted_ids) + np.concatenate(predicted_ids)
     similarity = np.concatenate(similarities)
 
-    columns_by_alpha = [
-        _at_alpha(float(alpha), matched_pair, similarity, truth_length, predicted_length) for alpha in ALPHAS
-    ]
+    columns_by_alpha, by_truth = [], np.zeros(len(truth_length))
+    for alpha in ALPHAS:
+        parts, own = _at_alpha(float(alpha), matched_pair, similarity, truth_length, predicted_length)
+        columns_by_alpha.append(parts)
+        by_truth += np.sqrt(own / truth_length) / len(ALPHAS)
     tp, ass_a, ass_re, ass_pr, loc_a = np.array(columns_by_alpha).T
-    return Hota(tp, sequence.truth_count - tp, sequence.predicted_count - tp, ass_a, ass_re, ass_pr, loc_a)
+    missed, false = sequence.truth_count - tp, sequence.predicted_count - tp
+    return Hota(tp, missed, false, ass_a, ass_re, ass_pr, loc_a, by_truth)
+
+
+def _nothing(sequence: Sequence) -> Hota:
+    """HOTA where no box meets another."""
+    none = np.zeros(len(ALPHAS))
+    missed, false = none + sequence.truth_count, none + sequence.predicted_count
+    by_truth = np.zeros(len(sequence.truth_ids))
+    return Hota(none, missed, false, none, none, none, np.ones(len(ALPHAS)), by_truth)
 
 
 def _potential_matches(sequence: Sequence) -> tuple[Floats, Floats, Floats]:
@@ -110,7 +123,8 @@ def _potential_matches(sequence: Sequence) -> tuple[Floats, Floats, Floats]:
 
 def _at_alpha(
     alpha: float, matched_pair: Ints, similarity: Floats, truth_length: Floats, predicted_length: Floats
-) -> tuple[float, float, float, float, float]:
+) -> tuple[tuple[float, float, float, float, float], Floats]:
+    """The parts at one alpha; and per true identity the sum of its true positives' association scores."""
     matched = similarity >= alpha - EPS
     tp = float(np.count_nonzero(matched))
     pairs, counts = np.unique(matched_pair[matched], return_counts=True)
@@ -122,7 +136,12 @@ def _at_alpha(
         return float(np.sum(counts * (counts / np.maximum(1, union))) / max(1.0, tp))
 
     localisation = max(1e-10, float(similarity[matched].sum())) / max(1e-10, tp)
-    return tp, average(truth + predicted - counts), average(truth), average(predicted), localisation
+    union = truth + predicted - counts
+    own = np.bincount(
+        pairs // len(predicted_length), weights=counts * counts / np.maximum(1, union), minlength=len(truth_length)
+    )
+    parts = tp, average(union), average(truth), average(predicted), localisation
+    return parts, np.asarray(own, dtype=np.float64)
 
 
 def combine_hota(parts: Many[Hota]) -> Hota:

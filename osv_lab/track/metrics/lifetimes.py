@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from osv_lab.track.metrics.clear import Matches, find_breaks
+from osv_lab.track.metrics.hota import Hota
 from osv_lab.track.tracks import Tracks
 
 
@@ -22,6 +23,7 @@ class Lifetime:
         switches: How often the predicted identity changed.
         fragmentations: How often it was lost and found again.
         predicted_ids: The predicted identities it had, each with its number of boxes, the longest first.
+        hota: Its own HOTA, 0 to 1; see :class:`osv_lab.track.metrics.hota.Hota`.
     """
 
     truth_id: int
@@ -32,6 +34,7 @@ class Lifetime:
     switches: int
     fragmentations: int
     predicted_ids: tuple[tuple[int, int], ...]
+    hota: float
 
     @property
     def coverage(self) -> float:
@@ -39,12 +42,13 @@ class Lifetime:
         return self.matched / self.boxes
 
 
-def lifetimes(truth: Tracks, predicted: Tracks, matches: Matches) -> list[Lifetime]:
+def lifetimes(truth: Tracks, predicted: Tracks, matches: Matches, hota: Hota) -> list[Lifetime]:
     """Every true identity, in order of identities.
 
     Args:
         truth, predicted: The evaluated boxes.
         matches: Their matches, from :func:`osv_lab.track.metrics.clear.match`.
+        hota: Their HOTA.
     """
     identities = np.unique(truth.track_id)
     breaks = find_breaks(matches)
@@ -66,6 +70,7 @@ def lifetimes(truth: Tracks, predicted: Tracks, matches: Matches) -> list[Lifeti
                 int(switches[dense]),
                 int(fragmentations[dense]),
                 tuple(zip(ids[order].tolist(), counts[order].tolist(), strict=True)),
+                float(hota.by_truth[dense]),
             )
         )
     return found
