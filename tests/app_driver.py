@@ -137,11 +137,8 @@ class Driver:
         self.form.locator("button:has(svg)").last.click(timeout=SLOW_MS)
         self.page.get_by_role("menuitem").filter(has_text="Schedule").click(timeout=SLOW_MS)
         button = self.form.get_by_role("button", name="Schedule", exact=True)
-        button.or_(self.page.get_by_text("scheduled", exact=False)).first.wait_for(timeout=SLOW_MS)
-        self.picture("app-schedule", 500)
-        if button.count():
-            button.click(timeout=SLOW_MS)
-        self.page.get_by_text("scheduled", exact=False).first.wait_for(timeout=SLOW_MS)
+        button.click(timeout=SLOW_MS)
+        button.wait_for(state="detached", timeout=SLOW_MS)
         self.page.keyboard.press("Escape")
 
     def done(self) -> None:

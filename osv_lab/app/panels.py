@@ -151,7 +151,7 @@ class Page:
             view.add_column(key, label=heading)
         for action, label, icon, method in actions:
             there = {"rows": list(allowed[action])} if allowed and action in allowed else {}
-            view.add_row_action(action, method, icon=icon, tooltip=label, **there)
+            view.add_row_action(action, method, label=label, icon=icon, **there)
         shown = [{key: cell(row.get(key)) for key in columns} for row in rows]
         self.root.list(name, types.Object(), view=view, default=shown)
         self.data[name] = shown

@@ -49,7 +49,6 @@ def test_two_versions_what_changed_and_an_export(app: Driver, fo: Any, dataset_n
     app.picture("app-version-changes")
     changes.get_by_role("cell", name="removed").click()
     app.told("changes.*removed|FilterLabels")
-    fo.delete_dataset(between)
     app.open(dataset_name)
     app.operator("Export a dataset version")
     app.fill("Folder", "../outside")
@@ -58,3 +57,4 @@ def test_two_versions_what_changed_and_an_export(app: Driver, fo: Any, dataset_n
     app.send()
     app.told("yolo-detect: 40 images")
     assert (load_settings().exports_dir / "as-yolo" / "data.yaml").is_file()
+    fo.delete_dataset(between)
