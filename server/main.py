@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from osv_lab.core.errors import OsvError, UsageError
 
 if TYPE_CHECKING:
-    from osv_lab.serve.inputs import Limits
     from osv_lab.serve.keys import KeyFile
+    from osv_lab.serve.limits import Limits
 
 Value = TypeVar("Value")
 
@@ -76,8 +76,7 @@ def _read(environment: Mapping[str, str], name: str, kind: Callable[[str], Value
 
 
 def _limits(environment: Mapping[str, str]) -> Limits:
-    from osv_lab.serve.fetch import FetchPolicy
-    from osv_lab.serve.inputs import Limits
+    from osv_lab.serve.limits import FetchPolicy, Limits
 
     kinds: dict[str, Callable[[str], Any]] = {
         "max_image_bytes": _positive_int,

@@ -5,7 +5,8 @@ The floor is the same pipeline (decode, letterbox, one session of one thread, su
 threads as the connections can use cores. Contestants take turns within every round, those whose turn it is not are
 stopped, and what is printed are medians over rounds: of served images per second as a share of that round's floor, of
 p50 and p99, and of CPU time per image. Where other programs run, only the last can be compared: the shares then say
-who gets the cores, and more processes get more. The model is YOLOX-Nano on real photos where ``OSV_SHARED_DATA`` has
+who gets the cores, and more processes get more. A peer must have this environment's releases of what decodes and runs
+the network: they differ by more than servers do. The model is YOLOX-Nano on real photos where ``OSV_SHARED_DATA`` has
 them, else a tiny one on noise.
 """
 
@@ -37,6 +38,21 @@ HERE = Path(__file__).parent
 OURS = ("ours", "ours-threads", "ours-auto", "ours-batch", "naive")
 
 
+RELEASES = """
+import json, cv2, numpy, onnxruntime, PIL
+print(json.dumps({one.__name__: one.__version__ for one in (cv2, numpy, onnxruntime, PIL)}))
+"""
+
+
+def check_releases(pythons: Sequence[str]) -> None:
+    """Refuse peers that decode, or run the network, with something else."""
+    asked = {one: subprocess.check_output([one, "-c", RELEASES], text=True) for one in [sys.executable, *pythons]}
+    own = asked[sys.executable]
+    for python, said in asked.items():
+        if said != own:
+            raise SystemExit(f"{python} has {said.strip()}, here are {own.strip()}: install the same")
+
+
 class Contestant:
     """One server, or the floor, in a process group of its own; stopped except when it is its turn."""
 
@@ -53,17 +69,22 @@ class Contestant:
         )
 
     def wait(self, images: Sequence[Path]) -> None:
-        """Until it answers."""
+        """Until it answers, and does nothing else."""
         end = time.monotonic() + 60
         while self.kind != "floor":
             try:
                 if self.run(1, 0.05, images)["latencies"]:
-                    return
+                    break
             except (OSError, subprocess.CalledProcessError, json.JSONDecodeError):
                 pass
             if self.process.poll() is not None or time.monotonic() > end:
                 raise SystemExit(f"{self.kind} does not answer")
             time.sleep(0.3)
+        # Some answer before they are all there, and the others' turns are not for what is left.
+        before = -1.0
+        while self.cpu_s() - before > 0.02 and time.monotonic() < end:
+            before = self.cpu_s()
+            time.sleep(1.0)
 
     def run(self, connections: int, seconds: float, images: Sequence[Path]) -> dict[str, Any]:
         """Images per second and the latencies of each."""
@@ -103,6 +124,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", help=f"of {', '.join(OURS)}; default: ours and naive")
     args = parser.parse_args()
     pythons = dict(one.split("=", 1) for one in args.peer)
+    check_releases(list(pythons.values()))
     kinds = list(dict.fromkeys(["floor", *(args.only or ("ours", "naive")), *pythons]))
     with tempfile.TemporaryDirectory() as folder:
         model, images = _material(Path(folder))

@@ -12,7 +12,7 @@ from osv_lab.annotate.codec import from_cvat, tracks_from_cvat
 from osv_lab.annotate.connection import Connection
 from osv_lab.annotate.identity import identify
 from osv_lab.annotate.merge import merge
-from osv_lab.annotate.objects import Annotations
+from osv_lab.annotate.objects import Annotations, Shape
 from osv_lab.annotate.records import Run, Runs
 from osv_lab.annotate.schema import Schema
 from osv_lab.annotate.tracks import part_name, unchanged
@@ -157,10 +157,15 @@ def _counts(
     schema = Schema.of(cvat.pages("/api/labels", {"task_id": run.task}))
     if run.clips:
         return _clip_counts(cvat, runs, run, schema)
-    shapes, _ = from_cvat(cvat.get(f"/api/tasks/{run.task}/annotations"), run.samples, schema, run.types)
+    # Of images that jobs share, the whole task shows one annotator's work only.
+    shared = sum(job["stop_frame"] - job["start_frame"] + 1 for job in jobs) > len(run.samples)
     base, defaults = runs.base(run.key), schema.defaults(run.types)
     found = {}
-    for job in jobs:
+    shapes: Sequence[Shape] = ()
+    for number, job in enumerate(jobs):
+        if shared or not number:
+            path = f"/api/jobs/{job['id']}" if shared else f"/api/tasks/{run.task}"
+            shapes, _ = from_cvat(cvat.get(f"{path}/annotations"), run.samples, schema, run.types)
         samples = run.samples[job["start_frame"] : job["stop_frame"] + 1]
         before = base.of(samples)
         scope = Scope(dict.fromkeys(samples, ((0, 0),)))

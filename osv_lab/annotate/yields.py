@@ -60,10 +60,11 @@ class YieldReport(Report):
             return (
                 f"{self.key}: nothing was sent on the {self.images} images that came back; {every['added']} added"
             )
-        shares = ", ".join(f"{every[kind] / every['sent']:.0%} {kind}" for kind in KINDS[:-1] if every[kind])
-        moved = f" (median IoU {every['median IoU']:.2f})" if every["median IoU"] is not None else ""
-        shares = shares.replace("moved", f"moved{moved}")
-        return f"{self.key}: of {every['sent']:,} on {self.images:,} images {shares}; {every['added']:,} added"
+        told = {kind: f"{every[kind] / every['sent']:.0%} {kind}" for kind in KINDS[:-1] if every[kind]}
+        if every["median IoU"] is not None:
+            told["moved"] += f" (median IoU {every['median IoU']:.2f})"
+        shares = ", ".join(told.values())
+        return f"{self.key}: {every['sent']:,} on {self.images:,} images: {shares}; {every['added']:,} added"
 
     def view(self, kind: str, label: str | None = None) -> Any:
         """The images where an outcome happened, those with the most first.

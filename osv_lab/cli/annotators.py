@@ -105,19 +105,22 @@ def agreement(args: argparse.Namespace) -> Any:
 
 
 def listen(args: argparse.Namespace) -> Any:
+    import signal
     import sys
     import threading
 
     def told(key: str, report: Any) -> None:
         print(f"{key}: {report.summary()}", flush=True)
 
+    end = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # The webhook must be taken off the server also where a service manager ends us.
+        signal.signal(number, lambda *_: end.set())
     options = {"host": args.host, "port": args.port, "target": args.target, "pull": not args.status}
     with _loop(args) as loop, loop.listen(*args.keys, told=told, **options) as listening:
         print(f"listening on {listening.listener.address}; Ctrl-C ends it", file=sys.stderr, flush=True)
-        try:
-            threading.Event().wait()
-        except KeyboardInterrupt:
-            return loop.list()
+        end.wait()
+        return loop.list()
 
 
 def _loop(args: argparse.Namespace) -> Any:

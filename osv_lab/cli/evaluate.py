@@ -1,4 +1,4 @@
-"""``osv errors``, ``osv slices`` and ``osv thresholds``."""
+"""``osv errors``, ``slices``, ``thresholds``, ``calibration`` and ``robustness``."""
 
 from __future__ import annotations
 
@@ -50,6 +50,29 @@ def add_commands(stages: Any) -> None:
     verb.add_argument("--confidence", type=float, help="operating point of F1 and recall (where mean F1 is best)")
     verb.add_argument("--embeddings", metavar="FIELD", help="vectors to cluster by (colours and edges)")
     verb.add_argument("--n-boot", type=int, default=1000, help="resamples, and permutations (1000)")
+    verb.add_argument("--seed", type=int, default=51)
+
+    verb = add_verb(stages, "calibration", calibration, "say whether scores mean what they say")
+    add_view_arguments(verb)
+    verb.add_argument("--key", default="eval", help="the evaluation (eval)")
+    verb.add_argument("--confidence", type=float, default=0.0, help="only detections that score above (0)")
+    verb.add_argument("--bins", type=int, default=10, help="bins from 0 to 1 (10)")
+    verb.add_argument("--n-boot", type=int, default=500, help="resamples for the intervals (500)")
+    verb.add_argument("--seed", type=int, default=51)
+
+    verb = add_verb(stages, "robustness", robustness, "score a model on images made worse step by step")
+    add_view_arguments(verb)
+    verb.add_argument("--model", required=True, help="a path or models:/name@alias")
+    verb.add_argument("--gt", default="ground_truth", help="field with ground truth")
+    verb.add_argument(
+        "--corruption",
+        action="append",
+        default=[],
+        metavar="WHAT",
+        help="blur, noise, brightness, darkness, jpeg or scale; repeatable (all)",
+    )
+    verb.add_argument("--severity", action="append", type=int, default=[], help="1 to 5; repeatable (1, 3, 5)")
+    verb.add_argument("--max-images", type=int, default=200, help="most images (200)")
     verb.add_argument("--seed", type=int, default=51)
 
 
@@ -107,6 +130,32 @@ def slices(args: argparse.Namespace) -> Any:
             correction=args.correction,
             embeddings=args.embeddings,
             n_boot=args.n_boot,
+            seed=args.seed,
+            progress=progress,
+        )
+
+
+def calibration(args: argparse.Namespace) -> Any:
+    from osv_lab.evaluate.calibration import calibration
+
+    return calibration(
+        view_of(args), key=args.key, confidence=args.confidence, bins=args.bins, n_boot=args.n_boot, seed=args.seed
+    )
+
+
+def robustness(args: argparse.Namespace) -> Any:
+    from osv_lab.detect import load_detector
+    from osv_lab.evaluate.corruptions import CORRUPTIONS
+    from osv_lab.evaluate.robustness import robustness
+
+    with progress_of(args) as progress:
+        return robustness(
+            view_of(args),
+            load_detector(args.model),
+            args.gt,
+            corruptions=args.corruption or tuple(CORRUPTIONS),
+            severities=args.severity or (1, 3, 5),
+            max_images=args.max_images,
             seed=args.seed,
             progress=progress,
         )

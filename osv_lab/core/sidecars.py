@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from osv_lab.core.files import write_atomic
-from osv_lab.core.report import plain
 
 
 def sidecar_path(model: str | Path) -> Path:
@@ -28,6 +27,8 @@ def read_sidecar(model: str | Path) -> dict[str, Any]:
 
 def update_sidecar(model: str | Path, values: Mapping[str, Any]) -> Path:
     """Set values in a model file's sidecar, keeping the others. Returns the sidecar's path."""
+    from osv_lab.core.report import plain
+
     path = sidecar_path(model)
     write_atomic(path, json.dumps({**read_sidecar(model), **plain(values)}, indent=2, ensure_ascii=False))
     return path

@@ -7,12 +7,14 @@ runs the model reads them there by this module: so the same boxes pass everywher
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
-
-import numpy as np
+from numbers import Real
+from typing import TYPE_CHECKING, Any, Literal
 
 from osv_lab.core.errors import InvalidDataError, UsageError, nearest
 from osv_lab.core.sidecars import read_sidecar
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Confidence = float | Mapping[str, float]
 """A threshold, 0 to 1, or one per class name; :data:`OTHERS` stands for the classes that are not named."""
@@ -32,10 +34,10 @@ def check_confidence(confidence: Confidence) -> None:
     Raises:
         UsageError: naming the class and its value.
     """
-    each = confidence if isinstance(confidence, Mapping) else {"": confidence}
+    each: Mapping[str, Any] = confidence if isinstance(confidence, Mapping) else {"": confidence}
     for name, value in each.items():
         of = f" of '{name}'" if name else ""
-        if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 <= value <= 1:
+        if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) <= 1:
             raise UsageError(f"confidence{of} must lie between 0 and 1", repr(value))
 
 
@@ -64,6 +66,8 @@ def limits_of(confidence: Confidence, class_names: Sequence[str]) -> float | np.
         raise UsageError(
             "the detector has no class to threshold", f"'{unknown[0]}'", nearest(unknown[0], class_names)
         )
+    import numpy as np  # a server's front process has no other use for it
+
     return np.array([limit_of(confidence, name) for name in class_names])
 
 

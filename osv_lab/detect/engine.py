@@ -23,6 +23,8 @@ from osv_lab.detect.preprocess import InputSpec, Placement, pack
 if TYPE_CHECKING:
     import supervision as sv
 
+    from osv_lab.detect.heads import Candidates
+
 MAX_BATCH = 32
 """Images per run of a network that takes any batch size; longer batches are cut, which bounds the memory."""
 
@@ -101,6 +103,20 @@ class Engine(ABC):
             i: one for chunk, some in zip(chunks, found, strict=True) for i, one in zip(chunk, some, strict=True)
         }
         return [by_index[i] for i in range(len(images))]
+
+    def candidates(self, image: np.ndarray) -> Candidates | None:
+        """All that the network says about one BGR image before anything is dropped, in pixels of its input; ``None``
+        where the network suppresses duplicates itself."""
+        if self.family.head.final:
+            return None
+        placement = self._place((image.shape[1], image.shape[0]))
+        outputs = self._run(pack([image], [placement], self._spec), self._network())
+        return self.family.head.decode(outputs, 0, -1.0, placement.input_size)
+
+    @property
+    def keypoint_shape(self) -> tuple[int, int]:
+        """Keypoints of a pose model, and numbers per keypoint; ``(0, 3)`` of others."""
+        return self._metadata.kpt_shape or (0, 3)
 
     @abstractmethod
     def _place(self, size: tuple[int, int]) -> Placement:

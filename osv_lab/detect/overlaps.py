@@ -82,6 +82,56 @@ def oriented_iou(first: np.ndarray, second: np.ndarray, crowd: np.ndarray | None
     return _over(both, _area(first), _area(second), crowd)
 
 
+def probabilistic_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """How alike oriented boxes are as Gaussian distributions: one less their Hellinger distance.
+
+    Llerena, Zeni, Kristen and Jung, "Gaussian Bounding Boxes and Probabilistic Intersection-over-Union for Object
+    Detection", 2021, https://arxiv.org/abs/2106.06072. Ultralytics' validator matches oriented boxes by it. It is
+    mostly larger than the boxes' IoU: 0.6 to 0.7 where that is 0.5. Of corners that make no rectangle, as where a box
+    was cut at the image's edge, the smallest rectangle round them is taken, as there.
+
+    Args:
+        first: ``(n, 4, 2)`` corners in order round the box.
+        second: ``(m, 4, 2)``.
+
+    Returns:
+        ``(n, m) float64``.
+    """
+    tiny = 1e-7
+    corners = (np.asarray(one, np.float64).reshape(-1, 4, 2) for one in (first, second))
+    centres, spreads = zip(*map(_gaussian, corners), strict=True)
+    apart = centres[0][:, None] - centres[1][None]
+    a, b, c = (spreads[0][:, None, k] + spreads[1][None, :, k] for k in range(3))
+    whole = a * b - c**2
+    own, other = (np.maximum(one[:, 0] * one[:, 1] - one[:, 2] ** 2, 0) for one in spreads)
+    distance = 0.25 * (a * apart[..., 1] ** 2 + b * apart[..., 0] ** 2) / (whole + tiny)
+    distance -= 0.5 * c * apart[..., 0] * apart[..., 1] / (whole + tiny)
+    distance += 0.5 * np.log(whole / (4 * np.sqrt(own[:, None] * other[None]) + tiny) + tiny)
+    return np.asarray(1 - np.sqrt(1 - np.exp(-distance.clip(tiny, 100)) + tiny))
+
+
+def _gaussian(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Centres ``(n, 2)``, and variances and covariance ``(n, 3)`` of a uniform spread over the boxes."""
+    corners = _rectangles(corners)
+    along, across = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 1]
+    variance = (along**2 + across**2) / 12
+    covariance = (along[:, 0] * along[:, 1] + across[:, 0] * across[:, 1]) / 12
+    return corners.mean(axis=1), np.concatenate([variance, covariance[:, None]], axis=1)
+
+
+def _rectangles(corners: np.ndarray) -> np.ndarray:
+    """The same with the smallest rectangle round whatever is none."""
+    import cv2
+
+    diagonals = np.linalg.norm(corners[:, :2] - corners[:, 2:], axis=2)
+    middles = corners[:, 0] + corners[:, 2] - corners[:, 1] - corners[:, 3]
+    bent = (np.abs(np.diff(diagonals, axis=1)[:, 0]) > 0.01) | (np.abs(middles).max(axis=1, initial=0) > 0.01)
+    found = corners.copy()
+    for row in np.flatnonzero(bent):
+        found[row] = cv2.boxPoints(cv2.minAreaRect(corners[row].astype(np.float32)))
+    return found
+
+
 def keypoint_similarity(
     first: np.ndarray, second: np.ndarray, area: np.ndarray, sigmas: Sequence[float] | None = None
 ) -> np.ndarray:

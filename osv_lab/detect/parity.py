@@ -4,6 +4,9 @@ Boxes are paired within each image and class, the reference's most confident fir
 that overlaps it most, at an IoU of at least 0.5. A box of the reference with a confidence of at least ``confidence``
 that finds no partner is *missing*; a box of the candidate is *extra* in the same way. So that a score that falls just
 under the line on one side does not count, partners may be less confident than the line by the score tolerance.
+
+Where too many boxes differ, the networks are compared before suppression (:mod:`osv_lab.detect.rawparity`):
+if they say the same there, suppression chose between equals, as it does for models that are sure of nothing yet.
 """
 
 from __future__ import annotations
@@ -21,13 +24,14 @@ from osv_lab.core.progress import Progress, silent
 from osv_lab.core.report import Report
 from osv_lab.detect.detector import CONFIDENCE, IOU, Detector
 from osv_lab.detect.metrics import average_precision
+from osv_lab.detect.pairing import Tally, compare, rank_line
+from osv_lab.detect.rawparity import RawDifference, raw_difference
 
 if TYPE_CHECKING:
     import supervision as sv
 
-_PAIR_IOU = 0.5
 _FLOOR = 0.001  # Mean average precision needs the unsure predictions too.
-_TOP = 10
+_LOOK_AGAIN = 16  # Images whose boxes found no partner that are looked at before suppression.
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,8 @@ class ParityReport(Report):
         candidate_map50_95: The candidate's.
         reference_map50: The reference's mAP50.
         candidate_map50: The candidate's.
+        raw: How far apart the networks are before suppression, where differing boxes made it worth looking. Where they
+            say the same, suppression has chosen between equals, and boxes that differ are no reason.
         tolerance: What was allowed.
         reasons: Why it did not pass, one clause each; empty when it passed.
     """
@@ -106,6 +112,7 @@ class ParityReport(Report):
     candidate_map50_95: float
     reference_map50: float
     candidate_map50: float
+    raw: RawDifference | None = None
     tolerance: Tolerance = field(default_factory=Tolerance)
     reasons: tuple[str, ...] = ()
 
@@ -136,6 +143,11 @@ class ParityReport(Report):
         ]
         if not math.isnan(self.mean_mask_iou):
             measures.append(("mean mask IoU", self.mean_mask_iou, allowed.mean_mask_iou))
+        if self.raw is not None:
+            measures += [
+                ("before suppression: coordinates (px)", self.raw.px, None),
+                ("before suppression: logits of scores", self.raw.logit, None),
+            ]
         if not math.isnan(self.reference_map50_95):
             measures += [
                 ("mAP50-95 of the reference", self.reference_map50_95, None),
@@ -150,6 +162,8 @@ class ParityReport(Report):
         text = f"{verdict}: {self.matched:.2%} of boxes matched on {self.images} images"
         if not math.isnan(self.mean_corner_px):
             text += f", corners {self.mean_corner_px:.3g} px apart, scores {self.max_score_difference:.2g} at most"
+        if self.raw is not None and self.raw.same:
+            text += "; before suppression the networks say the same, and the others are ties"
         if not math.isnan(self.reference_map50_95):
             text += f", mAP50-95 {self.reference_map50_95:.4f} and {self.candidate_map50_95:.4f}"
         return text
@@ -157,17 +171,6 @@ class ParityReport(Report):
     def to_dict(self) -> dict[str, Any]:
         """The report's fields as plain values, and ``passed``."""
         return {**super().to_dict(), "passed": self.passed}
-
-
-@dataclass(slots=True)
-class _Tally:
-    reference: int = 0
-    candidate: int = 0
-    missing: int = 0
-    extra: int = 0
-    corners: list[np.ndarray] = field(default_factory=list)
-    scores: list[np.ndarray] = field(default_factory=list)
-    mask_iou: list[np.ndarray] = field(default_factory=list)
 
 
 def compare_outputs(
@@ -211,15 +214,20 @@ def compare_outputs(
     allowed = tolerance or Tolerance()
     floor = min(_FLOOR, confidence)
     total = len(images) if isinstance(images, Sequence) else None
-    by_line, by_rank = _Tally(), _Tally()
+    by_line, by_rank = Tally(), Tally()
     kept: tuple[list[sv.Detections], list[sv.Detections]] = ([], [])
     done = 0
+    doubtful: list[np.ndarray] = []
     for batch in _batches(images, batch_size):
         found = reference.predict(batch, confidence=floor, iou=iou)
         other = candidate.predict(batch, confidence=floor, iou=iou)
-        for ours, theirs in zip(found, other, strict=True):
-            _compare(by_line, ours, theirs, confidence, confidence - allowed.score)
-            _compare(by_rank, ours, theirs, _rank_line(ours), 0.0, _rank_line(theirs))
+        for image, ours, theirs in zip(batch, found, other, strict=True):
+            before = by_line.doubts(allowed.mean_corner_px) + by_rank.doubts(allowed.mean_corner_px)
+            compare(by_line, ours, theirs, confidence, confidence - allowed.score)
+            compare(by_rank, ours, theirs, rank_line(ours), 0.0, rank_line(theirs))
+            after = by_line.doubts(allowed.mean_corner_px) + by_rank.doubts(allowed.mean_corner_px)
+            if after > before and len(doubtful) < _LOOK_AGAIN:
+                doubtful.append(image)
             if targets is not None:
                 kept[0].append(_without_masks(ours))
                 kept[1].append(_without_masks(theirs))
@@ -237,7 +245,10 @@ def compare_outputs(
         precision = [(one.map50_95, one.map50) for one in reports]
 
     boxes = tally.reference + tally.candidate
+    matched = 1 - tally.unpaired / boxes if boxes else nan
     corners, scores, masks = _joined(tally.corners), _joined(tally.scores), _joined(tally.mask_iou)
+    apart = matched < allowed.matched or _mean(corners) > allowed.mean_corner_px
+    raw = raw_difference(reference, candidate, doubtful) if apart and not allowed.lossy else None
     report = ParityReport(
         reference=reference.ref,
         candidate=candidate.ref,
@@ -247,7 +258,7 @@ def compare_outputs(
         confidence=line,
         reference_boxes=tally.reference,
         candidate_boxes=tally.candidate,
-        matched=1 - (tally.missing + tally.extra) / boxes if boxes else nan,
+        matched=matched,
         missing=tally.missing,
         extra=tally.extra,
         mean_corner_px=_mean(corners),
@@ -259,6 +270,7 @@ def compare_outputs(
         candidate_map50_95=precision[1][0],
         reference_map50=precision[0][1],
         candidate_map50=precision[1][1],
+        raw=raw,
         tolerance=allowed,
     )
     reasons = _reasons(report, reference, candidate)
@@ -281,6 +293,21 @@ def _reasons(report: ParityReport, reference: Detector, candidate: Detector) -> 
         elif -report.map50_95_difference > allowed.map50_95:
             reasons.append(f"mAP50-95 fell by {-report.map50_95_difference:.4f}, {allowed.map50_95} allowed")
         return tuple(reasons)
+    ties = report.raw is not None and report.raw.same
+    if not ties:
+        reasons += _box_reasons(report)
+    if abs(report.map50_95_difference) > allowed.map50_95:
+        reasons.append(f"mAP50-95 differs by {report.map50_95_difference:+.4f}, {allowed.map50_95} allowed")
+    if reasons and reference.input_size != candidate.input_size:
+        sizes = " and ".join("any size" if size is None else f"{size[0]}x{size[1]}" for size in
+                             (reference.input_size, candidate.input_size))  # fmt: skip
+        reasons.append(f"the inputs differ ({sizes}): load the reference with imgsz={candidate.input_size}")
+    return tuple(reasons)
+
+
+def _box_reasons(report: ParityReport) -> list[str]:
+    """What boxes, scores and masks that are too far apart have to say."""
+    allowed, reasons = report.tolerance, []
     if report.matched < allowed.matched:
         reasons.append(
             f"{report.matched:.2%} of boxes matched, {allowed.matched:.2%} needed: {report.missing} missing and "
@@ -292,89 +319,7 @@ def _reasons(report: ParityReport, reference: Detector, candidate: Detector) -> 
         reasons.append(f"scores {report.mean_score_difference:.3f} apart, {allowed.score} allowed")
     if report.mean_mask_iou < allowed.mean_mask_iou:
         reasons.append(f"masks' mean IoU {report.mean_mask_iou:.3f}, {allowed.mean_mask_iou} needed")
-    if abs(report.map50_95_difference) > allowed.map50_95:
-        reasons.append(f"mAP50-95 differs by {report.map50_95_difference:+.4f}, {allowed.map50_95} allowed")
-    if reasons and reference.input_size != candidate.input_size:
-        sizes = " and ".join("any size" if size is None else f"{size[0]}x{size[1]}" for size in
-                             (reference.input_size, candidate.input_size))  # fmt: skip
-        reasons.append(f"the inputs differ ({sizes}): load the reference with imgsz={candidate.input_size}")
-    return tuple(reasons)
-
-
-def _compare(
-    tally: _Tally,
-    reference: sv.Detections,
-    candidate: sv.Detections,
-    line: float,
-    slack_line: float,
-    candidate_line: float | None = None,
-) -> None:
-    """Pair one image's boxes and count those above the line that have no partner above the slack line."""
-    wanted = _scores(reference) >= line
-    offered = _scores(candidate) >= (line if candidate_line is None else candidate_line)
-    pairs = _pairs(reference, candidate, slack_line)
-    ours, theirs = pairs[:, 0], pairs[:, 1]
-    tally.reference += int(wanted.sum())
-    tally.candidate += int(offered.sum())
-    tally.missing += int(wanted.sum() - wanted[ours].sum())
-    tally.extra += int(offered.sum() - offered[theirs].sum())
-    # What is measured is pairs of which one must have a partner.
-    measured = wanted[ours] | offered[theirs]
-    ours, theirs = ours[measured], theirs[measured]
-    if not len(ours):
-        return
-    tally.corners.append(np.abs(_points(reference)[ours] - _points(candidate)[theirs]).mean(axis=1))
-    tally.scores.append(np.abs(_scores(reference)[ours] - _scores(candidate)[theirs]))
-    if reference.mask is not None and candidate.mask is not None:
-        first, second = np.asarray(reference.mask[ours]), np.asarray(candidate.mask[theirs])
-        union = (first | second).reshape(len(first), -1).sum(axis=1)
-        both = (first & second).reshape(len(first), -1).sum(axis=1)
-        tally.mask_iou.append(np.where(union > 0, both / np.maximum(union, 1), 1.0))
-
-
-def _pairs(reference: sv.Detections, candidate: sv.Detections, line: float) -> np.ndarray:
-    """Indices ``(n, 2)`` of paired boxes with a confidence of at least ``line``, greedily by the reference's."""
-    ours = np.flatnonzero(_scores(reference) >= line)
-    theirs = np.flatnonzero(_scores(candidate) >= line)
-    if not len(ours) or not len(theirs):
-        return np.zeros((0, 2), int)
-    overlap = _iou(reference.xyxy[ours], candidate.xyxy[theirs])
-    overlap[reference.class_id[ours][:, None] != candidate.class_id[theirs][None]] = 0
-    pairs = []
-    for row in np.argsort(-_scores(reference)[ours], kind="stable"):
-        column = int(overlap[row].argmax())
-        if overlap[row, column] >= _PAIR_IOU:
-            pairs.append((ours[row], theirs[column]))
-            overlap[:, column] = 0
-    return np.array(pairs, dtype=int).reshape(-1, 2)
-
-
-def _iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    both = np.prod(np.maximum(high - low, 0), axis=2)
-    areas = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (first, second)]
-    union = areas[0][:, None] + areas[1][None] - both
-    return np.asarray(np.divide(both, union, out=np.zeros_like(both), where=union > 0))
-
-
-def _points(detections: sv.Detections) -> np.ndarray:
-    """All coordinates of each detection, ``(n, k)``: corners of the (oriented) box, and keypoints."""
-    corners = detections.data.get("xyxyxyxy")
-    columns = [detections.xyxy if corners is None else np.asarray(corners).reshape(len(detections), -1)]
-    if "keypoints" in detections.data:
-        columns.append(np.asarray(detections.data["keypoints"])[..., :2].reshape(len(detections), -1))
-    return np.concatenate(columns, axis=1)
-
-
-def _scores(detections: sv.Detections) -> np.ndarray:
-    return np.asarray(detections.confidence)
-
-
-def _rank_line(detections: sv.Detections) -> float:
-    """The score of the tenth most confident box, or of the last."""
-    scores = np.sort(_scores(detections))[::-1]
-    return float(scores[:_TOP][-1]) if len(scores) else 0.0
+    return reasons
 
 
 def _without_masks(detections: sv.Detections) -> sv.Detections:

@@ -88,11 +88,11 @@ def _write(source: Path, target: Path, files: list[str], progress: Progress) -> 
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     from osv_lab.detect.onnx import OnnxDetector
-    from osv_lab.evaluate.verify import _read
+    from osv_lab.evaluate.verify import readable
 
     detector = OnnxDetector(source, providers=("cpu",))
     seen: list[int] = []
-    tensors = _tensors(detector, _read(files, seen), len(files), progress)
+    tensors = _tensors(detector, readable(files, seen), len(files), progress)
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         """One image's input at a time."""

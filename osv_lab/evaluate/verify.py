@@ -68,14 +68,14 @@ def verify(
     reference = _original(path, original)
     candidate = load_detector(path)
     known = load_detector(reference, imgsz=candidate.input_size)
-    chosen, images, targets = _images_and_truth(view, gt_field, known.class_names, max_images)
+    chosen, images, targets = images_and_truth(view, gt_field, known.class_names, max_images)
     seen: list[int] = []
     truth = (targets[row] for row in seen) if targets is not None else None
     total = len(images)
     report = compare_outputs(
         known,
         candidate,
-        _read(images, seen),
+        readable(images, seen),
         truth,
         tolerance=tolerance,
         batch_size=BATCH,
@@ -112,14 +112,14 @@ def score(
     Example:
         >>> score(dataset.match_tags("val"), load_detector("best.onnx")).map50_95      # doctest: +SKIP
     """
-    names = _known_classes(view, gt_field, detector.class_names)
-    _, images, targets = _images_and_truth(view, gt_field, names, None)
+    names = known_classes(view, gt_field, detector.class_names)
+    _, images, targets = images_and_truth(view, gt_field, names, None)
     if targets is None:
         raise InvalidDataError("there is no ground truth to score against", f"nothing is labelled in '{gt_field}'")
     seen: list[int] = []
     found: list[sv.Detections] = []
     batch: list[np.ndarray] = []
-    for image in _read(images, seen):
+    for image in readable(images, seen):
         batch.append(image)
         if len(batch) == BATCH:
             found += detector.predict(batch, confidence=confidence, iou=iou)
@@ -145,13 +145,13 @@ def _original(artifact: Path, original: str | Path | None) -> str:
     return str(original)
 
 
-def _known_classes(view: Any, gt_field: str, class_names: Sequence[str]) -> tuple[str, ...]:
+def known_classes(view: Any, gt_field: str, class_names: Sequence[str]) -> tuple[str, ...]:
     """The detector's classes, then those that only the truth has: their objects count as missed."""
     labelled = view.distinct(f"{gt_field}.detections.label") if view.has_field(gt_field) else []
     return (*class_names, *sorted(set(labelled) - set(class_names)))
 
 
-def _images_and_truth(
+def images_and_truth(
     view: Any, gt_field: str, class_names: Sequence[str], max_images: int | None
 ) -> tuple[Any, list[str], list[sv.Detections] | None]:
     """The samples to look at (labelled ones where there are any), their files and their truth."""
@@ -172,7 +172,7 @@ def _images_and_truth(
     return chosen, chosen.values("filepath"), targets
 
 
-def _read(files: Sequence[str], seen: list[int]) -> Iterator[np.ndarray]:
+def readable(files: Sequence[str], seen: list[int]) -> Iterator[np.ndarray]:
     """Images that can be read, noting which; one broken file does not stop the others."""
     from osv_lab.detect.images import read_image
 

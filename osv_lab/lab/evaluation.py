@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, Any
 from osv_lab.lab.base import LabBase
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from osv_lab.evaluate.calibration import CalibrationReport
     from osv_lab.evaluate.error_budget import ErrorBudget
+    from osv_lab.evaluate.robustness import RobustnessReport
     from osv_lab.evaluate.slices import SliceReport
     from osv_lab.evaluate.thresholds import Thresholds
 
@@ -49,3 +53,20 @@ class EvaluationStage(LabBase):
         from osv_lab.evaluate.thresholds import choose_thresholds
 
         return choose_thresholds(self.view(split), objective, key=key, **options)
+
+    def calibration(self, key: str = "eval", *, split: str | None = None, **options: Any) -> CalibrationReport:
+        """Whether scores mean what they say; see :func:`osv_lab.evaluate.calibration.calibration`."""
+        from osv_lab.evaluate.calibration import calibration
+
+        return calibration(self.view(split), key=key, **options)
+
+    def robustness(
+        self, model: str | Path | None = None, *, split: str | None = "test", **options: Any
+    ) -> RobustnessReport:
+        """How much worse a model, by default the deployed one, gets as images get worse.
+
+        See :func:`osv_lab.evaluate.robustness.robustness` for the options.
+        """
+        from osv_lab.evaluate.robustness import robustness
+
+        return robustness(self.view(split), self.detector(model), progress=self.progress, **options)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from osv_lab.evaluate.detection import EvaluationReport
     from osv_lab.store.predict import PredictReport
     from osv_lab.train.trainer import TrainingRun
-    from osv_lab.train.tune import TuningReport
+    from osv_lab.train.tune_report import TuningReport
 
 
 class ModelStage(LabBase):

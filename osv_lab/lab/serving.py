@@ -9,16 +9,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from osv_lab.core.errors import CheckFailedError
+from osv_lab.core.errors import CheckFailedError, UsageError
 from osv_lab.core.report import Report
 from osv_lab.lab.base import LabBase
 
 if TYPE_CHECKING:
     from osv_lab.detect.export import Artifact
     from osv_lab.detect.parity import ParityReport
+    from osv_lab.evaluate.promotion import Verdict
     from osv_lab.serve.client import Prediction
     from osv_lab.serve.run import ServerHandle
     from osv_lab.store.drift import DriftReport
+    from osv_lab.train.registry import ModelVersion
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,16 @@ class Deployment(Report):
         artifact: The exported file.
         parity: How the exported file compares with the weights on the validation view; ``None`` where the
             dataset has no validation samples to compare on, or the model came as ONNX.
+        verdict: What the promotion gate found, where the alias pointed at another version before.
+        note: What else the user should know.
     """
 
     ref: str
     version: str
     artifact: Artifact
     parity: ParityReport | None = None
+    verdict: Verdict | None = None
+    note: str = ""
 
     def rows(self) -> list[Mapping[str, Any]]:
         return [
@@ -46,11 +52,13 @@ class Deployment(Report):
                 "": "parity",
                 "value": self.parity.summary() if self.parity else "not checked: nothing to compare",
             },
+            *([{"": "gate", "value": self.verdict.summary()}] if self.verdict else []),
+            *([{"": "note", "value": self.note}] if self.note else []),
             {"": "serve it", "value": f"osv serve {self.ref}"},
         ]
 
     def summary(self) -> str:
-        return f"deployed {self.ref}"
+        return f"deployed {self.ref}" + (f" ({self.note})" if self.note else "")
 
 
 class ServingStage(LabBase):
@@ -63,11 +71,23 @@ class ServingStage(LabBase):
         return export_model(self._weights(model), format=format, **options)
 
     def deploy(
-        self, model: str | Path | None = None, *, alias: str = "champion", split: str = "val", **options: Any
+        self,
+        model: str | Path | None = None,
+        *,
+        alias: str = "champion",
+        split: str = "val",
+        judge_on: str = "test",
+        force: bool = False,
+        reason: str = "",
+        **options: Any,
     ) -> Deployment:
         """Export a model to ONNX, verify the export on the validation split, register it and give it an alias.
 
         A model that is ONNX already is registered as it is: there is nothing to compare it with.
+
+        Where the alias points at another version already, the new one goes through the promotion gate
+        (:func:`osv_lab.evaluate.promotion.promote`). Where that cannot judge, because nothing is labelled in
+        ``judge_on`` or the model finds other things than boxes, the alias moves and the note says so.
 
         What its answers look like on that split is written beside it, so that the server can tell drift.
 
@@ -76,16 +96,23 @@ class ServingStage(LabBase):
                 those of the lab's newest training run.
             alias: The alias that will point at the new version.
             split: The split to verify on.
+            judge_on: The split that the promotion gate compares models on.
+            force: Move the alias whatever the gate finds; needs a reason.
+            reason: Why it is forced; kept with the verdict.
             options: As for :func:`osv_lab.detect.export.export_model`.
 
         Raises:
-            CheckFailedError: the exported file does not answer as the weights do; nothing is registered.
+            CheckFailedError: the exported file does not answer as the weights do, and nothing is registered; or the
+                gate refuses, and the new version is registered without the alias.
+            UsageError: forced without a reason.
         """
         from osv_lab.detect.reference import resolve_model
         from osv_lab.evaluate.verify import verify
         from osv_lab.store.drift import make_reference
         from osv_lab.train.registry import register
 
+        if force and not reason.strip():
+            raise UsageError("a model is forced only with a reason", repr(reason), "say why: reason='...'")
         weights = self._weights(model)
         run = self._run_of(weights)
         artifact = self.export(weights, **options)
@@ -101,10 +128,56 @@ class ServingStage(LabBase):
                 )
             if validation.media_type == "image":
                 make_reference(artifact.path, validation, split=split, progress=self.progress)
-        version = register(artifact, self.name, run_id=run.run_id if run else None, alias=alias, parity=parity)
+        version = register(artifact, self.name, run_id=run.run_id if run else None, parity=parity)
+        verdict, note = self._give_alias(version, alias, artifact.task, judge_on, force, reason)
         return Deployment(
-            ref=f"models:/{self.name}@{alias}", version=str(version.version), artifact=artifact, parity=parity
+            ref=f"models:/{self.name}@{alias}",
+            version=str(version.version),
+            artifact=artifact,
+            parity=parity,
+            verdict=verdict,
+            note=note,
         )
+
+    def _give_alias(
+        self, version: ModelVersion, alias: str, task: str, judge_on: str, force: bool, reason: str
+    ) -> tuple[Verdict | None, str]:
+        """Point an alias at a version: the first freely, a later one through the gate where that can judge."""
+        from osv_lab.evaluate.promotion import promote
+        from osv_lab.train.aliases import move_alias
+        from osv_lab.train.registry import get_version, has_alias
+
+        before = get_version(self.name, alias).version if has_alias(self.name, alias) else None
+        if before == version.version:
+            return None, ""
+        why = "" if before is None else self._cannot_judge(task, judge_on)
+        if before is None or why:
+            kind = "forced" if force else "register"
+            move_alias(self.name, alias, version.version, expected=before, kind=kind, reason=reason)
+            return None, f"in place of version {before}, which it was not compared with: {why}" if why else ""
+        verdict = promote(
+            version, alias, view=self.view(judge_on), force=force, reason=reason, progress=self.progress
+        )
+        if not verdict.promoted:
+            raise CheckFailedError(
+                f"version {version.version} is registered, and does not take the place of version {before}",
+                verdict.summary(),
+                f"look at it with lab.promote({version.version}).view(), or deploy with force=True, reason='...'",
+            )
+        return verdict, ""
+
+    def _cannot_judge(self, task: str, split: str) -> str:
+        """Why the promotion gate has nothing to say; empty where it has."""
+        from osv_lab.train.data import labelled
+
+        if task != "detect":
+            return f"the gate judges detectors of boxes, and this one is for {task}"
+        if not self._exists() or self.dataset.media_type != "image":
+            return "this lab has no images"
+        view = self.view(split)
+        if not view.has_field("ground_truth") or not len(view) or not len(labelled(view, "ground_truth")):
+            return f"nothing is labelled in its split '{split}'"
+        return ""
 
     def drift(self, model: str | Path | None = None, **options: Any) -> DriftReport:
         """Compare captured samples with what the deployed model's answers usually look like.

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_json
-from starlette.responses import Response
 
 from osv_lab.core.errors import OsvError
 from osv_lab.serve.errors import RequestError, as_request_error
-from osv_lab.serve.inputs import Limits, decode, form_parts, image_bytes
-from osv_lab.serve.models import Models, model_headers
+from osv_lab.serve.inputs import decode, form_parts, image_bytes
+from osv_lab.serve.limits import Limits
+from osv_lab.serve.message import Answer, Fetch, Sent, is_url
+from osv_lab.serve.models import Models
 from osv_lab.serve.observe import Observation, observe
 from osv_lab.serve.pictures import draw, picture_kind
 from osv_lab.serve.schemas import (
@@ -46,37 +47,6 @@ _KINDS = "send application/json with image_url, multipart/form-data with file, o
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
-    """What a client sent.
-
-    Attributes:
-        content_type: The header as it came.
-        query: Query parameters, each with all its values.
-        body: The whole body.
-        accept: The header as it came: which kind of answer is wanted.
-        options: Options that were read already, as JSON-able values; then the body is the image alone.
-    """
-
-    content_type: str
-    query: Mapping[str, list[str]]
-    body: bytes
-    accept: str = ""
-    options: Mapping[str, Any] | None = None
-
-    @property
-    def kind(self) -> str:
-        """The media type alone, in lower case."""
-        return self.content_type.partition(";")[0].strip().lower()
-
-
-@dataclass(frozen=True, slots=True)
-class Fetch:
-    """An image that must be fetched first: that waits for another host, so it is done elsewhere."""
-
-    url: str
-
-
-@dataclass(frozen=True, slots=True)
 class Batch:
     """A batch request that was read: one model and one set of thresholds for all its images."""
 
@@ -84,16 +54,6 @@ class Batch:
     thresholds: Thresholds
     images: Sequence[str | bytes]
     batch_size: int
-
-
-class Answer(Response):
-    """An answer with predictions.
-
-    Attributes:
-        observation: What was found, for those who observe; ``None`` where nobody does.
-    """
-
-    observation: Observation | None = None
 
 
 class Answers:
@@ -122,7 +82,7 @@ class Answers:
         self._metrics = metrics
         self.observing = observing
 
-    def predict(self, sent: Sent, ticket: Ticket, fetched: bytes | None = None) -> Answer | Fetch:
+    def predict(self, sent: Sent, fetched: bytes | None = None, *, ticket: Ticket) -> Answer | Fetch:
         """The answer to ``POST /predict``.
 
         Args:
@@ -199,7 +159,7 @@ class Answers:
         return Batch(model, thresholds, images, batch_size)
 
     def one_of_batch(
-        self, batch: Batch, index: int, image: str | bytes | OsvError, ticket: Ticket
+        self, batch: Batch, index: int, image: str | bytes | OsvError, *, ticket: Ticket
     ) -> tuple[dict[str, Any], Observation | None]:
         """The result of one image of a batch, and its observation; what is wrong with it is its result."""
         try:
@@ -213,20 +173,12 @@ class Answers:
                 raise
             return item_json(index, None, error), None
 
-    def finish_batch(self, batch: Batch, results: Sequence[Mapping[str, Any]], started: float) -> Response:
+    def finish_batch(self, batch: Batch, results: Sequence[Mapping[str, Any]], started: float) -> Answer:
         """The answer to ``POST /predict/batch``, of its images' results."""
         timing = _Timing(started)
         timing.lap("predict")
         content = {"model": batch.model.name, "results": results, "timing_ms": timing.total()}
         return _answer(content, batch.model, timing)
-
-    def fetch(self, url: str) -> bytes:
-        """The image at an address.
-
-        Raises:
-            RequestError: it may not or cannot be fetched.
-        """
-        return image_bytes(url, self._limits)
 
     def _detect(
         self, model: ServedModel, image: np.ndarray, thresholds: Thresholds, ticket: Ticket
@@ -288,33 +240,12 @@ class Answers:
         return request
 
 
-def is_url(image: str | bytes) -> bool:
-    """Whether an image is named by an http(s) address.
-
-    Example:
-        >>> is_url(" HTTPS://example.org/a.jpg"), is_url("data:image/png;base64,iVBORw0K")
-        (True, False)
-    """
-    return isinstance(image, str) and image[:64].strip()[:6].lower().startswith(("http:", "https:"))
-
-
-def limits_json(limits: Limits) -> dict[str, Any]:
-    """The limits a client may want to know."""
-    allow = limits.fetch.allow
-    return {
-        "max_image_bytes": limits.max_image_bytes,
-        "max_pixels": limits.max_pixels,
-        "max_batch": limits.max_batch,
-        "urls": ("public addresses" if allow else "none") if isinstance(allow, bool) else sorted(allow),
-    }
-
-
 def _answer(
     content: Mapping[str, Any] | bytes, model: ServedModel, timing: _Timing, kind: str = "application/json"
 ) -> Answer:
-    headers = {**model_headers(model), "Server-Timing": timing.header()}
+    headers = [("Content-Type", kind), *model.headers, ("Server-Timing", timing.header())]
     # The same bytes as json's, in a tenth of the time; non-finite numbers were taken out before.
-    return Answer(content if isinstance(content, bytes) else to_json(content), 200, headers, kind)
+    return Answer(content if isinstance(content, bytes) else to_json(content), headers)
 
 
 class _Timing:

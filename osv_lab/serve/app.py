@@ -1,7 +1,4 @@
-"""The HTTP face of a server's models.
-
-Reading the body is all the event loop does; parsing, decoding and inference of a request run in one worker thread in
-one piece. What does not fit is refused at once, with a reason, before it costs memory.
+"""The HTTP face of a server's models: its parts, and how they are put together.
 
 Example:
     >>> app = create_app(ModelSlot("best.onnx"))                      # doctest: +SKIP
@@ -12,45 +9,35 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import PlainTextResponse
-from starlette.background import BackgroundTask
-from starlette.exceptions import HTTPException
-
-from osv_lab.core.errors import OsvError
-from osv_lab.serve import answers
-from osv_lab.serve.answers import Answer, Sent
-from osv_lab.serve.bodies import error_answer, gone_from, read_body, sent_of
-from osv_lab.serve.capture import Capture
+from osv_lab.serve.asked import Asked
 from osv_lab.serve.crew import Crew
+from osv_lab.serve.door import Door, Handler
 from osv_lab.serve.drift import Drift, Reference
-from osv_lab.serve.errors import RequestError, as_request_error
-from osv_lab.serve.house import House, Ticket
-from osv_lab.serve.identities import Track
-from osv_lab.serve.inputs import Limits
-from osv_lab.serve.keys import KeySource, key_dependency
-from osv_lab.serve.manage import add_management
-from osv_lab.serve.metrics import CONTENT_TYPE, Metered, Metrics
+from osv_lab.serve.errors import RequestError
+from osv_lab.serve.house import House
+from osv_lab.serve.keys import KeySource, accepted_keys, scope_of
+from osv_lab.serve.limits import Limits
+from osv_lab.serve.message import Answer, json_answer
+from osv_lab.serve.metrics import Metrics
 from osv_lab.serve.models import Models
-from osv_lab.serve.observe import Observation, Observers
-from osv_lab.serve.openapi import ERRORS, PICTURES, many_images_body, one_image_body, option_parameters
-from osv_lab.serve.pages import add_pages
+from osv_lab.serve.observe import Observers
 from osv_lab.serve.places import Places
-from osv_lab.serve.schemas import BatchAnswer, DriftAnswer, OneImageOptions, Options, PredictAnswer
+from osv_lab.serve.predicting import Predicting
 from osv_lab.serve.slot import ModelSlot
-from osv_lab.serve.sources import Sources
-from osv_lab.serve.stream import Streams
-from osv_lab.serve.watching import add_sources
 
-_log = logging.getLogger("osv_lab.serve")
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from osv_lab.serve.answers import Answers
+    from osv_lab.serve.capture import Capture
+    from osv_lab.serve.identities import Track
+    from osv_lab.serve.sources import Sources
+    from osv_lab.serve.stream import Streams
 
 
 def create_app(
@@ -68,7 +55,7 @@ def create_app(
     crew: Crew | None = None,
     capture: Capture | None = None,
     drift: bool | Reference = True,
-) -> FastAPI:
+) -> Door:
     """The ASGI application that serves models.
 
     Args:
@@ -90,296 +77,183 @@ def create_app(
         drift: Whether answers are compared with the reference in a model's sidecar, where it has one; or a reference
             for the model that it was made with.
     """
-    limits = limits or Limits()
-    metrics = Metrics()
-    models_ = Models(slot, also)
-    house = House(workers or 1, max_waiting, deadline_s, metrics, crew)
-    places = Places(sources)
-    drifting = Drift(functools.partial(_reference_of, models_, drift)) if drift else None
-    observers = Observers([one for one in (capture, drifting) if one is not None])
+    served = Served(
+        slot,
+        Models(slot, also),
+        accepted_keys(key),
+        limits or Limits(),
+        crew,
+        capture,
+        drift,
+        workers,
+        max_waiting,
+        deadline_s,
+        Places(sources),
+        track,
+        key is not None if manage is None else manage,
+    )
 
-    def observing() -> bool:
+    return Door(served.routes(), served.late_routes(), lambda: served.rest, served.living, served.metrics, served)
+
+
+class Served:
+    """The parts of one server; attributes are named as the arguments of :func:`create_app`.
+
+    Attributes:
+        models: The models, by name.
+        keys: What opens the way, if anything is asked for.
+        house: Who is let in, and where work is done.
+        predicting: Answers predictions.
+        observers: Shown what was answered.
+        drifting: Compares answers with references; ``None`` where that is not wanted.
+    """
+
+    def __init__(
+        self,
+        slot: ModelSlot,
+        models: Models,
+        keys: Any,
+        limits: Limits,
+        crew: Crew | None,
+        capture: Capture | None,
+        drift: bool | Reference,
+        workers: int | None,
+        max_waiting: int,
+        deadline_s: float,
+        places: Places,
+        track: Track,
+        manage: bool,
+    ) -> None:
+        self.slot, self.models, self.keys, self.limits = slot, models, keys, limits
+        self.crew, self.capture, self.places, self.track, self.manage = crew, capture, places, track, manage
+        self._drift, self._workers, self._max_waiting = drift, workers, max_waiting
+        self.metrics = Metrics()
+        self.drifting = Drift(self._reference) if drift else None
+        self.observers = Observers([one for one in (capture, self.drifting) if one is not None])
+        self.house = House(
+            models,
+            workers or 1,
+            max_waiting,
+            deadline_s,
+            self.metrics,
+            crew,
+            answers=lambda: self.answers,
+            observing=self.observing,
+        )
+        self.predicting = Predicting(self.house, lambda: self.answers, self.limits, self.observers)
+
+    @functools.cached_property
+    def answers(self) -> Answers:
+        """What computes in this process."""
+        from osv_lab.serve.answers import Answers
+
+        return Answers(self.models, self.limits, self.house.batcher, self.metrics, observing=self.observing)
+
+    @functools.cached_property
+    def rest(self) -> FastAPI:
+        """What is not answered at the door."""
+        from osv_lab.serve.rest import make_rest
+
+        return make_rest(self)
+
+    @functools.cached_property
+    def streams(self) -> Streams:
+        """``WS /stream``."""
+        from osv_lab.serve.stream import Streams
+
+        ask = self.predicting.frame
+        return Streams(ask, self.house, self.keys, self.limits, self.track, self.observers)
+
+    @functools.cached_property
+    def sources(self) -> Sources:
+        """What the server watches."""
+        from osv_lab.serve.sources import Sources
+
+        return Sources(self.places, self.predicting.frame, self.house, self.track, observers=self.observers)
+
+    def observing(self) -> bool:
         """Whether an observation would be looked at: drift needs a reference, which few models have."""
-        referenced = isinstance(drift, Reference) or any(model.reference for _, model in models_.loaded())
-        return capture is not None or (drifting is not None and referenced)
+        if self.capture is not None or isinstance(self._drift, Reference):
+            return True
+        return self.drifting is not None and any(model.reference for _, model in self.models.loaded())
 
-    answer = answers.Answers(models_, limits, house.batcher, metrics, observing=observing)
-
-    def fit() -> None:
+    def fit(self) -> None:
         """As many threads, and places for them, as the models ask."""
-        lanes = workers or max(model.plan.lanes for _, model in models_.loaded())
-        if crew is not None:
-            lanes = crew.lanes
-        house.resize(lanes)
-        house.places = max(max_waiting, lanes)
+        lanes = self._workers or max(model.plan.lanes for _, model in self.models.loaded())
+        if self.crew is not None:
+            lanes = self.crew.lanes
+        self.house.resize(lanes)
+        self.house.places = max(self._max_waiting, lanes)
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await asyncio.to_thread(slot.load)
-        house.start()
-        fit()
-        if crew is not None:
-            await crew.start()
-        watched.start_live()
+    async def living(self) -> AsyncIterator[None]:
+        """Open the house, and close it in the end.
+
+        Modules are imported by one thread at a time: numpy's refer to each other, and of two threads that meet in
+        them one finds a module that is not complete. So what imports them begins before the rest is imported, or
+        after it.
+        """
+        await asyncio.to_thread(self.slot.load)
+        if self.crew is None:
+            await asyncio.to_thread(lambda: self.answers)
+        if self.places.single() or self.capture is not None:
+            await asyncio.to_thread(lambda: self.rest)
+        self.house.start()
+        self.fit()
+        if self.crew is not None:
+            await self.crew.start()
+        if self.places.single():
+            self.sources.start_live()
         try:
             yield
         finally:
-            house.closing = True
-            await watched.close()
-            if crew is not None:
-                crew.stop()
-            await asyncio.to_thread(house.stop)
-            await asyncio.to_thread(observers.close)
+            self.house.closing = True
+            if "sources" in vars(self):
+                await self.sources.close()
+            if self.crew is not None:
+                self.crew.stop()
+            await asyncio.to_thread(self.house.stop)
+            await asyncio.to_thread(self.observers.close)
 
-    app = FastAPI(
-        title="OpenSupervision Lab",
-        description="Object detection over HTTP. Boxes are in pixels of the upright image (EXIF applied).",
-        version=_version(),
-        docs_url=None,
-        redoc_url=None,
-        lifespan=lifespan,
-    )
-    app.state.slot = slot
-    app.state.house = house
-    app.state.observers = observers
-    app.add_middleware(Metered, metrics=metrics, routes=app.routes)
-    _add_error_answers(app)
-    keyed = key_dependency(key)
-    add_pages(app, slot, needs_key=key is not None)
-
-    @app.get("/health", tags=["state"], summary="Is the process alive?")
-    async def health() -> dict[str, str]:
-        return {"status": "ok"}
-
-    @app.get("/ready", tags=["state"], summary="Can it answer predictions?", responses={503: ERRORS[503]})
-    async def ready() -> dict[str, str]:
-        if house.closing:
-            raise RequestError(503, "the server is stopping", "", "ask another one", retry_after_s=1)
-        if not models_.ready or not house.open:
-            raise RequestError(503, "the model is not ready", "", "try again in a moment", retry_after_s=1)
-        if crew is not None and not crew.alive:
-            raise RequestError(503, "no worker process is up", "", "try again in a moment", retry_after_s=1)
-        return {"status": "ready"}
-
-    @app.get(
-        "/metrics",
-        dependencies=keyed,
-        tags=["state"],
-        summary="Counts in Prometheus' text format",
-        response_class=PlainTextResponse,
-        responses={401: ERRORS[401]},
-    )
-    async def metrics_text() -> Response:
-        gauges = {
-            "queue_depth": house.queue_depth,
-            "in_flight": house.inside,
-            "ready": float(models_.ready and house.open and (crew is None or crew.alive > 0)),
-            "lanes": house.lanes,
-            "streams": streams.open,
-        }
-        if crew is not None:
-            gauges["worker_processes"] = crew.alive
-        labels = [
-            {
-                "name": name,
-                "ref": model.described["ref"],
-                "digest": model.described.get("digest") or "",
-                "dataset_version": model.dataset_version or "",
-                "mode": model.plan.mode,
-            }
-            for name, model in models_.loaded()
-        ]
-        text = metrics.text(gauges, labels) + await asyncio.to_thread(observers.text)
-        return Response(text, 200, {"Content-Type": CONTENT_TYPE})
-
-    @app.get(
-        "/drift",
-        dependencies=keyed,
-        tags=["state"],
-        summary="How far what the models see has moved from what they were trained for",
-        response_model=DriftAnswer,
-        responses={401: ERRORS[401], 403: ERRORS[403]},
-    )
-    async def drift_states() -> dict[str, Any]:
-        return {"models": await asyncio.to_thread(drifting.states) if drifting else []}
-
-    @app.get(
-        "/models",
-        dependencies=keyed,
-        tags=["models"],
-        summary="What is served, and how",
-        responses={401: ERRORS[401], 403: ERRORS[403]},
-    )
-    async def models() -> dict[str, Any]:
+    def routes(self) -> Mapping[tuple[str, str], Handler]:
+        """What is answered without a framework."""
         return {
-            "models": models_.describe(),
-            "available": await asyncio.to_thread(models_.available) if managed else [],
-            "limits": answers.limits_json(limits),
-            "workers": house.lanes,
-            "processes": None if crew is None else crew.describe(),
-            "max_waiting": house.places,
-            "deadline_s": deadline_s,
-            "capture": [rule.name for rule in capture.rules] if capture else [],
+            ("GET", "/health"): self._health,
+            ("GET", "/ready"): self._ready,
+            ("POST", "/predict"): self._keyed(self.predicting.one),
         }
 
-    async def looked_at(sent: Sent, started: float, gone: Callable[[], Awaitable[None]]) -> tuple[Answer, _Seen]:
-        """What is found in one image; a place in the house is taken already."""
-        ticket = house.ticket(started, gone)
-        try:
-            found, fetched = await house.run(ticket, answer.predict, sent, ticket), None
-            if isinstance(found, answers.Fetch):
-                fetched = await house.fetch(answer.fetch, found.url)
-                ticket.deadline = time.perf_counter() + deadline_s
-                found = await house.run(ticket, answer.predict, sent, ticket, fetched)
-            assert isinstance(found, Answer)
-            image = (
-                functools.partial(answer.image_of, sent) if fetched is None else functools.partial(bytes, fetched)
-            )
-            return found, _Seen(found.observation, image, len(fetched or sent.body))
-        finally:
-            ticket.close()
+    def late_routes(self) -> Mapping[tuple[str, str], Handler]:
+        """What is answered without a framework, but reads requests in this process, for which it needs what the
+        framework imports."""
+        return {("POST", "/predict/batch"): self._keyed(self.predicting.batch)}
 
-    async def answered(sent: Sent, gone: Callable[[], Awaitable[None]]) -> Answer:
-        """The same for a frame of a stream or source, which takes a place for itself and shows its frames itself."""
-        with house:
-            return (await looked_at(sent, time.perf_counter(), gone))[0]
+    def _keyed(self, handler: Handler) -> Handler:
+        """The same for those who have a key."""
+        if self.keys is None:
+            return handler
 
-    streams = Streams(answered, house, key, limits, track, observers)
-    app.router.add_websocket_route("/stream", streams.__call__)
-    watched = Sources(places, answered, house, track, observers=observers)
-    add_sources(app, watched, house, keyed, limits, key is not None)
+        async def checked(asked: Asked) -> Answer:
+            self.keys.check(asked.header(b"authorization"), scope_of(asked.scope["path"]))
+            return await handler(asked)
 
-    managed = key is not None if manage is None else manage
-    if managed:
-        add_management(app, models_, house, keyed, fit)
+        return checked
 
-    @app.post(
-        "/predict",
-        tags=["predict"],
-        dependencies=keyed,
-        summary="Find objects in one image",
-        response_model=PredictAnswer,
-        responses={200: {"content": PICTURES}, **ERRORS},
-        openapi_extra={"requestBody": one_image_body(), "parameters": option_parameters(OneImageOptions)},
-    )
-    async def predict(request: Request) -> Response:
-        started = time.perf_counter()
-        with house:
-            sent = sent_of(request, await read_body(request, limits.max_body_bytes, limits.body_timeout_s))
-            found, seen = await looked_at(sent, started, gone_from(request))
-            found.background = _shown(observers, [seen])
-            return found
+    async def _health(self, _: Asked) -> Answer:
+        return json_answer({"status": "ok"})
 
-    @app.post(
-        "/predict/batch",
-        tags=["predict"],
-        dependencies=keyed,
-        summary="Find objects in several images; a bad one is reported alone",
-        response_model=BatchAnswer,
-        responses=ERRORS,
-        openapi_extra={"requestBody": many_images_body(), "parameters": option_parameters(Options)},
-    )
-    async def predict_batch(request: Request) -> Response:
-        started = time.perf_counter()
-        with house:
-            sent = sent_of(request, await read_body(request, limits.max_batch_bytes, limits.body_timeout_s))
-            ticket = house.ticket(started, gone_from(request))
-            try:
-                batch = await house.run(ticket, answer.read_batch, sent)
-                each = await _each(house, answer, batch, ticket)
-                results = [result for result, _ in each]
-                whole = await house.run(ticket, answer.finish_batch, batch, results, started)
-                whole.background = _shown(observers, [seen for _, seen in each])
-                return whole
-            finally:
-                ticket.close()
+    async def _ready(self, _: Asked) -> Answer:
+        if self.house.closing:
+            raise RequestError(503, "the server is stopping", "", "ask another one", retry_after_s=1)
+        if not self.models.ready or not self.house.open:
+            raise RequestError(503, "the model is not ready", "", "try again in a moment", retry_after_s=1)
+        if self.crew is not None and not self.crew.alive:
+            raise RequestError(503, "no worker process is up", "", "try again in a moment", retry_after_s=1)
+        return json_answer({"status": "ready"})
 
-    return app
-
-
-class _Seen(NamedTuple):
-    """One image that was answered: what was found, how to get it, and what keeping it costs."""
-
-    observation: Observation | None
-    image: Callable[[], bytes]
-    size_bytes: int
-
-
-def _shown(observers: Observers, seen: Sequence[_Seen]) -> BackgroundTask | None:
-    """Shows answers to the observers once they were sent."""
-    if not observers.watching:
-        return None
-
-    async def show() -> None:
-        for one in seen:
-            observers.offer(*one)
-
-    return BackgroundTask(show)
-
-
-def _reference_of(models: Models, drift: bool | Reference, digest: str) -> Reference | None:
-    """The drift reference of a loaded model, by the digest of its file."""
-    if isinstance(drift, Reference) and drift.digest == digest:
-        return drift
-    loaded = (model for _, model in models.loaded() if model.described.get("digest") == digest)
-    return next((model.reference for model in loaded), None)
-
-
-async def _each(
-    house: House, answer: answers.Answers, batch: answers.Batch, ticket: Ticket
-) -> list[tuple[dict[str, Any], _Seen]]:
-    """The results of a batch's images, in order. No more of them are under way than there are threads, which bounds
-    the memory and lets other requests in between."""
-    room = asyncio.Semaphore(min(batch.batch_size, house.lanes))
-
-    async def one(index: int, image: str | bytes) -> tuple[dict[str, Any], _Seen]:
-        source: str | bytes | OsvError = image
-        async with room:
-            if isinstance(image, str) and answers.is_url(image):
-                try:
-                    source = await house.fetch(answer.fetch, image)
-                except RequestError as error:
-                    source = error
-            # Waiting for its own batch is not waiting for the server.
-            ticket.deadline = time.perf_counter() + house.deadline_s
-            result, observation = await house.run(ticket, answer.one_of_batch, batch, index, source, ticket)
-            kept = image if isinstance(source, OsvError) else source
-            return result, _Seen(observation, functools.partial(answer.image_of_item, kept), len(kept))
-
-    tasks = [asyncio.ensure_future(one(index, image)) for index, image in enumerate(batch.images)]
-    try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
-            task.cancel()
-
-
-def _add_error_answers(app: FastAPI) -> None:
-    @app.exception_handler(OsvError)
-    async def on_osv_error(_: Request, error: OsvError) -> Response:
-        answer = as_request_error(error)
-        if answer.status == 500:
-            _log.error("%s", error)
-        return error_answer(answer)
-
-    @app.exception_handler(HTTPException)
-    async def on_http_error(request: Request, error: HTTPException) -> Response:
-        path = f"{request.method} {request.url.path}"
-        answer = error_answer(RequestError(error.status_code, str(error.detail).lower(), path, "see /docs"))
-        answer.headers.update(error.headers or {})  # Allow, of a 405
-        return answer
-
-    @app.exception_handler(RequestValidationError)
-    async def on_invalid(_: Request, error: RequestValidationError) -> Response:
-        return error_answer(RequestError(422, "the request cannot be used", str(error.errors()[:1])))
-
-    @app.exception_handler(Exception)
-    async def on_other(_: Request, error: Exception) -> Response:
-        _log.error("a request failed", exc_info=error)
-        return error_answer(RequestError(500, "the server failed", type(error).__name__, "see the server's log"))
-
-
-def _version() -> str:
-    import osv_lab
-
-    return osv_lab.__version__
+    def _reference(self, digest: str) -> Reference | None:
+        """The drift reference of a loaded model, by the digest of its file."""
+        if isinstance(self._drift, Reference) and self._drift.digest == digest:
+            return self._drift
+        loaded = (model for _, model in self.models.loaded() if model.described.get("digest") == digest)
+        return next((model.reference for model in loaded), None)

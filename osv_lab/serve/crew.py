@@ -25,15 +25,15 @@ from typing import TYPE_CHECKING, Any
 from osv_lab.core.cores import usable_cores
 from osv_lab.core.errors import InvalidDataError, OsvError, UnavailableError, UsageError
 from osv_lab.serve.dispatch import Dispatch
-from osv_lab.serve.drift import Reference
 from osv_lab.serve.elsewhere import Elsewhere
-from osv_lab.serve.inputs import Limits
+from osv_lab.serve.limits import Limits
 from osv_lab.serve.process import POSSIBLE, WorkerProcess
 from osv_lab.serve.scheduler import Plan, Scheduling
 from osv_lab.serve.slot import ServedModel, thresholds_of
 
 if TYPE_CHECKING:
     from osv_lab.detect.detector import Detector
+    from osv_lab.serve.drift import Reference
 
 _log = logging.getLogger("osv_lab.serve")
 
@@ -47,6 +47,7 @@ class Crew:
     Args:
         processes: How many; by default one per core, and a single one for a model that runs in batches.
         limits: How much a request may ask.
+        first: A worker that was started already, with the same limits.
         lanes: Jobs at once in a worker whose model runs in batches; by default what its plan asks.
 
     Attributes:
@@ -57,7 +58,11 @@ class Crew:
     """
 
     def __init__(
-        self, processes: int | None = None, limits: Limits | None = None, lanes: int | None = None
+        self,
+        processes: int | None = None,
+        limits: Limits | None = None,
+        lanes: int | None = None,
+        first: WorkerProcess | None = None,
     ) -> None:
         if not POSSIBLE:
             raise UsageError("worker processes need Linux or macOS", "Windows", "use processes=0")
@@ -70,7 +75,7 @@ class Crew:
         self._lanes = lanes
         self._plan: Plan | None = None
         # Members have loaded what is loaded; those of them that the dispatch has a link to get work.
-        self._members: list[WorkerProcess] = []
+        self._members: list[WorkerProcess] = [] if first is None else [first]
         self._recipes: dict[int, dict[str, Any]] = {}
         self._keys = 0
         self._deaths: deque[float] = deque(maxlen=16)
@@ -157,7 +162,7 @@ class Crew:
                 self._plan = plan
                 self.dispatch.lanes_each = 1 if plan.mode == "parallel" else self._lanes or plan.lanes
         defaults, version = thresholds_of(said["defaults"]), said["dataset_version"]
-        usual = None if said["reference"] is None else Reference.from_json(said["reference"])
+        usual = None if said["reference"] is None else _reference_of(said["reference"])
         model = ServedModel(Elsewhere(key, said["described"]), plan, said["described"], defaults, version, usual)
         weakref.finalize(model, self._forget, key).atexit = False
         return model
@@ -256,6 +261,12 @@ class Crew:
             del self._recipes[key]
             for one in self._members:
                 one.forget(key)
+
+
+def _reference_of(said: Mapping[str, Any]) -> Reference:
+    from osv_lab.serve.drift import Reference
+
+    return Reference.from_json(said)
 
 
 def _check_same(said: Mapping[str, Any], recipe: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ from osv_lab.serve.metrics import Metrics
 if TYPE_CHECKING:
     from osv_lab.serve.house import Ticket
     from osv_lab.serve.process import WorkerProcess
-    from osv_lab.serve.remote import Asked
+    from osv_lab.serve.remote import Call
 
 _log = logging.getLogger("osv_lab.serve")
 
@@ -30,14 +30,14 @@ class Job:
     """A piece of work for a worker.
 
     Attributes:
-        asked: What is to be done, and the models that may answer, which are kept until it is.
+        call: What is to be done, and the models that may answer, which are kept until it is.
         ticket: Looked at just before the job is handed out.
         answer: Its result.
         link: Who has it.
         begun: When that one got it, as ``time.perf_counter()``.
     """
 
-    asked: Asked
+    call: Call
     ticket: Ticket
     answer: asyncio.Future[Any]
     link: Link | None = None
@@ -127,7 +127,7 @@ class Dispatch:
         elif "failed" in header:
             job.answer.set_exception(RuntimeError(f"{header['failed']} in a worker process, see its log"))
         else:
-            job.answer.set_result(job.asked.operation.read(header, parts))
+            job.answer.set_result(job.call.operation.read(header, parts))
 
     def lost(self, link: Link) -> None:
         """A worker has died: its jobs fail, and only they."""
@@ -164,10 +164,10 @@ class Link(asyncio.Protocol):
         """Hand a job out."""
         job.link, job.begun = self, time.perf_counter()
         self.jobs[number] = job
-        keys = {name: model.detector.key for name, model in job.asked.models.items()}  # type: ignore[attr-defined]
-        header = {**job.asked.header, "id": number, "alone": alone, "models": keys}
+        keys = {name: model.detector.key for name, model in job.call.models.items()}  # type: ignore[attr-defined]
+        header = {**job.call.header, "id": number, "alone": alone, "models": keys}
         header |= {"started": job.ticket.started, "deadline": job.ticket.deadline}
-        self.transport.write(b"".join(pipe.pack(header, *job.asked.parts)))
+        self.transport.write(b"".join(pipe.pack(header, *job.call.parts)))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's own class is no subclass

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
 
 from osv_lab.serve.errors import RequestError
+from osv_lab.serve.limits import FetchPolicy as FetchPolicy
 
 _REDIRECTS = {301, 302, 303, 307, 308}
 # Object stores hand images out as plain bytes when nobody told them better.
@@ -33,28 +34,6 @@ _SPECIAL = [ipaddress.ip_network(text) for text in ("192.0.0.0/24", "64:ff9b:1::
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-
-
-@dataclass(frozen=True, slots=True)
-class FetchPolicy:
-    """Which URLs the server fetches, and how much of them.
-
-    Attributes:
-        allow: ``True``: any host with public addresses. ``False``: none. A sequence: only these hosts (``host`` or
-            ``host:port``). A listed IP address is itself vouched for; a listed name must resolve to public addresses
-            or to those of ``networks``.
-        networks: Networks (``10.0.0.0/8``) that are not public and where a listed name may resolve to all the same.
-            Link-local addresses and those of cloud metadata services are refused in any case.
-        max_bytes: Largest body.
-        timeout_s: Longest time for everything together: name, connection, redirects, body.
-        max_redirects: How many redirects are followed.
-    """
-
-    allow: bool | Sequence[str] = True
-    networks: Sequence[str] = ()
-    max_bytes: int = 20 * 2**20
-    timeout_s: float = 10.0
-    max_redirects: int = 3
 
 
 def fetch_image(url: str, policy: FetchPolicy) -> bytes:

@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from osv_lab.serve.schemas import Detection, ErrorDetail, ImageSize, ModelName, Options, Share
+from osv_lab.serve.documents import Detection, ErrorDetail, ImageSize, ModelName
+from osv_lab.serve.schemas import Options, Share
 
 TrackOption = bool | str | dict[str, bool | int | float | str | None]
 

@@ -6,18 +6,23 @@ Work that nobody waits for any more, because it is late or its client has gone, 
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from osv_lab.serve.crew import Crew
 from osv_lab.serve.dispatch import Job
 from osv_lab.serve.errors import RequestError
 from osv_lab.serve.metrics import Metrics
-from osv_lab.serve.remote import asked_of
+from osv_lab.serve.models import Models
+from osv_lab.serve.remote import call_of
 from osv_lab.serve.scheduler import Batcher
+
+if TYPE_CHECKING:
+    from osv_lab.serve.answers import Answers
 
 Result = TypeVar("Result")
 
@@ -79,11 +84,14 @@ class House:
     """The places of a server, its queue, and its threads.
 
     Args:
+        models: Those that answer.
         lanes: Threads that decode, run and suppress. Work goes through one of them in one piece.
         places: Requests in the house at once: being received, waiting and computed.
         deadline_s: How long a request may wait for a thread.
         metrics: Told of what was not done.
         crew: Worker processes that do what can be done in one, instead of the threads.
+        answers: What the threads compute; asked for when they do.
+        observing: Whether answers carry their observation, which costs about as much as parsing the request.
 
     Attributes:
         closing: Nothing new is taken.
@@ -93,8 +101,20 @@ class House:
     """
 
     def __init__(
-        self, lanes: int, places: int, deadline_s: float, metrics: Metrics, crew: Crew | None = None
+        self,
+        models: Models,
+        lanes: int,
+        places: int,
+        deadline_s: float,
+        metrics: Metrics,
+        crew: Crew | None = None,
+        *,
+        answers: Callable[[], Answers],
+        observing: Callable[[], bool],
     ) -> None:
+        self.models = models
+        self.answers = answers
+        self.observing = observing
         self.metrics = metrics
         self.crew = crew
         if crew is not None:
@@ -179,23 +199,50 @@ class House:
         return await asyncio.get_running_loop().run_in_executor(self._fetchers, work, *arguments)
 
     async def run(self, ticket: Ticket, work: Callable[..., Result], *arguments: Any) -> Result:
-        """Run a piece of work in a thread, or a worker process, when its turn comes.
+        """Run a piece of work in a thread when its turn comes.
 
         Raises:
             RequestError: 503 when it has waited too long or the house is not open, 499 when the client has gone.
         """
+        begun = self._thread(ticket, work, *arguments)
+        return await self._result(ticket, asyncio.wrap_future(begun), begun.cancel)
+
+    async def compute(self, ticket: Ticket, name: str, *arguments: Any) -> Any:
+        """Have a method of :class:`~osv_lab.serve.answers.Answers` called when its turn comes: in a worker process
+        where there are any, else in a thread.
+
+        Args:
+            name: A key of :data:`osv_lab.serve.remote.OPERATIONS`.
+
+        Raises:
+            RequestError: as for :meth:`run`.
+        """
+        if self.crew is None:
+            work = functools.partial(getattr(self.answers(), name), ticket=ticket)
+            return await self.run(ticket, work, *arguments)
+        if self._pool is None:
+            raise _not_open()
+        dispatch = self.crew.dispatch
+        call = call_of(name, self.models, self.observing(), arguments)
+        job = Job(call, ticket, asyncio.get_running_loop().create_future())
+        dispatch.begin(job)
+        return await self._result(ticket, job.answer, lambda: dispatch.cancel(job))
+
+    def _thread(self, ticket: Ticket, work: Callable[..., Result], *arguments: Any) -> Future[Result]:
+        if self._pool is None:
+            raise _not_open()
+        return self._pool.submit(_checked, ticket, work, arguments)
+
+    async def _result(self, ticket: Ticket, answer: asyncio.Future[Result], cancel: Callable[[], bool]) -> Result:
+        """The result of what was begun, while somebody waits for it.
+
+        Args:
+            cancel: Has it not done; tells whether it never will be.
+        """
         self._work += 1
         try:
-            answer, cancel = self._begin(ticket, work, arguments)
             if self._work > self.lanes or self.batcher.busy:
-                either: set[asyncio.Future[Any]] = {answer, ticket.watch()}
-                await asyncio.wait(either, timeout=ticket.left_s, return_when=asyncio.FIRST_COMPLETED)
-                if not answer.done():
-                    gone = ticket.watch().done()
-                    # A piece that runs already may still be waiting for its batch; it asks its ticket then.
-                    ticket.abandoned = ticket.abandoned or gone
-                    if cancel():
-                        raise RequestError(CLIENT_GONE, "the client has gone") if gone else _late()
+                await self._wait(ticket, answer, cancel)
             return await answer
         except RequestError as error:
             if error.status == CLIENT_GONE:
@@ -206,20 +253,16 @@ class House:
         finally:
             self._work -= 1
 
-    def _begin(
-        self, ticket: Ticket, work: Callable[..., Result], arguments: tuple[Any, ...]
-    ) -> tuple[asyncio.Future[Result], Callable[[], bool]]:
-        """Its result, and how to have it not done; that tells whether it never will be."""
-        if self._pool is None:
-            raise _not_open()
-        asked = None if self.crew is None else asked_of(work, arguments)
-        if self.crew is None or asked is None:
-            begun = self._pool.submit(_checked, ticket, work, arguments)
-            return asyncio.wrap_future(begun), begun.cancel
-        job = Job(asked, ticket, asyncio.get_running_loop().create_future())
-        dispatch = self.crew.dispatch
-        dispatch.begin(job)
-        return job.answer, lambda: dispatch.cancel(job)
+    async def _wait(self, ticket: Ticket, answer: asyncio.Future[Any], cancel: Callable[[], bool]) -> None:
+        """Until there is an answer, or it is known that there will be none."""
+        either: set[asyncio.Future[Any]] = {answer, ticket.watch()}
+        await asyncio.wait(either, timeout=ticket.left_s, return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            gone = ticket.watch().done()
+            # A piece that runs already may still be waiting for its batch; it asks its ticket then.
+            ticket.abandoned = ticket.abandoned or gone
+            if cancel():
+                raise RequestError(CLIENT_GONE, "the client has gone") if gone else _late()
 
 
 _LATE = "the request waited too long"

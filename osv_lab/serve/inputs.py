@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import re
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from osv_lab.core.errors import OsvError
 from osv_lab.serve.errors import RequestError, as_request_error, shortened
-from osv_lab.serve.fetch import FetchPolicy, fetch_image
+from osv_lab.serve.limits import Limits as Limits
 
 if TYPE_CHECKING:
     import numpy as np
+    from pydantic_core import SchemaValidator
     from python_multipart.multipart import MultipartCallbacks
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
@@ -25,36 +26,6 @@ _URL_SAFE = str.maketrans("-_", "+/")
 
 MAX_FIELDS = 128
 """Most parts of a form that are no files."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much a request may ask of the server.
-
-    Attributes:
-        max_image_bytes: Largest encoded image.
-        max_pixels: Largest decoded image, width times height; checked in the header, before decoding.
-        max_batch: Most images in one batch request.
-        max_batch_bytes: Largest body of a batch request.
-        body_timeout_s: Longest time for a body to arrive, so that a slow client does not keep its place for ever.
-        max_streams: Most open streams, and most who follow sources.
-        stream_idle_s: A stream without a frame for so long is closed.
-        fetch: Which URLs are fetched.
-    """
-
-    max_image_bytes: int = 20 * 2**20
-    max_pixels: int = 40_000_000
-    max_batch: int = 64
-    max_batch_bytes: int = 128 * 2**20
-    body_timeout_s: float = 30.0
-    max_streams: int = 16
-    stream_idle_s: float = 60.0
-    fetch: FetchPolicy = field(default_factory=FetchPolicy)
-
-    @property
-    def max_body_bytes(self) -> int:
-        """Largest body of a request with one image: the image as base64, and room for the rest."""
-        return self.max_image_bytes * 4 // 3 + 2**16
 
 
 def image_bytes(image_url: str, limits: Limits) -> bytes:
@@ -74,6 +45,8 @@ def image_bytes(image_url: str, limits: Limits) -> bytes:
     if scheme is None:
         return _from_base64(text, limits)
     if scheme[0].lower() in ("http:", "https:"):
+        from osv_lab.serve.fetch import fetch_image
+
         return _within(fetch_image(text, limits.fetch), limits)
     if scheme[0].lower() == "data:":
         return _from_data_uri(text, limits)
@@ -195,6 +168,8 @@ def _from_data_uri(text: str, limits: Limits) -> bytes:
 def _from_base64(text: str, limits: Limits) -> bytes:
     if len(text) > limits.max_image_bytes * 3 // 2:  # a third for base64, the rest for line ends
         raise _too_many_bytes(f"{len(text):,} characters of base64", limits)
+    if (data := _from_plain_base64(text)) is not None and len(data) >= _SMALLEST_IMAGE:
+        return _within(data, limits)
     if "%" in text[-12:]:
         text = re.sub(r"%([0-9A-Fa-f]{2})", lambda code: chr(int(code[1], 16)), text)
     clean = text.translate(_SPACES).translate(_URL_SAFE).rstrip("=")
@@ -211,6 +186,27 @@ def _from_base64(text: str, limits: Limits) -> bytes:
             "the server reads no files of its own: upload the file or encode it",
         )
     return _within(data, limits)
+
+
+def _from_plain_base64(text: str) -> bytes | None:
+    """Base64 without anything in between, as most clients send it, by pydantic's decoder: a sixth of the time of
+    Python's own, which is as much as all other parsing takes together. ``None`` for what is none."""
+    from pydantic_core import ValidationError
+
+    if "\\" in text:  # means something to JSON
+        return None
+    try:
+        data: bytes = _base64_in_json().validate_json(f'"{text}"')
+    except ValidationError:
+        return None
+    return data
+
+
+@functools.cache
+def _base64_in_json() -> SchemaValidator:
+    from pydantic_core import SchemaValidator, core_schema
+
+    return SchemaValidator(core_schema.bytes_schema(), config={"val_json_bytes": "base64"})
 
 
 def _within(data: bytes, limits: Limits) -> bytes:

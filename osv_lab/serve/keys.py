@@ -187,19 +187,23 @@ def remove_key(path: str | Path, name: str) -> None:
     _write(Path(path), left)
 
 
-def key_dependency(keys: KeySource | None) -> list[Any]:
+def accepted_keys(keys: KeySource | None) -> Keys | KeyFile | None:
+    """What checks a request's key; ``None`` where none is asked for."""
+    return Keys.single(keys) if isinstance(keys, str) else keys
+
+
+def key_dependency(accepted: Keys | KeyFile | None) -> list[Any]:
     """What a FastAPI route lists as ``dependencies`` to ask for a key; nothing where there are no keys.
 
     The scope is that of the path: ``/models…``, ``/metrics…`` and ``/sources…`` have their own, ``/drift`` is
     ``metrics``, all else is ``predict``.
     """
-    if keys is None:
+    if accepted is None:
         return []
     from fastapi import Depends
     from fastapi.security import HTTPBearer
     from starlette.requests import HTTPConnection
 
-    accepted = Keys.single(keys) if isinstance(keys, str) else keys
     bearer = HTTPBearer(auto_error=False, description="The server's key.")
 
     async def check(connection: HTTPConnection) -> None:

@@ -10,13 +10,14 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
-from osv_lab.serve.answers import Sent
-from osv_lab.serve.bodies import read_body
+from osv_lab.serve.asked import Asked
+from osv_lab.serve.documents import ChangeAnswer, ErrorAnswer, LoadRequest, SwapRequest, UnloadRequest
 from osv_lab.serve.errors import RequestError
 from osv_lab.serve.house import House
+from osv_lab.serve.message import media_type
 from osv_lab.serve.models import DEFAULT, Models
 from osv_lab.serve.openapi import ERRORS
-from osv_lab.serve.schemas import ChangeAnswer, ErrorAnswer, LoadRequest, SwapRequest, UnloadRequest, parse_json
+from osv_lab.serve.schemas import parse_json
 
 _REFUSED = {
     403: "The server was not started to serve this.",
@@ -42,9 +43,9 @@ def add_management(app: FastAPI, models: Models, house: House, keyed: list[Any],
 
         async def route(request: Request) -> Response:
             # A page of another site can send a form to loopback, but not JSON, unless this server allowed it.
-            if Sent(request.headers.get("content-type", ""), {}, b"").kind != "application/json":
+            if media_type(request.headers.get("content-type", "")) != "application/json":
                 raise RequestError(415, "changes come as JSON", "", "send Content-Type: application/json")
-            asked = parse_json(kind, await read_body(request, 2**16, 10.0))
+            asked = parse_json(kind, await Asked(request.scope, request.receive).body(2**16, 10.0))
             done = await asyncio.to_thread(change, asked)
             fit()
             house.metrics.count("swaps", int(path == "/models/swap"))

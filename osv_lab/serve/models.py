@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -175,15 +175,3 @@ class Models:
 def no_such_model(name: str, loaded: Iterable[str]) -> RequestError:
     """The answer to a request that names a model there is not."""
     return RequestError(404, "no such model", name, f"loaded are: {', '.join(list(loaded)[:20])}")
-
-
-def model_headers(model: ServedModel) -> Mapping[str, str]:
-    """Which model answered, as response headers: ``X-Model``, ``X-Model-Digest``, ``X-Dataset-Version``."""
-    from urllib.parse import quote
-
-    said = {
-        "X-Model": model.described["ref"],
-        "X-Model-Digest": model.described.get("digest"),
-        "X-Dataset-Version": model.dataset_version,
-    }
-    return {name: quote(str(value), safe=" :/@._-+,()") for name, value in said.items() if value}

@@ -14,19 +14,19 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
 from osv_lab.core.errors import InvalidDataError
 from osv_lab.detect.confidence import Confidence
 from osv_lab.serve.metrics import metric_lines
 
 if TYPE_CHECKING:
+    import numpy as np
     import supervision as sv
 
     from osv_lab.detect.detector import Found
@@ -114,7 +114,8 @@ class Observation:
             count == len(observation.confidence) == len(observation.class_name)
         ):
             raise InvalidDataError("this is no observation", "its boxes, scores and classes do not fit together")
-        if not np.isfinite([*observation.confidence, *(value for box in observation.xyxy for value in box)]).all():
+        numbers = (*observation.confidence, *(value for box in observation.xyxy for value in box))
+        if not all(map(math.isfinite, numbers)):
             raise InvalidDataError("this is no observation", "a box or score is not finite")
         return observation
 
@@ -128,6 +129,8 @@ def observe(image: np.ndarray, detections: sv.Detections | Found, *, model: str,
         model: The reference of the model that found it.
         about: Further attributes of the :class:`Observation`.
     """
+    import numpy as np
+
     brightness, looks = appearance(image)
     names, scores, ids = detections.data.get("class_name"), detections.confidence, detections.class_id
     count, tracks = len(detections), getattr(detections, "tracker_id", None)
@@ -154,10 +157,12 @@ def appearance(image: np.ndarray) -> tuple[float, int]:
     N. Krawetz, "Kind of Like That", 2013). Scaled or slightly changed images differ in few bits.
 
     Example:
+        >>> import numpy as np
         >>> appearance(np.full((4, 4, 3), 255, np.uint8))
         (1.0, 0)
     """
     import cv2
+    import numpy as np
 
     # Every n-th pixel: reading all of a large image would cost more than the rest of this together.
     step = max(1, min(image.shape[:2]) // _LOOKED_AT)

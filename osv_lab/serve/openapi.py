@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from osv_lab.serve.inputs import MAX_FIELDS, Limits
-from osv_lab.serve.schemas import BatchRequest, ErrorAnswer, OneImageOptions, Options, PredictRequest
+from osv_lab.serve.documents import ErrorAnswer
+from osv_lab.serve.inputs import MAX_FIELDS
+from osv_lab.serve.limits import Limits
+from osv_lab.serve.schemas import BatchRequest, OneImageOptions, Options, PredictRequest
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorAnswer, "description": "The request is malformed."},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import logging
 import signal
 import socket
@@ -15,20 +14,21 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from osv_lab.core.errors import OsvError, UnavailableError, UsageError, require_extra
-from osv_lab.core.settings import load_settings
-from osv_lab.serve.capture import Capture
-from osv_lab.serve.drift import Reference
-from osv_lab.serve.keys import Keys, KeySource
-from osv_lab.serve.scheduler import Scheduling
-from osv_lab.serve.slot import ModelSlot
+from osv_lab.serve.limits import Limits
+from osv_lab.serve.process import POSSIBLE, WorkerProcess
 
+# Everything else is imported when the first worker process has been started, which then does the same at its side.
 if TYPE_CHECKING:
     import uvicorn
 
     from osv_lab.detect.detector import Detector
+    from osv_lab.serve.capture import Capture
     from osv_lab.serve.crew import Crew
+    from osv_lab.serve.drift import Reference
     from osv_lab.serve.identities import Track
-    from osv_lab.serve.inputs import Limits
+    from osv_lab.serve.keys import KeySource
+    from osv_lab.serve.scheduler import Scheduling
+    from osv_lab.serve.slot import ModelSlot
 
 _log = logging.getLogger("osv_lab.serve")
 
@@ -116,7 +116,7 @@ def run_server(
         "sources": sources,
         "track": track,
         "capture": capture_of(capture, capture_to),
-        "drift": drift if isinstance(drift, bool) else Reference.read(drift),
+        "drift": _reference_of(drift),
     }
     model_options |= {"scheduling": scheduling, "max_batch": max_batch}
     with contextlib.closing(_listen(host, port, key, allow_anonymous)) as listener:
@@ -169,7 +169,7 @@ def start_server(
         "sources": sources,
         "track": track,
         "capture": capture_of(capture, capture_to),
-        "drift": drift if isinstance(drift, bool) else Reference.read(drift),
+        "drift": _reference_of(drift),
     }
     model_options |= {"scheduling": scheduling, "max_batch": max_batch}
     listener = _listen(host, port, key, allow_anonymous)
@@ -239,7 +239,18 @@ def capture_of(rules: str | Path | Mapping[str, Any] | None, folder: str | Path 
                 "a folder for captured images, and no rules", folder, "say what is captured: random=0.01"
             )
         return None
+    from osv_lab.core.settings import load_settings
+    from osv_lab.serve.capture import Capture
+
     return Capture(rules, folder or load_settings().captures_dir)
+
+
+def _reference_of(drift: bool | str | Path) -> bool | Reference:
+    if isinstance(drift, bool):
+        return drift
+    from osv_lab.serve.drift import Reference
+
+    return Reference.read(drift)
 
 
 def _server(
@@ -256,9 +267,6 @@ def _server(
     """A server whose model is loaded: what cannot be loaded fails here, in the caller's thread."""
     from dataclasses import replace
 
-    from osv_lab.serve.inputs import Limits
-    from osv_lab.serve.places import Places
-
     limits = limits or Limits()
     if allow_urls is None and not _is_loopback(host):
         allow_urls = False
@@ -268,12 +276,8 @@ def _server(
         limits = replace(limits, fetch=replace(limits.fetch, allow=allow_urls))
     if serving["manage"] is None:
         serving["manage"] = key is not None or _is_loopback(host)
-    Places(serving["sources"])
     crew = _crew_for(serving.pop("processes"), ref, limits, serving["workers"])
     try:
-        # The first worker imports and loads while this process does its own.
-        if crew is not None:
-            crew.warm_up()
         try:
             import uvicorn
 
@@ -282,26 +286,27 @@ def _server(
             from osv_lab.serve.patience import patient_protocol, patient_sockets
         except ModuleNotFoundError as error:
             raise require_extra(str(error.name), "server") from None
-        slot = ref if isinstance(ref, ModelSlot) else _slot_for(ref, crew, model_options)
+        slot = _slot_for(ref, crew, model_options)
+        app = create_app(slot, key=key, limits=limits, crew=crew, **serving)
+        config = uvicorn.Config(
+            app,
+            log_level=log_level,
+            access_log=log_level in ("info", "debug", "trace"),
+            server_header=False,
+            timeout_graceful_shutdown=STOP_TIMEOUT_S,
+            h11_max_incomplete_event_size=64 * 1024,
+            ws=patient_sockets() or "none",
+            ws_max_size=limits.max_image_bytes,
+            # Images are compressed already, and what is not sent cannot be a bomb.
+            ws_per_message_deflate=False,
+            http=patient_protocol(limits.body_timeout_s),
+        )
+        config.load()
         slot.load()
     except BaseException:
         if crew is not None:
             crew.close()
         raise
-    app = create_app(slot, key=key, limits=limits, crew=crew, **serving)
-    config = uvicorn.Config(
-        app,
-        log_level=log_level,
-        access_log=log_level in ("info", "debug", "trace"),
-        server_header=False,
-        timeout_graceful_shutdown=STOP_TIMEOUT_S,
-        h11_max_incomplete_event_size=64 * 1024,
-        ws=patient_sockets() or "none",
-        ws_max_size=limits.max_image_bytes,
-        # Images are compressed already, and what is not sent cannot be a bomb.
-        ws_per_message_deflate=False,
-        http=patient_protocol(limits.body_timeout_s),
-    )
     _log.info("serving %s on http://%s:%d", slot.describe()["ref"], _shown_host(host), listener.getsockname()[1])
     return DrainingServer(config, app.state.house)
 
@@ -309,23 +314,36 @@ def _server(
 def _crew_for(
     processes: int | Literal["auto"], ref: object, limits: Limits, lanes: int | None = None
 ) -> Crew | None:
-    """The worker processes of a server, none of them started; ``None`` where threads do the work."""
-    from osv_lab.serve.crew import Crew
-    from osv_lab.serve.process import POSSIBLE
-
+    """The worker processes of a server, the first of them started; ``None`` where threads do the work."""
     if processes == 0 or (processes == "auto" and not (POSSIBLE and isinstance(ref, (str, Path)))):
         return None
-    return Crew(None if processes == "auto" else processes, limits, lanes)
+    # Before anything is imported: it imports, and later loads, while this process does its own.
+    first = WorkerProcess(limits) if POSSIBLE else None
+    from osv_lab.serve.crew import Crew
+
+    try:
+        return Crew(None if processes == "auto" else processes, limits, lanes, first=first)
+    except BaseException:
+        if first is not None:
+            first.kill()
+            first.end()
+        raise
 
 
 def _slot_for(ref: str | Path | Detector, crew: Crew | None, options: dict[str, Any]) -> ModelSlot:
     """A place for a model that is loaded into the worker processes where there are any."""
+    from osv_lab.serve.slot import ModelSlot
+
+    if isinstance(ref, ModelSlot):
+        return ref
     return ModelSlot(ref, **options) if crew is None else ModelSlot(ref, loader=crew.load, **options)
 
 
 def _listen(host: str, port: int, key: KeySource | None, allow_anonymous: bool) -> socket.socket:
     """A listening socket; taken before the model is loaded, so that a taken port costs no waiting."""
     if isinstance(key, str):
+        from osv_lab.serve.keys import Keys
+
         Keys.single(key)
     if not 0 <= port <= 65535:
         raise UsageError("no such port", port, "use 1 to 65535, or 0 for a free one")
@@ -355,8 +373,10 @@ def _listen(host: str, port: int, key: KeySource | None, allow_anonymous: bool) 
 
 
 def _is_loopback(host: str) -> bool:
-    if host == "localhost":
+    if host in ("localhost", "127.0.0.1"):
         return True
+    import ipaddress
+
     try:
         return ipaddress.ip_address(host.partition("%")[0]).is_loopback
     except ValueError:

@@ -91,7 +91,7 @@ def load_planned(
     if max_batch is not None and not 1 <= max_batch <= LARGEST_BATCH:
         raise UsageError("max_batch must lie between 1 and 64", max_batch)
     if not isinstance(ref, (str, Path)):
-        if scheduling == "parallel" and not _is_thread_safe(ref):
+        if scheduling == "parallel" and not is_onnx(ref):
             raise UsageError(
                 "this detector is not known to be safe for threads", ref.ref, "use scheduling='batch'"
             )
@@ -101,13 +101,13 @@ def load_planned(
     cores, text = usable_cores(), str(ref)
     if scheduling == "parallel":
         alone = load_detector(text, **{"threads": 1, **options})
-        if not _is_thread_safe(alone):
+        if not is_onnx(alone):
             raise UsageError(
                 "only ONNX models run in several threads", text, "export it, or use scheduling='batch'"
             )
         return alone, Plan("parallel", cores)
     whole = load_detector(text, **options)
-    on_cpu = _is_thread_safe(whole) and whole.provider == "CPUExecutionProvider"
+    on_cpu = is_onnx(whole) and whole.provider == "CPUExecutionProvider"
     if scheduling == "batch" or not on_cpu:
         return whole, _batch_plan(whole, max_batch)
     alone = load_detector(text, **{"threads": 1, **options})
@@ -178,12 +178,13 @@ def _find(detector: Detector, images: Sequence[np.ndarray]) -> None:
     getattr(detector, "find", detector.predict)(images)
 
 
-def _is_thread_safe(detector: Detector) -> bool:
+def is_onnx(detector: Detector) -> bool:
+    """Whether it is, or all its members are, run by ONNX Runtime: safe for threads, and has seen an image."""
     from osv_lab.detect.ensemble import EnsembleDetector
     from osv_lab.detect.onnx import OnnxDetector
 
     if isinstance(detector, EnsembleDetector):
-        return all(map(_is_thread_safe, detector.members))
+        return all(map(is_onnx, detector.members))
     return isinstance(detector, OnnxDetector)
 
 

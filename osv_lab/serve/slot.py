@@ -10,20 +10,24 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from osv_lab.core.errors import InvalidDataError, OsvError, UnavailableError, UsageError
 from osv_lab.core.sidecars import read_sidecar
 from osv_lab.detect.confidence import Confidence, confidence_in, limits_of
-from osv_lab.serve.drift import SIDECAR_KEY, Reference
-from osv_lab.serve.scheduler import Plan, Scheduling, grey_image, load_planned
+from osv_lab.serve.scheduler import Plan, Scheduling, grey_image, is_onnx, load_planned
 
 if TYPE_CHECKING:
     import numpy as np
     import supervision as sv
 
     from osv_lab.detect.detector import Detector, Found
+    from osv_lab.serve.drift import Reference
 
 _log = logging.getLogger("osv_lab.serve")
+
+SIDECAR_KEY = "drift_reference"
+"""Where a model's sidecar holds its :class:`~osv_lab.serve.drift.Reference`."""
 
 _ONE_PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -57,6 +61,7 @@ class ServedModel:
         defaults: What holds where a request says nothing: the model's own thresholds, from its sidecar.
         dataset_version: What it was trained on, where its sidecar says so.
         reference: What its answers usually look like, where its sidecar says so.
+        headers: Which model answered, as response headers: ``X-Model``, ``X-Model-Digest``, ``X-Dataset-Version``.
     """
 
     detector: Detector
@@ -65,7 +70,17 @@ class ServedModel:
     defaults: Thresholds
     dataset_version: str | None = None
     reference: Reference | None = None
+    headers: Sequence[tuple[str, str]] = field(init=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def __post_init__(self) -> None:
+        said = {
+            "X-Model": self.described["ref"],
+            "X-Model-Digest": self.described.get("digest"),
+            "X-Dataset-Version": self.dataset_version,
+        }
+        headers = [(name, quote(str(value), safe=" :/@._-+,()")) for name, value in said.items() if value]
+        object.__setattr__(self, "headers", tuple(headers))
 
     @property
     def name(self) -> dict[str, Any]:
@@ -123,9 +138,10 @@ def load_model(
 
     detector, plan = load_planned(ref, options or {}, scheduling, max_batch)
     # The first run of a session allocates its memory, and the first decoded image loads the decoders; no request
-    # should wait for either.
+    # should wait for either. An ONNX detector has run already, to see what its network gives.
     decode_image(_ONE_PIXEL)
-    getattr(detector, "find", detector.predict)([grey_image(detector)])
+    if not is_onnx(detector):
+        detector.predict([grey_image(detector)])
     sidecar = sidecar_of(detector)
     described = _describe(detector)
     defaults = stored_thresholds(sidecar, described["ref"])
@@ -374,6 +390,8 @@ def _reference(sidecar: Mapping[str, Any], described: Mapping[str, Any]) -> Refe
     stored = sidecar.get(SIDECAR_KEY)
     if stored is None:
         return None
+    from osv_lab.serve.drift import Reference
+
     try:
         reference = Reference.from_json(stored)
     except InvalidDataError as error:

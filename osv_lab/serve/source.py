@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from osv_lab.core.errors import InvalidDataError, OsvError
-from osv_lab.serve.answers import Answer, Sent
 from osv_lab.serve.errors import RequestError, as_request_error, error_body
 from osv_lab.serve.flicker import Onlooker
 from osv_lab.serve.house import House
 from osv_lab.serve.identities import Identities, Track
+from osv_lab.serve.message import Answer, Sent
 from osv_lab.serve.observe import Observers
 
 if TYPE_CHECKING:
@@ -260,7 +260,7 @@ class WatchedSource:
         content: dict[str, Any]
         try:
             answer = await self._ask(sent, self._has_gone)
-            content = json.loads(bytes(answer.body))
+            content = json.loads(answer.body)
             found = await asyncio.to_thread(self._identities.update, content["predictions"], seconds)
             self._onlooker.see(answer.observation, self._identities.ids, image)
             content["predictions"] = found

@@ -25,18 +25,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic_core import to_json
+from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from osv_lab.core.errors import OsvError
-from osv_lab.serve.answers import Answer, Sent
-from osv_lab.serve.bodies import error_answer
 from osv_lab.serve.errors import RequestError, as_request_error, error_body
 from osv_lab.serve.flicker import Onlooker
 from osv_lab.serve.frames import StreamOptions
 from osv_lab.serve.house import House
 from osv_lab.serve.identities import Identities, Track, checked_options, prepare
-from osv_lab.serve.inputs import Limits
-from osv_lab.serve.keys import Keys, KeySource
+from osv_lab.serve.keys import KeyFile, Keys
+from osv_lab.serve.limits import Limits
+from osv_lab.serve.message import Answer, Sent, error_answer
 from osv_lab.serve.observe import Observers
 from osv_lab.serve.schemas import parse_json
 from osv_lab.serve.sites import check_site
@@ -114,7 +114,7 @@ class Streams:
     Args:
         ask: How a frame is answered.
         house: Who is let in; told of what was done.
-        key: What opens the way, if anything is asked for.
+        keys: What opens the way, if anything is asked for.
         limits: Sizes of frames, how many streams, how long they may idle.
         track: Which tracker where nothing else is asked.
         observers: Shown every frame that is answered.
@@ -124,7 +124,7 @@ class Streams:
         self,
         ask: Ask,
         house: House,
-        key: KeySource | None,
+        keys: Keys | KeyFile | None,
         limits: Limits,
         track: Track = True,
         observers: Observers | None = None,
@@ -133,7 +133,7 @@ class Streams:
         self._observers = observers or Observers([])
         self._track = track
         self._house = house
-        self._keys = Keys.single(key) if isinstance(key, str) else key
+        self._keys = keys
         self._limits = limits
         self.open = 0
 
@@ -142,7 +142,7 @@ class Streams:
         try:
             self._admit(socket)
         except RequestError as error:
-            await socket.send_denial_response(error_answer(error))
+            await _deny(socket, error_answer(error))
             return
         self.open += 1
         self._house.guests += 1
@@ -287,6 +287,11 @@ class _Stream:
         """Raises :class:`TimeoutError` where the client does not take what it asked for."""
         async with asyncio.timeout(_SEND_S):
             await self._socket.send_text(to_json(content).decode())
+
+
+async def _deny(socket: WebSocket, answer: Answer) -> None:
+    """Answer a handshake as a request."""
+    await socket.send_denial_response(Response(answer.body, answer.status, dict(answer.headers)))
 
 
 def _key_of(socket: WebSocket) -> str | None:

@@ -11,17 +11,18 @@ from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic_core import to_json
 
-from osv_lab.serve.answers import Sent
-from osv_lab.serve.bodies import read_body
+from osv_lab.serve.asked import Asked
+from osv_lab.serve.documents import ErrorAnswer
 from osv_lab.serve.errors import RequestError
 from osv_lab.serve.events import EventStream
 from osv_lab.serve.frames import FrameAnswer, SourceRequest, SourcesAnswer, SourceStatus
 from osv_lab.serve.house import House
 from osv_lab.serve.identities import prepare
-from osv_lab.serve.inputs import Limits
+from osv_lab.serve.limits import Limits
+from osv_lab.serve.message import media_type
 from osv_lab.serve.openapi import ERRORS, PICTURES
 from osv_lab.serve.pictures import draw, picture_kind
-from osv_lab.serve.schemas import ErrorAnswer, OneImageOptions, parse_fields, parse_json
+from osv_lab.serve.schemas import OneImageOptions, parse_fields, parse_json
 from osv_lab.serve.sites import check_site
 from osv_lab.serve.source import Latest, WatchedSource
 from osv_lab.serve.sources import Sources
@@ -76,9 +77,9 @@ def add_sources(
         **shared,
     )
     async def begin(request: Request) -> Response:
-        if Sent(request.headers.get("content-type", ""), {}, b"").kind != "application/json":
+        if media_type(request.headers.get("content-type", "")) != "application/json":
             raise RequestError(415, "sources are started by JSON", "", "send Content-Type: application/json")
-        asked = parse_json(SourceRequest, await read_body(request, 2**16, 10.0))
+        asked = parse_json(SourceRequest, await Asked(request.scope, request.receive).body(2**16, 10.0))
         await asyncio.to_thread(prepare)
         return JSONResponse(sources.begin(asked).status())
 

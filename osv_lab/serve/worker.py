@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from osv_lab.serve import pipe
 from osv_lab.serve.scheduler import LARGEST_BATCH, Batcher
 
 if TYPE_CHECKING:
-    from osv_lab.serve.inputs import Limits
+    from osv_lab.serve.limits import Limits
     from osv_lab.serve.slot import ServedModel
 
 _log = logging.getLogger("osv_lab.serve")
@@ -59,7 +59,6 @@ class Worker:
         """
         from osv_lab.serve.slot import load_model
 
-        import_all()
         options = dict(asked["options"])
         if isinstance(options.get("imgsz"), list):
             options["imgsz"] = tuple(options["imgsz"])
@@ -82,7 +81,7 @@ class Worker:
         """Nobody will ask for this model again."""
         self._models.pop(key, None)
 
-    def answer(self, job: Mapping[str, Any], parts: list[bytes]) -> tuple[dict[str, Any], list[bytes]]:
+    def answer(self, job: Mapping[str, Any], parts: list[bytes]) -> tuple[dict[str, Any], Sequence[bytes]]:
         """The answer to a job, an error being one too."""
         from osv_lab.serve import remote
         from osv_lab.serve.answers import Answers
@@ -147,13 +146,17 @@ class Tally:
 
 
 def import_all() -> None:
-    """Import what the first job would otherwise wait for."""
+    """Import what the first job would otherwise wait for. Not in two threads: numpy gives up where it meets itself."""
     import cv2
     import onnxruntime  # noqa: F401
+    import PIL.Image
 
+    import osv_lab.detect.onnx
+    import osv_lab.serve.answers
     import osv_lab.serve.remote  # noqa: F401
 
     cv2.setNumThreads(1)  # other workers have the other cores
+    PIL.Image.preinit()
 
 
 def main() -> None:
@@ -167,13 +170,13 @@ def main() -> None:
     if first is None:
         return
     worker = Worker(_limits(first[0]["limits"]))
+    import_all()  # while the front does the same
     threading.Thread(target=_obey, args=(control, worker), name="control", daemon=True).start()
     _work(jobs, worker)
 
 
 def _limits(said: Mapping[str, Any]) -> Limits:
-    from osv_lab.serve.fetch import FetchPolicy
-    from osv_lab.serve.inputs import Limits
+    from osv_lab.serve.limits import FetchPolicy, Limits
 
     return Limits(**said, fetch=FetchPolicy(allow=False))
 
@@ -188,11 +191,7 @@ def _obey(control: socket.socket, worker: Worker) -> None:
                 if order["do"] == "forget":
                     worker.forget(order["key"])
                     continue
-                if order["do"] == "import":
-                    import_all()
-                    said = {}
-                else:
-                    said = {"loaded": worker.load(order["key"], order)}
+                said = {} if order["do"] == "import" else {"loaded": worker.load(order["key"], order)}
             except OsvError as error:
                 said = {"error": pipe.error_json(error)}
             except Exception as error:  # noqa: BLE001 - as above

@@ -65,7 +65,7 @@ def test_from_proposals_to_what_became_of_them(loop: AnnotationLoop, pets: Any, 
     assert osv("reassign", name, "key", "nobody-of-that-name") == 3
 
 
-def test_listening_ends_with_the_interrupt_and_takes_its_webhook_along(loop: AnnotationLoop, pets: Any) -> None:
+def test_listening_ends_when_it_is_told_to_and_takes_its_webhook_along(loop: AnnotationLoop, pets: Any) -> None:
     sent = loop.send(pets, "key", "pred")
     command = [sys.executable, "-m", "osv_lab", "annotate", "listen", pets.name, "--status"]
     environment = {**os.environ, "OSV_CVAT_ORGANIZATION": ""}
@@ -74,7 +74,7 @@ def test_listening_ends_with_the_interrupt_and_takes_its_webhook_along(loop: Ann
     assert process.stdout.readline().startswith("key: 0 of 1 jobs completed")
     Annotator(loop.connection, sent.task).finish()
     assert process.stdout.readline().startswith("key: 1 of 1 jobs completed")
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert process.returncode == 0
     (project,) = loop.connection.pages("/api/projects", {"name": pets.name})

@@ -14,6 +14,8 @@ from osv_lab.annotate import AnnotationLoop
 from osv_lab.annotate.connection import Connection
 from osv_lab.annotate.records import Runs
 from osv_lab.core.errors import NotFoundError, UnavailableError, UsageError
+from osv_lab.curate.label_errors import find_label_errors
+from osv_lab.curate.select import select
 from osv_lab.lab import Lab
 
 
@@ -241,3 +243,14 @@ def test_the_lab_sends_by_path(loop: AnnotationLoop, pets: Any, monkeypatch: pyt
     path = pets.first().filepath
     task = Lab(pets.name).send_samples_to_annotation([path], key="paths", label_field="pred")
     assert (task.samples, task.objects) == (1, 3)
+
+
+def test_the_queue_of_label_errors_and_a_selection_are_sent_in_one_call(loop: AnnotationLoop, pets: Any) -> None:
+    pets.clone_sample_field("pred", "ground_truth")
+    for sample in pets.limit(2):
+        sample["ground_truth"].detections[0].label = "wrong"
+        sample.save()
+    queue = find_label_errors(pets, "pred").view()
+    assert loop.send(queue, "errors", "ground_truth").samples == len(queue) > 0
+    chosen = select(pets, 3, "uncertainty", pred_field="pred").view()
+    assert loop.send(chosen, "next", "pred").samples == 3

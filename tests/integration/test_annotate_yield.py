@@ -56,6 +56,7 @@ def test_annotators_of_shared_images_are_compared(loop: AnnotationLoop, pets: An
     them.do("delete", gone)
     them.do("update", {**relabelled, "label_id": them.labels[other], "attributes": []})
     person = Annotator(loop.connection, task.task)
+    assert [job.removed > 0 for job in loop.status("key").jobs] == [False, True]
     person.finish(first)
     loop.pull("key")
     with pytest.raises(NotFoundError, match="two annotators"):

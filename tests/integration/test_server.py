@@ -464,7 +464,8 @@ def test_the_process_of_its_own_stops_gracefully(model: Path, stop: signal.Signa
         with socket.create_connection(("127.0.0.1", port), timeout=20) as raw:
             head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: {len(IMAGE)}"
             raw.sendall(f"{head}\r\n\r\n".encode() + IMAGE[:50])
-            time.sleep(0.2)
+            metrics = f"http://127.0.0.1:{port}/metrics"
+            until(lambda: "osv_in_flight 1" in httpx.get(metrics, trust_env=False, timeout=60).text)
             process.send_signal(stop)
             time.sleep(0.3)
             raw.sendall(IMAGE[50:])

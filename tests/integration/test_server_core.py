@@ -433,6 +433,8 @@ def test_sigterm_finishes_what_was_begun_and_says_so_to_the_others() -> None:
         while ready() != 200:
             assert time.monotonic() < deadline
             time.sleep(0.05)
+        # What describes itself comes after what predicts.
+        assert httpx.get(url + "/metrics", trust_env=False, timeout=60).status_code == 200
 
         def post(level: int) -> httpx.Response:
             return httpx.post(url + "/predict", content=png(level), headers=RAW, timeout=60, trust_env=False)

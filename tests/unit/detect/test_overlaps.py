@@ -16,7 +16,7 @@ from pycocotools.cocoeval import COCOeval
 
 from osv_lab.core.errors import UsageError
 from osv_lab.detect.metrics import average_precision
-from osv_lab.detect.overlaps import keypoint_similarity, mask_iou, oriented_iou, overlap_of
+from osv_lab.detect.overlaps import keypoint_similarity, mask_iou, oriented_iou, overlap_of, probabilistic_iou
 from osv_lab.detect.postprocess import oriented_corners
 
 SIZE = 96
@@ -55,6 +55,29 @@ def test_oriented_iou_by_pixels() -> None:
     by_pixels = mask_iou(drawn(first, 8), drawn(second, 8))
     np.testing.assert_allclose(oriented_iou(first, second), by_pixels, atol=0.02)
     assert (by_pixels > 0.3).sum() > 10
+
+
+def test_probabilistic_iou_is_ultralytics() -> None:
+    import torch
+    from ultralytics.utils.metrics import batch_probiou
+
+    rng = np.random.default_rng(51)
+    first, second = (
+        np.concatenate(
+            [rng.uniform(0, 60, (n, 2)), rng.uniform(3, 60, (n, 2)), rng.uniform(-1.5, 1.5, (n, 1))], axis=1
+        ).astype(np.float32)
+        for n in (40, 30)
+    )
+    ours = probabilistic_iou(oriented_corners(first), oriented_corners(second))
+    np.testing.assert_allclose(ours, batch_probiou(torch.from_numpy(first), torch.from_numpy(second)), atol=1e-5)
+    exact = oriented_iou(oriented_corners(first), oriented_corners(second))
+    assert ours[exact > 0.4].mean() > exact[exact > 0.4].mean() + 0.1
+    # A box cut at the image's edge is no rectangle; the smallest one round it counts.
+    cut = np.array([[[156.3, 32.0], [90.5, 30.7], [91.2, 0.0], [157.0, 0.0]]])
+    whole = cv2.boxPoints(cv2.minAreaRect(cut[0].astype(np.float32)))[None]
+    other = oriented_corners(np.array([[120, 15, 60, 30, 0.2]], np.float32))
+    np.testing.assert_allclose(probabilistic_iou(cut, other), probabilistic_iou(whole, other), atol=1e-6)
+    assert probabilistic_iou(np.zeros((0, 4, 2)), oriented_corners(second)).shape == (0, 30)
 
 
 def test_oriented_iou_of_touching_and_nested_boxes() -> None:

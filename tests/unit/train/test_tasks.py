@@ -15,7 +15,8 @@ from osv_lab.detect import load_detector
 from osv_lab.detect.export import export_model
 from osv_lab.evaluate.detection import evaluate
 from osv_lab.evaluate.verify import verify
-from osv_lab.serve.schemas import Detection, detections_json
+from osv_lab.serve.documents import Detection
+from osv_lab.serve.schemas import detections_json
 from osv_lab.store.ingest import ingest
 from osv_lab.store.predict import predict
 from osv_lab.store.synthetic import render_dataset
@@ -47,21 +48,6 @@ def parts(fo: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callabl
         fo.delete_dataset(name)
 
 
-def network_difference(weights: str | Path, exported: str | Path) -> float:
-    """The largest difference of the two networks' raw outputs (pixels, scores) on one random input."""
-    import onnxruntime
-    import torch
-    from ultralytics import YOLO
-
-    image = np.random.default_rng(51).random((1, 3, 64, 64), dtype=np.float32)
-    session = onnxruntime.InferenceSession(str(exported), providers=["CPUExecutionProvider"])
-    [answer, *_] = session.run(None, {session.get_inputs()[0].name: image})
-    with torch.no_grad():
-        own = YOLO(str(weights)).model.float().eval()(torch.from_numpy(image))[0]
-    assert answer.shape == tuple(own.shape)
-    return float(np.abs(answer - own.numpy()).max())
-
-
 @pytest.mark.parametrize("task", list(TASKS))
 def test_a_task_from_training_to_an_answer(task: str, parts: Callable[[str], Any]) -> None:
     model, labels, gt_field, answered = TASKS[task]
@@ -88,12 +74,8 @@ def test_a_task_from_training_to_an_answer(task: str, parts: Callable[[str], Any
 
     artifact = export_model(run.weights, imgsz=64)
     assert artifact.task == task
-    if task == "segment":
-        assert (parity := verify(artifact, val)).passed, parity.summary()
-    else:
-        # After one epoch the scores of neighbouring anchors differ by less than 1e-6, and suppression picks one or the
-        # other of equals: the gate compares what is left, so here the networks' outputs are compared instead.
-        assert network_difference(run.weights, artifact.path) < 1e-3
+    # After one epoch scores tie; the gate then looks at the networks before suppression.
+    assert (parity := verify(artifact, val)).passed, parity.summary()
     image = cv2.imread(val.first().filepath)
     [found] = load_detector(artifact.path).find([image], confidence=0.0005)
     answer = [Detection.model_validate(one) for one in detections_json(found)]

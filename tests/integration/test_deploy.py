@@ -1,0 +1,72 @@
+"""Deploying: the first model freely, a later one through the promotion gate where there is something to judge it by."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from tiny_model import BOX, write_tiny_model
+
+from osv_lab.core.errors import CheckFailedError, UsageError
+from osv_lab.lab import Lab
+from osv_lab.train.aliases import alias_history
+from osv_lab.train.registry import get_version
+
+
+def write_shifted(path: Path, px: float) -> Path:
+    """The tiny model with its box elsewhere."""
+    model = onnx.load(str(write_tiny_model(path)))
+    tensor = next(item for item in model.graph.initializer if item.name == "fixed")
+    values = onnx.numpy_helper.to_array(tensor).copy()
+    values[0, 0, 0] += px
+    tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+    onnx.save(model, str(path))
+    return path
+
+
+def test_a_worse_model_does_not_take_the_place_of_the_deployed_one(
+    fo: Any, dataset_name: str, tmp_path: Path
+) -> None:
+    dataset = fo.Dataset(dataset_name)
+    x1, y1, x2, y2 = (value / 64 for value in BOX)
+    samples = []
+    for number in range(32):
+        path = tmp_path / f"{number}.png"
+        cv2.imwrite(str(path), np.full((64, 64, 3), 150 + number, np.uint8))
+        truth = [fo.Detection(label="lamp", bounding_box=[x1, y1, x2 - x1, y2 - y1])]
+        samples.append(fo.Sample(str(path), tags=["test"], ground_truth=fo.Detections(detections=truth)))
+    dataset.add_samples(samples)
+    lab = Lab(dataset_name)
+    good, worse = write_tiny_model(tmp_path / "good.onnx"), write_shifted(tmp_path / "worse.onnx", 6)
+
+    first = lab.deploy(good)
+    assert (first.version, first.verdict, first.note) == ("1", None, "")
+    assert lab.deploy(good).version == "1"
+
+    with pytest.raises(CheckFailedError, match="class lamp fell") as refused:
+        lab.deploy(worse)
+    assert "does not take the place of version 1" in str(refused.value) and "force=True" in str(refused.value)
+    assert (get_version(lab.name).version, get_version(lab.name, "champion").version) == (2, 1)
+    with pytest.raises(UsageError, match="reason"):
+        lab.deploy(worse, force=True)
+    forced = lab.deploy(worse, force=True, reason="a demonstration")
+    assert forced.verdict is not None and forced.verdict.decision == "forced"
+    assert any(row[""] == "gate" for row in forced.rows())
+    assert get_version(lab.name, "champion").version == 2
+
+    unjudged = lab.deploy(good, judge_on="nothing")
+    assert unjudged.verdict is None and "not compared" in unjudged.summary() and "'nothing'" in unjudged.note
+    moves = alias_history(lab.name).moves
+    assert [(move.kind, move.to) for move in moves] == [("register", 1), ("forced", 2), ("register", 1)]
+
+
+def test_without_images_a_later_deployment_says_so(tmp_path: Path) -> None:
+    lab = Lab("deploy-nothing")
+    assert lab.deploy(write_tiny_model(tmp_path / "a.onnx")).note == ""
+    later = lab.deploy(write_shifted(tmp_path / "b.onnx", 6))
+    assert "in place of version 1" in later.note and "no images" in later.note
+    assert get_version(lab.name, "champion").version == 2
