@@ -132,6 +132,15 @@ class Driver:
         """Press the form's button."""
         self.form.get_by_role("button", name=button, exact=True).first.click(timeout=SLOW_MS)
 
+    def schedule(self) -> None:
+        """Hand the form to the worker instead of running it now."""
+        self.form.locator("button:has(svg)").last.click(timeout=SLOW_MS)
+        self.page.get_by_role("menuitem").filter(has_text="Schedule").click(timeout=SLOW_MS)
+        button = self.form.get_by_role("button", name="Schedule", exact=True)
+        button.click(timeout=SLOW_MS)
+        button.wait_for(state="detached", timeout=SLOW_MS)
+        self.page.keyboard.press("Escape")
+
     def done(self) -> None:
         """Close what the form has become."""
         button = self.page.get_by_role("button", name="Done")
@@ -159,3 +168,11 @@ class Driver:
         """Leave a screenshot in ``test-output/``, after the App has faded in what it shows."""
         self.page.wait_for_timeout(wait_ms)
         self.page.screenshot(path=self.output / f"{name}.png")
+
+
+def run_jobs() -> None:
+    """Run what was scheduled, as the worker of ``osv app`` does."""
+    done = subprocess.run(
+        [sys.executable, "-m", "osv_lab", "jobs", "work", "--once"], capture_output=True, text=True, timeout=500
+    )
+    assert done.returncode == 0, done.stderr[-3000:]

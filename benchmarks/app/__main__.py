@@ -86,18 +86,23 @@ def answer(uri: str, dataset: str, method: str, state: dict[str, Any], **event: 
     return took, len(text)
 
 
+def own_lab(folder: Path) -> None:
+    """A lab, a database and the plugins for this process alone."""
+    os.environ["OSV_HOME"] = str(folder)
+    os.environ["FIFTYONE_DATABASE_DIR"] = str(folder / "mongo")
+    os.environ["FIFTYONE_DEFAULT_DATASET_DIR"] = str(folder / "fiftyone")
+    from osv_lab.app.plugins import use_plugins
+
+    use_plugins()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.app", description=__doc__)
     parser.add_argument("--samples", type=int, default=10_000)
     parser.add_argument("--boxes", type=int, default=10)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="osv-bench-") as folder:
-        os.environ["OSV_HOME"] = folder
-        os.environ["FIFTYONE_DATABASE_DIR"] = str(Path(folder) / "mongo")
-        os.environ["FIFTYONE_DEFAULT_DATASET_DIR"] = str(Path(folder) / "fiftyone")
-        from osv_lab.app.plugins import use_plugins
-
-        use_plugins()
+        own_lab(Path(folder))
         dataset = make("bench-app", args.samples, args.boxes)
         print(f"{args.samples:,} samples, {args.boxes} boxes and {args.boxes} predictions each; goal {GOAL_S:g} s")
         # The panels' own modules are loaded once per server, not once per answer.

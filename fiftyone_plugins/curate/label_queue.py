@@ -50,7 +50,7 @@ class LabelQueue(LabPanel):
     def _item(self, page: Page, item: ReviewItem) -> None:
         page.text(
             "question",
-            f"### {item.question}\n{item.kind.replace('_', ' ')}, {item.score:.0%} sure, no. {item.rank}",
+            f"**{item.question}**\n\n{item.kind.replace('_', ' ')}, {item.score:.0%} sure, no. {item.rank}",
         )
         try:
             page.data["crop"] = _data_url(item)

@@ -6,7 +6,7 @@ from typing import Any
 
 from osv_lab.app.operators import About, Ask, LabOperator
 
-from .budget import ErrorBudgetPanel, SlicesPanel
+from .budget import ErrorBudgetPanel, SlicesPanel, evaluations
 from .compare import ComparePanel
 from .pick import Deploy, ExportModel, Promote
 from .thresholds import SaveThresholds, ThresholdsPanel
@@ -44,7 +44,7 @@ class SaveErrorViews(LabOperator):
     )
 
     def form(self, form: Any) -> None:
-        form.choice("key", "Evaluation", form.ctx.dataset.list_evaluations())
+        form.choice("key", "Evaluation", evaluations(form.ctx.dataset)[::-1])
 
     def run(self, ask: Ask) -> Any:
         from osv_lab.evaluate.error_budget import error_budget

@@ -15,7 +15,7 @@ class EvaluationPanel(LabPanel):
 
     def key(self, ctx: Any, page: Page) -> Any:
         """The evaluation that is looked at, with a dropdown to choose another; ``None`` where there is none."""
-        keys = ctx.dataset.list_evaluations()
+        keys = evaluations(ctx.dataset)
         if not keys:
             page.note(
                 "none", "Nothing is evaluated yet.", "notice", "An evaluation matches predictions with objects."
@@ -50,7 +50,8 @@ class ErrorBudgetPanel(EvaluationPanel):
             return
         budget = _budget(ctx, key)
         page.text("summary", f"**{budget.pred_field}**: {budget.summary()}")
-        page.plot("gains", budget.plot(), on_click=self.on_bar, height_px=300)
+        figure = budget.plot().update_layout(title=None, showlegend=True)
+        page.plot("gains", figure, on_click=self.on_bar, height_px=300)
         page.table(
             "shares", _rows(budget), _SHARES, [("show", "Show these", "visibility", self.on_row)], self.on_row
         )
@@ -62,14 +63,14 @@ class ErrorBudgetPanel(EvaluationPanel):
         self._show(ctx, str(ctx.params["x"]), ctx.params.get("trace"))
 
     def on_row(self, ctx: Any) -> None:
-        budget = _budget(ctx, _chosen(ctx))
+        budget = _budget(ctx, chosen_key(ctx))
         self._show(ctx, _rows(budget)[ctx.params["row"]]["error"])
 
     def _show(self, ctx: Any, kind: str, name: str | None = None) -> None:
-        ctx.ops.set_view(view=_budget(ctx, _chosen(ctx)).view(kind, name))
+        ctx.ops.set_view(view=_budget(ctx, chosen_key(ctx)).view(kind, name))
 
     def on_save(self, ctx: Any) -> None:
-        ctx.prompt("@osv/evaluate/save_error_views", params={"key": _chosen(ctx)})
+        ctx.prompt("@osv/evaluate/save_error_views", params={"key": chosen_key(ctx)})
 
     def on_all(self, ctx: Any) -> None:
         ctx.ops.clear_view()
@@ -90,23 +91,29 @@ class SlicesPanel(EvaluationPanel):
         report = _slices(ctx, key)
         page.text("summary", report.summary())
         if report.slices:
-            figure = report.plot()
+            figure = report.plot().update_layout(title=None)
             page.plot("slices", figure, on_click=self.on_point, height_px=int(figure.layout.height or 300))
-            columns = {name: name for name in ("slice", "images", "objects", report.metric, "difference", "p")}
+            columns = {name: name for name in ("slice", "images", report.metric, "difference", "p")}
             page.table("rows", report.rows()[1:13], columns, on_row=self.on_row)
 
     def on_point(self, ctx: Any) -> None:
         self._show(ctx, str(ctx.params["y"]).rpartition(" (")[0])
 
     def on_row(self, ctx: Any) -> None:
-        self._show(ctx, _slices(ctx, _chosen(ctx)).slices[ctx.params["row"]].name)
+        self._show(ctx, _slices(ctx, chosen_key(ctx)).slices[ctx.params["row"]].name)
 
     def _show(self, ctx: Any, name: str) -> None:
-        ctx.ops.set_view(view=_slices(ctx, _chosen(ctx)).view(name))
+        ctx.ops.set_view(view=_slices(ctx, chosen_key(ctx)).view(name))
 
 
-def _chosen(ctx: Any) -> str:
-    keys = ctx.dataset.list_evaluations()
+def evaluations(dataset: Any) -> list[str]:
+    """The keys of a dataset's evaluations, the newest last."""
+    return sorted(dataset.list_evaluations(), key=lambda key: dataset.get_evaluation_info(key).timestamp)
+
+
+def chosen_key(ctx: Any) -> str:
+    """The evaluation that a panel looks at."""
+    keys = evaluations(ctx.dataset)
     chosen = ctx.panel.state.chosen
     return str(chosen if chosen in keys else keys[-1])
 

@@ -7,6 +7,8 @@ from typing import Any
 from osv_lab.app.kept import kept
 from osv_lab.app.panels import LabPanel, Page, PanelAbout
 
+from .budget import evaluations
+
 _TOLD = {
     "fixed": "missed before, found now",
     "broken": "found before, missed now",
@@ -28,7 +30,7 @@ class ComparePanel(LabPanel):
     )
 
     def draw(self, ctx: Any, page: Page) -> None:
-        keys = ctx.dataset.list_evaluations()
+        keys = evaluations(ctx.dataset)
         if len(keys) < 2:
             page.note("few", "Comparing takes two evaluations.", "notice", f"There is {len(keys) or 'none'}.")
             page.button("evaluate", "Evaluate detections", self.on_evaluate, main=True)
@@ -78,7 +80,7 @@ _COLUMNS = {"told": "what", "count": "objects", "share": "of all"}
 
 def _pair(ctx: Any) -> tuple[str, str]:
     """The two evaluations: as chosen, else the last two."""
-    keys = ctx.dataset.list_evaluations()
+    keys = evaluations(ctx.dataset)
     first, second = ctx.panel.state.first, ctx.panel.state.second
     return first if first in keys else keys[-2], second if second in keys else keys[-1]
 

@@ -16,7 +16,7 @@ class Promote(LabOperator):
     )
 
     def form(self, form: Any) -> None:
-        from osv_lab.train.registry import parse_version
+        from osv_lab.train.aliases import parse_version
 
         form.note("who", "On labelled images that neither model has trained on, such as the test split.")
         form.target()

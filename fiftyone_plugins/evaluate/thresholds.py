@@ -8,7 +8,7 @@ from osv_lab.app.kept import kept
 from osv_lab.app.operators import About, Ask, LabOperator
 from osv_lab.app.panels import Page, PanelAbout
 
-from .budget import EvaluationPanel
+from .budget import EvaluationPanel, chosen_key, evaluations
 
 _OBJECTIVES = {
     "f1": "F1",
@@ -16,7 +16,7 @@ _OBJECTIVES = {
     "f0.5": "F0.5: recall counts half",
     "cost": "least cost of false and missed",
 }
-_COLUMNS = ("class", "confidence", "precision", "recall", "F1", "true", "false", "missed")
+_COLUMNS = ("class", "confidence", "precision", "recall", "F1", "false", "missed")
 
 
 class ThresholdsPanel(EvaluationPanel):
@@ -61,8 +61,7 @@ class ThresholdsPanel(EvaluationPanel):
     def on_show(self, ctx: Any) -> None:
         from osv_lab.evaluate.thresholds import passing
 
-        keys = ctx.dataset.list_evaluations()
-        key = ctx.panel.state.chosen if ctx.panel.state.chosen in keys else keys[-1]
+        key = chosen_key(ctx)
         best = _thresholds(ctx, key)
         limits = dict(best.confidences)
         if isinstance(ctx.panel.state.at, (int, float)):
@@ -84,7 +83,7 @@ class SaveThresholds(LabOperator):
     )
 
     def form(self, form: Any) -> None:
-        form.choice("key", "Evaluation", form.ctx.dataset.list_evaluations())
+        form.choice("key", "Evaluation", evaluations(form.ctx.dataset)[::-1])
         form.choice("objective", "Best for", {**_OBJECTIVES, "recall": "recall, at a least precision"}, "f1")
         form.number("min_precision", "Least precision", low=0, high=1)
         form.switch("per_class", "One per class", True)

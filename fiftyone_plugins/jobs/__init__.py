@@ -31,26 +31,17 @@ class Jobs(LabPanel):
         if not found.jobs:
             page.text("none", "Nothing was scheduled yet. *Schedule* in an operator's form brings its run here.")
             return
-        page.table(
-            "jobs",
-            found.rows(),
-            COLUMNS,
-            [
-                ("cancel", "Cancel", "cancel", self.on_cancel),
-                ("retry", "Run again", "replay", self.on_retry),
-                ("show", "Look at the result", "visibility", self.on_show),
-            ],
-            on_row=self.on_row,
-            allowed={
-                "cancel": [not job.over for job in found.jobs],
-                "retry": [job.over for job in found.jobs],
-                "show": [job.state == "done" for job in found.jobs],
-            },
-        )
+        page.table("jobs", found.rows(), COLUMNS, on_row=self.on_row)
         ctx.panel.set_state("ids", [job.id for job in found.jobs])
         chosen = ctx.panel.get_state("chosen")
         job = next((job for job in found.jobs if job.id == chosen), found.jobs[0])
         page.text("title", f"**{job.label}** on {job.dataset}: {job.state}")
+        row, of = page.row("actions"), {"id": job.id}
+        row.button("cancel", "Cancel", self.on_cancel, icon="cancel", params=of, disabled=job.over)
+        row.button("retry", "Run again", self.on_retry, icon="replay", params=of, disabled=not job.over)
+        row.button(
+            "show", "Look at the result", self.on_show, icon="visibility", params=of, disabled=job.state != "done"
+        )
         if job.state == "running":
             page.progress("share", job.progress, job.said)
         elif job.error:
@@ -66,23 +57,18 @@ class Jobs(LabPanel):
         """The timer: what is there is drawn anew."""
 
     def on_row(self, ctx: Any) -> None:
-        ctx.panel.set_state("chosen", self._id(ctx))
+        ctx.panel.set_state("chosen", str(ctx.panel.get_state("ids")[ctx.params["row"]]))
 
     def on_cancel(self, ctx: Any) -> None:
-        jobs.cancel(self._id(ctx))
-        self.on_row(ctx)
+        jobs.cancel(ctx.params["id"])
 
     def on_retry(self, ctx: Any) -> None:
-        ctx.panel.set_state("chosen", jobs.retry(self._id(ctx)).id)
+        ctx.panel.set_state("chosen", jobs.retry(ctx.params["id"]).id)
 
     def on_show(self, ctx: Any) -> None:
-        self.on_row(ctx)
-        for _ in show(ctx, jobs.job_view(self._id(ctx))):
-            pass
         ctx.ops.reload_dataset()
-
-    def _id(self, ctx: Any) -> str:
-        return str(ctx.panel.get_state("ids")[ctx.params["row"]])
+        for _ in show(ctx, jobs.job_view(ctx.params["id"])):
+            pass
 
 
 def register(plugin: Any) -> None:

@@ -203,6 +203,7 @@ class _Where:
         self.clips: dict[str, str] = {}
         self.fields: list[str] = []
         self.refused = ""
+        self._timeline: Any = None
         try:
             for clip in clips_of(ctx.dataset)[:_MOST_CLIPS]:
                 self.clips[clip.sample_id] = clip.name
@@ -241,7 +242,9 @@ class _Where:
     def timeline(self) -> Any:
         from osv_lab.evaluate.track_timeline import track_timeline
 
-        return track_timeline(self.view(), self.field)
+        if self._timeline is None:
+            self._timeline = track_timeline(self.view(), self.field)
+        return self._timeline
 
     def editor(self) -> Any:
         from osv_lab.store.track_edits import TrackEditor

@@ -6,6 +6,7 @@ from typing import Any
 
 from osv_lab.app.kept import kept
 from osv_lab.app.panels import LabPanel, Page, PanelAbout
+from osv_lab.curate.findings import counted
 from osv_lab.store.diff_objects import OBJECT_CHANGES
 
 COLUMNS = {"version": "version", "created": "created", "samples": "samples", "labels": "labels", "MiB": "MiB"}
@@ -36,7 +37,7 @@ class Versions(LabPanel):
         ctx.panel.set_state("refs", refs[::-1])
         page.table(
             "versions",
-            found.rows()[::-1][:SHOWN],
+            [{**row, "version": row["version"].rpartition("@")[2]} for row in found.rows()[::-1][:SHOWN]],
             COLUMNS,
             [("export", "Export", "download", self.on_export)],
         )
@@ -44,7 +45,7 @@ class Versions(LabPanel):
             self._diff(ctx, page, refs)
 
     def _diff(self, ctx: Any, page: Page, refs: list[str]) -> None:
-        page.text("diff", "#### What changed")
+        page.text("diff", "**What changed**")
         a, b = self._pair(ctx, refs)
         page.choice("a", "From", refs, a, self.on_pair)
         page.choice("b", "To", refs, b, self.on_pair)
@@ -57,7 +58,8 @@ class Versions(LabPanel):
     def _changes(self, ctx: Any, page: Page) -> None:
         """In a dataset that Show changes made: each kind of change, as a view."""
         a, _, b = ctx.dataset.name.partition("..")
-        page.text("title", f"From **{a}** to **{b}**: {len(ctx.dataset)} samples differ")
+        differ = "differs" if len(ctx.dataset) == 1 else "differ"
+        page.text("title", f"From **{a}** to **{b}**: {counted(len(ctx.dataset), 'sample')} {differ}")
         objects = ctx.dataset.count_values("changes.detections.change")
         samples = {tag: n for tag, n in ctx.dataset.count_sample_tags().items() if tag in _SAMPLE_CHANGES}
         rows = [

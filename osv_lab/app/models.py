@@ -9,6 +9,7 @@ from osv_lab.core.errors import OsvError
 from osv_lab.core.settings import load_settings
 
 SUFFIXES = (".onnx", ".pt")
+ARCHITECTURES = ("yolo11n", "yolo11s", "yolo11m", "yolov8n", "yolov8s")
 KEEP_S = 10.0
 """A form is built again at every keystroke; the registry is not asked that often."""
 
@@ -38,3 +39,16 @@ def _files() -> dict[str, str]:
     folder = settings.models_dir
     found = sorted(path for suffix in SUFFIXES for path in folder.glob(f"**/*{suffix}")) if folder.is_dir() else []
     return {str(path): str(path.relative_to(settings.home)) for path in found[:200]}
+
+
+def start_choices(task: str) -> Mapping[str, str]:
+    """What a training may start from: small architectures for a task, weights of earlier runs, registered weights."""
+    from osv_lab.train.run import list_runs
+
+    suffix = {"segment": "-seg", "pose": "-pose", "obb": "-obb", "classify": "-cls"}.get(task, "")
+    offered = {f"{name}{suffix}": f"{name}{suffix}" for name in ARCHITECTURES}
+    offered |= {f"{name}{suffix}.yaml": f"{name}{suffix}, from scratch" for name in ARCHITECTURES[:2]}
+    for run in reversed(list_runs()):
+        if run.weights.is_file():
+            offered[str(run.weights)] = f"{run.name} (best weights)"
+    return offered

@@ -151,7 +151,7 @@ class Page:
             view.add_column(key, label=heading)
         for action, label, icon, method in actions:
             there = {"rows": list(allowed[action])} if allowed and action in allowed else {}
-            view.add_row_action(action, method, icon=icon, tooltip=label, **there)
+            view.add_row_action(action, method, label=label, icon=icon, **there)
         shown = [{key: cell(row.get(key)) for key in columns} for row in rows]
         self.root.list(name, types.Object(), view=view, default=shown)
         self.data[name] = shown
@@ -183,6 +183,8 @@ class Page:
         """
         drawn = plain(figure.to_plotly_json())
         layout = {key: value for key, value in drawn["layout"].items() if key != "template"}
+        if "title" in layout:
+            layout["title"] = {"font": {"size": 13}, **layout["title"]}
         layout = {**_LAYOUT, **layout}
         options = {} if on_click is None else {"on_click": on_click}
         self.root.plot(

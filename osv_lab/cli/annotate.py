@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
 from osv_lab.cli import annotators, autolabel
@@ -54,9 +55,24 @@ def add_commands(stages: Any) -> None:
     verb.add_argument(
         "--reviewer", action="append", default=[], metavar="USER", help="who reviews them; may be repeated"
     )
-    verb.add_argument("--segment-size", type=int, metavar="N", help="images per job; default: one job")
+    verb.add_argument("--segment-size", type=int, metavar="N", help="images or frames per job; default: one job")
     verb.add_argument("--overlap", type=int, default=0, metavar="N", help="images that two jobs share (0)")
     verb.add_argument("--done", choices=DONE, default="completed", help="which jobs a pull takes (completed)")
+    verb.add_argument(
+        "--window",
+        type=_window,
+        action="append",
+        metavar="SAMPLE:FIRST-LAST",
+        help="of a video (its sample id) or a sequence (its name) only these frames, from 1; may be repeated",
+    )
+    verb.add_argument("--frame-step", type=int, default=1, metavar="N", help="of videos every N-th frame (1)")
+    verb.add_argument(
+        "--tolerance",
+        type=float,
+        default=0.5,
+        metavar="PIXELS",
+        help="how far a tracked box may be off between keyframes in CVAT (0.5)",
+    )
 
     verb = dataset_verb(verbs, "status", status, "jobs: stage, state, assignee, what changed")
     verb.add_argument("key", nargs="?", help="one run; default: all")
@@ -78,6 +94,22 @@ def add_commands(stages: Any) -> None:
     annotators.add_commands(verbs)
 
 
+def _window(text: str) -> tuple[str, tuple[int, int]]:
+    """``SAMPLE:FIRST-LAST``; argparse tells of a ``ValueError``."""
+    name, _, frames = text.rpartition(":")
+    first, last = map(int, frames.split("-"))
+    if not name or not 1 <= first <= last:
+        raise ValueError(text)
+    return name, (first, last)
+
+
+def _windows(found: Sequence[tuple[str, tuple[int, int]]] | None) -> dict[str, list[tuple[int, int]]] | None:
+    windows: dict[str, list[tuple[int, int]]] = {}
+    for name, window in found or ():
+        windows.setdefault(name, []).append(window)
+    return windows or None
+
+
 def send(args: argparse.Namespace) -> Any:
     from osv_lab.annotate import AnnotationLoop
 
@@ -94,6 +126,9 @@ def send(args: argparse.Namespace) -> Any:
             segment_size=args.segment_size,
             overlap=args.overlap,
             done=args.done,
+            windows=_windows(args.window),
+            frame_step=args.frame_step,
+            tolerance=args.tolerance,
         )
 
 

@@ -16,6 +16,7 @@ def add_commands(stages: Any) -> None:
     verb = add_verb(stages, "up", up, "start the server, MLflow, the App and JupyterLab; Ctrl-C stops them all")
     verb.add_argument("services", nargs="*", metavar="SERVICE", help="only these: api, mlflow, app, jupyter")
     verb.add_argument("--model", help="what the server serves (default: the champion that was registered last)")
+    verb.add_argument("--capture", metavar="RULES", help="which images the server keeps, as for osv serve")
     verb.add_argument("--notebooks", default=".", metavar="FOLDER", help="what JupyterLab opens (default: here)")
     verb.add_argument(
         "--port",
@@ -54,7 +55,9 @@ def _run(
         sys.stdout.flush()
 
     console.log_to_terminal()
-    up(model, only=only, ports=ports, notebooks=folder, ready=ready)
+    # Only osv up has a server that could capture.
+    capture = getattr(args, "capture", None)
+    up(model, only=only, ports=ports, notebooks=folder, capture=capture, ready=ready)
 
 
 def down(args: argparse.Namespace) -> Any:

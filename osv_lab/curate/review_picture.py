@@ -32,7 +32,7 @@ def picture(item: ReviewItem, size: int = 420) -> np.ndarray:
     boxes = np.array([box for box in (item.box, item.label_box) if box is not None]) * scale
     corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
     low, high = corners[:, :2].min(axis=0), corners[:, 2:].max(axis=0)
-    half = max(1.25 * float((high - low).max()), 48.0) / 2 * 1.6
+    half = max(float((high - low).max()), 64.0)
     centre = (low + high) / 2
     left, top = np.maximum(np.floor(centre - half), 0).astype(int)
     right, bottom = np.minimum(np.ceil(centre + half), [width, height]).astype(int)

@@ -47,7 +47,7 @@ def slices_figure(report: SliceReport) -> Any:
     shown = [one for one in report.slices if one.values[report.metric] == one.values[report.metric]][:30]
     values = [one.values[report.metric] for one in shown]
     low, high = zip(*(one.intervals[report.metric] for one in shown), strict=True) if shown else ((), ())
-    colours = ["#c0392b" if one in report.significant() else "#34495e" for one in shown]
+    colours = ["#c0392b" if one in report.significant() else "#5b8ff9" for one in shown]
     figure = go.Figure(
         go.Scatter(
             x=values,
@@ -56,6 +56,7 @@ def slices_figure(report: SliceReport) -> Any:
             marker={"color": colours, "size": 9},
             error_x={
                 "type": "data",
+                "color": "#8a8f98",
                 "symmetric": False,
                 "array": [b - v for b, v in zip(high, values, strict=True)],
                 "arrayminus": [v - a for a, v in zip(low, values, strict=True)],
@@ -197,5 +198,8 @@ def curve_figure(thresholds: Thresholds, name: str, confidence: float | None = N
     figure.update_xaxes(range=[0, 1], title="confidence threshold", showspikes=True, spikemode="across")
     figure.update_yaxes(range=[0, 1.02])
     return figure.update_layout(
-        hovermode="x unified", showlegend=True, legend={"orientation": "h", "y": 1.12}, template="plotly_white"
+        hovermode="x unified",
+        showlegend=True,
+        legend={"orientation": "h", "x": 0, "y": 1.18},
+        template="plotly_white",
     )

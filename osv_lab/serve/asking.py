@@ -100,6 +100,11 @@ class Asking:
 
     def understood(self, answer: httpx.Response | httpx.TransportError) -> dict[str, Any]:
         """The body of a success; every other answer is raised as the error it means."""
+        good = self.succeeded(answer)
+        return self._body(good.status_code, good.content)
+
+    def succeeded(self, answer: httpx.Response | httpx.TransportError) -> httpx.Response:
+        """A success; every other answer is raised as the error it means."""
         import httpx
 
         if isinstance(answer, httpx.TimeoutException):
@@ -108,7 +113,7 @@ class Asking:
             raise UnavailableError("no server answers", f"{self.url} ({answer})", "start one: osv serve <model>")
         if answer.status_code != 200:
             raise self.refused(answer.status_code, answer.content)
-        return self._body(answer.status_code, answer.content)
+        return answer
 
     def refused(self, status: int, body: bytes) -> OsvError:
         """The error that an answer other than a success means."""

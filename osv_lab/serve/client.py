@@ -155,6 +155,15 @@ class Client:
         listed: list[dict[str, Any]] = self._ask("GET", "/models")["models"]
         return listed
 
+    def drift(self) -> list[dict[str, Any]]:
+        """What each model sees against what it was trained on, where it has a reference."""
+        states: list[dict[str, Any]] = self._ask("GET", "/drift")["models"]
+        return states
+
+    def metrics(self) -> str:
+        """The server's counters, in Prometheus' text format."""
+        return self._asking.succeeded(self._answer("GET", "/metrics")).text
+
     def close(self) -> None:
         """Close the connection."""
         self._http.close()
@@ -168,6 +177,11 @@ class Client:
         self.close()
 
     def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        return self._asking.understood(self._answer(method, path, body))
+
+    def _answer(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None
+    ) -> httpx.Response | httpx.TransportError:
         import httpx
 
         for attempt in range(self._asking.retries + 1):
@@ -180,7 +194,7 @@ class Client:
             if wait is None:
                 break
             time.sleep(wait)
-        return self._asking.understood(answer)
+        return answer
 
 
 class AsyncClient:

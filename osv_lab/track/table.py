@@ -199,7 +199,7 @@ class TrackTable:
         new[STATUS], new[SEEN], new[BORN], new[ID] = status, self.now, self.now, 0.0
         self.tracks = np.concatenate((self.tracks, new), axis=1)
         if self._votes.size:
-            self._votes = np.pad(self._votes, ((0, 0), (0, len(columns))))
+            self._votes = np.concatenate((self._votes, np.zeros((len(self._votes), len(columns)))), axis=1)
         return columns
 
     def _issue_ids(self, rows: Ints) -> None:
@@ -226,16 +226,18 @@ class TrackTable:
         """Add each matched detection's confidence to its class, for its track."""
         if seen.class_id is None or not len(rows):
             return
-        class_id = seen.class_id[columns]
-        for new in np.setdiff1d(class_id, self._classes):
-            self._classes.append(int(new))
+        class_id = seen.class_id.take(columns)
+        self._classes += sorted(set(class_id.tolist()).difference(self._classes))
         if len(self._classes) > len(self._votes) or self._votes.shape[1] != self.tracks.shape[1]:
             missing = len(self._classes) - len(self._votes), self.tracks.shape[1] - self._votes.shape[1]
             self._votes = np.pad(self._votes, ((0, missing[0]), (0, missing[1])))
+        if len(self._classes) == 1:
+            self._votes[0][rows] -= seen.negated.take(columns)
+            return
         classes = np.array(self._classes)
         by_value = np.argsort(classes)
         index = by_value[np.searchsorted(classes, class_id, sorter=by_value)]
-        self._votes[index, rows] += seen.confidence[columns]
+        self._votes[index, rows] -= seen.negated.take(columns)
 
     def _track_class(self) -> Ints:
         """(n,) the class each track has most votes for; -1 without votes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -229,12 +229,14 @@ class ObjectTracker:
         ids = self.update_arrays(
             detections.xyxy, confidence, detections.class_id, timestamp=timestamp, warp=warp, embeddings=embeddings
         )
-        tracked = detections[np.arange(count)]
-        tracked.tracker_id = ids
-        self._vote(tracked)
-        if self.boxes == "filtered" and count:
+        chosen = np.arange(count) if self.keep_untracked else (ids != UNTRACKED).nonzero()[0]
+        tracked = detections[chosen]
+        tracked.tracker_id = ids[chosen]
+        if count:
+            self._vote(tracked, detections)
+        if self.boxes == "filtered" and len(chosen):
             self._filter(tracked)
-        return tracked if self.keep_untracked else tracked[ids != UNTRACKED]
+        return tracked
 
     def track_video(
         self,
@@ -265,19 +267,19 @@ class ObjectTracker:
             )
         return found if len(found) else None
 
-    def _vote(self, tracked: sv.Detections) -> None:
-        if tracked.class_id is None or not len(tracked):
+    def _vote(self, tracked: sv.Detections, detections: sv.Detections) -> None:
+        """Give tracked objects the class of their track; names are learnt from all detections."""
+        if tracked.class_id is None or detections.class_id is None:
             return
-        names = tracked.data.get("class_name")
+        names = detections.data.get("class_name")
         if names is not None:
-            self._names.update(zip(tracked.class_id.tolist(), [str(name) for name in names], strict=True))
+            self._names.update(zip(detections.class_id.tolist(), map(str, names), strict=True))
         voted = self.tracker.classes()
-        class_id = [
-            voted.get(k, c) for k, c in zip(tracked.tracker_id.tolist(), tracked.class_id.tolist(), strict=True)
-        ]
+        identities, said = cast(Ints, tracked.tracker_id).tolist(), tracked.class_id.tolist()
+        class_id = [voted.get(k, c) for k, c in zip(identities, said, strict=True)]
         tracked.data["detected_class_id"] = tracked.class_id
         tracked.class_id = np.array(class_id, dtype=tracked.class_id.dtype)
-        if names is not None:
+        if names is not None and class_id:
             tracked.data["class_name"] = np.array([self._names[c] for c in class_id])
 
     def _filter(self, tracked: sv.Detections) -> None:

@@ -82,20 +82,10 @@ class TrainingRun(Report):
         return text if score is None else f"{text}, mAP50 {score:.3f}"
 
     def plot(self) -> Any:
-        """Validation metrics and losses by epoch, as a plotly figure."""
-        from plotly.subplots import make_subplots
+        """Losses and validation metrics by epoch, as a plotly figure."""
+        from osv_lab.train.curves import learning_curves
 
-        figure = make_subplots(rows=1, cols=2, subplot_titles=["validation", "losses"])
-        epochs = [row["epoch"] for row in self.history]
-        for name in dict.fromkeys(name for row in self.history for name in row):
-            loss = name.endswith("_loss")
-            if name == "epoch" or not (loss or name in self.metrics):
-                continue
-            line = {"dash": "dot"} if name.startswith("val/") else {}
-            values = [row.get(name) for row in self.history]
-            figure.add_scatter(x=epochs, y=values, name=name, line=line, row=1, col=2 if loss else 1)
-        figure.update_xaxes(title="epoch")
-        return figure.update_layout(title=self.summary(), template="plotly_white")
+        return learning_curves(self.history)
 
 
 @dataclass

@@ -69,6 +69,7 @@ def up(
     only: Sequence[str] = (),
     ports: Mapping[str, int] | None = None,
     notebooks: str | Path = ".",
+    capture: str | None = None,
     ready: Callable[[Running], None] = lambda running: None,
     stop: threading.Event | None = None,
 ) -> None:
@@ -82,6 +83,7 @@ def up(
         only: Names of the services to start: ``api``, ``mlflow``, ``app``, ``jupyter``; by default all.
         ports: Ports other than 8000, 5000, 5151 and 8888, by name.
         notebooks: The folder JupyterLab opens.
+        capture: Which images the server keeps, as for ``osv serve --capture``; by default none.
         ready: Told once all of them answer.
         stop: Set it to stop them.
 
@@ -96,7 +98,7 @@ def up(
     stop = stop or threading.Event()
     taken = UnavailableError("the lab is up already", _where(folder), "look at it, or stop it: osv down")
     with exclusive(folder / "lock", taken), _stopped_by_signals(stop):
-        services, left_out = planned(settings, model, only, ports or {}, Path(notebooks))
+        services, left_out = planned(settings, model, only, ports or {}, Path(notebooks), capture)
         running = Running(tuple(services), left_out, folder)
         supervisor = Supervisor(services, folder)
         try:
@@ -137,6 +139,16 @@ def down(settings: Settings | None = None) -> str:
             return f"stopped {', '.join(state['pages'])}"
         time.sleep(0.1)
     raise UnavailableError("the lab does not stop", f"process {state['pid']}", f"see the logs in {folder}")
+
+
+def pages(settings: Settings | None = None) -> Mapping[str, str]:
+    """Where each service of ``osv up`` is, by name; empty where nothing is up, or not yet."""
+    folder = (settings or load_settings()).home / "up"
+    if not folder.is_dir():
+        return {}
+    with suppress(_StillUpError), exclusive(folder / "lock", _StillUpError("still up")):
+        return {}
+    return dict(_state(folder).get("pages") or {})
 
 
 class _StillUpError(OsvError):

@@ -55,7 +55,12 @@ class Service:
 
 
 def planned(
-    settings: Settings, model: str | None, only: Sequence[str], ports: Mapping[str, int], notebooks: Path
+    settings: Settings,
+    model: str | None,
+    only: Sequence[str],
+    ports: Mapping[str, int],
+    notebooks: Path,
+    capture: str | None = None,
 ) -> tuple[list[Service], dict[str, str]]:
     """The services to start, and those left out with the reason.
 
@@ -82,7 +87,7 @@ def planned(
                     "no champion is registered; give a model, or: osv register FILE NAME --alias champion"
                 )
                 continue
-            services.append(_api(ref, at["api"]))
+            services.append(_api(ref, at["api"], capture))
         elif name == "mlflow":
             if not settings.tracking_uri.startswith("sqlite:"):
                 left_out["mlflow"] = f"MLFLOW_TRACKING_URI names another: {settings.tracking_uri}"
@@ -112,9 +117,10 @@ def _python(*arguments: str) -> tuple[str, ...]:
     return (sys.executable, *arguments)
 
 
-def _api(ref: str, port: int) -> Service:
-    also = ("--also", ref.partition("@")[0]) if ref.startswith("models:/") else ()
-    command = _python("-m", "osv_lab", "serve", ref, "--port", str(port), *also)
+def _api(ref: str, port: int, capture: str | None) -> Service:
+    options = ["--also", ref.partition("@")[0]] if ref.startswith("models:/") else []
+    options += ["--capture", capture] if capture else []
+    command = _python("-m", "osv_lab", "serve", ref, "--port", str(port), *options)
     return Service("api", "server", command, port, "/ready")
 
 

@@ -98,10 +98,8 @@ def test_slices_open_their_images(app: Driver, dataset: Any) -> None:
 
 
 @pytest.mark.skipif(shared_data() is None, reason="needs a model that finds what the photos show")
-def test_a_model_is_deployed_and_another_is_promoted_with_its_verdict(app: Driver, dataset: Any) -> None:
-    import onnx
-
-    from osv_lab.train.registry import get_version, register
+def test_a_model_is_deployed(app: Driver, dataset: Any) -> None:
+    from osv_lab.train.registry import get_version
 
     data, models = shared_data(), load_settings().models_dir
     assert data is not None
@@ -115,13 +113,4 @@ def test_a_model_is_deployed_and_another_is_promoted_with_its_verdict(app: Drive
     app.told(f"deployed models:/{dataset.name}@champion")
     app.picture("app-deployed")
     app.done()
-    other = onnx.load(model)
-    other.doc_string = "the same network in another file"
-    onnx.save(other, models / f"{dataset.name}-2.onnx")
-    register(models / f"{dataset.name}-2.onnx", dataset.name)
-    app.operator("Promote a model")
-    app.fill("Candidate", f"models:/{dataset.name}/2")
-    app.send()
-    app.told(f"models:/{dataset.name}/2 is ", 240_000)
-    app.picture("app-promote")
-    assert get_version(dataset.name, "champion").version in {"1", "2", 1, 2}
+    assert str(get_version(dataset.name, "champion").version) == "1"

@@ -11,6 +11,7 @@ import pytest
 from annotation_films import FRAMES, HEIGHT, WIDTH, busy_film, frame_labels, of_track, tracked_film
 from annotation_people import Annotator, looping
 from cvat_double.reach import Reachable
+from PIL import Image
 
 from osv_lab.annotate import AnnotationLoop
 from osv_lab.annotate.interpolation import interpolate
@@ -339,3 +340,78 @@ def test_two_hundred_tracks_are_there_within_half_a_pixel_with_few_keyframes(
         Annotator(loop.connection, task.task).finish()
         assert loop.pull("key").counts["untouched"] == len(truth.frame)
         assert frame_labels(dataset) == before
+
+
+@pytest.fixture
+def walk(fo: Any, dataset_name: str, tmp_path: Path) -> Any:
+    """Two sequences of images, stored out of order, with a track and a detection without a number."""
+    dataset = fo.Dataset(dataset_name)
+    samples = []
+    for number in (3, 1, 5, 2, 4, 6):
+        for name in ("left", "right"):
+            path = tmp_path / f"{name}{9 - number}.png"
+            Image.new("RGB", (WIDTH, HEIGHT), (number * 20, 0, 0)).save(path)
+            boxes = [
+                fo.Detection(label="dog", bounding_box=[0.1 * number, 0.2, 0.1, 0.3], index=7, confidence=0.5),
+                fo.Detection(label="cat", bounding_box=[0.7, 0.7, 0.1, 0.1]),
+            ]
+            labels = fo.Detections(detections=boxes)
+            samples.append(fo.Sample(filepath=str(path), sequence=name, frame_number=number, pred=labels))
+    dataset.add_samples(samples, dynamic=True, progress=False)
+    return dataset
+
+
+def test_sequences_of_images_are_tasks_in_frame_order(walk: Any, told_server: Reachable) -> None:
+    with looping(walk) as loop:
+        task = loop.send(walk, "key", "pred")
+        assert (len(task.tasks), task.samples, task.objects) == (2, 12, 24)
+        person = Annotator(loop.connection, task.tasks[0])
+        frames = loop.connection.get(f"/api/tasks/{task.tasks[0]}/data/meta")["frames"]
+        names = [Path(frame["name"]).stem for frame in frames]
+        numbers = dict(zip(*walk.values(["id", "frame_number"]), strict=True))
+        assert [numbers[name] for name in names] == [1, 2, 3, 4, 5, 6]
+        (track,) = person.objects("tracks")
+        assert [one["frame"] for one in track["shapes"]] == [0, 5]
+        keyframes = [{**one, "points": [value + 2 for value in one["points"]]} for one in track["shapes"]]
+        person.do("update", {**track, "shapes": keyframes}, kind="tracks")
+        person.finish()
+        before = dict(zip(*walk.values(["id", "pred.detections"]), strict=True))
+        report = loop.pull("key")
+        assert (report.jobs_pulled, report.jobs_open, report.counts["edited"]) == (1, 1, 6)
+        walk.reload()
+        for sample in walk:
+            dog, cat = sample.pred.detections
+            moved = 2 / WIDTH if sample.sequence == "left" else 0
+            assert dog.bounding_box[0] == pytest.approx(before[sample.id][0].bounding_box[0] + moved)
+            assert (dog.index, cat.bounding_box) == (7, [0.7, 0.7, 0.1, 0.1])
+        assert loop.pull("key").changed == 0
+
+
+def test_outlines_and_points_are_tracks_and_masks_go_frame_by_frame(
+    fo: Any, films: Any, loop: AnnotationLoop
+) -> None:
+    sample = films.first()
+    for number in range(1, 7):
+        ring = [[0.1, 0.1], [0.3, 0.1 + 0.02 * number], [0.2, 0.4]]
+        frame = sample.frames[number]
+        outline = fo.Polyline(label="road", points=[ring], closed=True, filled=True, index=1)
+        turned = [[0.5, 0.5], [0.6, 0.6], [0.55, 0.65], [0.45, 0.55]]
+        oriented = fo.Polyline(label="ship", points=[turned], closed=True, filled=False, index=2)
+        frame["outlines"] = fo.Polylines(polylines=[outline, oriented])
+        frame["joints"] = fo.Keypoints(
+            keypoints=[fo.Keypoint(label="person", points=[[0.1, 0.1], [0.2, 0.1 * number]], index=1)]
+        )
+        mask = np.ones((12, 16), dtype=bool)
+        mask[0, : 2 * number] = False
+        frame["masks"] = fo.Detections(
+            detections=[fo.Detection(label="blob", bounding_box=[0.1, 0.1, 0.1, 0.1], mask=mask, index=1)]
+        )
+    sample.save()
+    tracks = {"outlines": 2, "joints": 1, "masks": 0}
+    for field, count in tracks.items():
+        before = films._frame_collection.find().sort("frame_number", 1).to_list()
+        person = Annotator(loop.connection, loop.send(films, field, f"frames.{field}").task)
+        assert (len(person.objects("tracks")), len(person.objects())) == (count, 0 if count else 6)
+        report = loop.pull(field, done="any")
+        assert (report.changed, report.counts["untouched"], report.problems) == (0, 6 * max(count, 1), ())
+        assert films._frame_collection.find().sort("frame_number", 1).to_list() == before

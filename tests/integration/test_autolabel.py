@@ -12,6 +12,7 @@ from scripted_detector import ScriptedDetector
 from osv_lab.annotate import AnnotationLoop
 from osv_lab.annotate.autolabel import autolabel
 from osv_lab.core.errors import InterruptedJobError, UsageError
+from osv_lab.lab import Lab
 
 SURE, UNSURE = ("cat", 0.9, (2.0, 2.0, 20.0, 20.0)), ("dog", 0.4, (30.0, 20.0, 60.0, 40.0))
 
@@ -137,3 +138,10 @@ def test_what_annotators_went_over_is_theirs(loop: AnnotationLoop, pets: Any) ->
     assert (new.label, new.osv_why) == ("dog", "low confidence, not in people's labels")
     assert all(box.osv_model == "scripted@2" for sample in others for box in sample["auto"].detections)
     assert again.proposals == 12
+
+
+def test_the_lab_loads_the_model_by_its_reference(pets: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("osv_lab.detect.load_detector", lambda ref: ScriptedDetector(SURE, ref=ref))
+    report = Lab(pets.name).autolabel("best.onnx", "auto", ontology={"d*": None})
+    assert (report.model, report.classes) == ("best.onnx", {"cat": (6, 6)})
+    assert pets.first()["auto"].detections[0].osv_model == "best.onnx"

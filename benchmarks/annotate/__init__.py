@@ -1,0 +1,1 @@
+"""The annotation loop against FiftyOne's own CVAT backend."""
