@@ -4,6 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 # Test processes side by side; each has a database and a lab of its own.
 JOBS ?= 2
+PLUGINS := $(notdir $(patsubst %/fiftyone.yml,%,$(wildcard fiftyone_plugins/*/fiftyone.yml)))
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint format bench up lock clean
@@ -28,6 +29,7 @@ lint: $(STAMP) ## ruff and mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@cd fiftyone_plugins && ../$(BIN)/mypy --config-file ../pyproject.toml $(foreach one,$(PLUGINS),-p $(one))
 
 format: $(STAMP) ## let ruff rewrite what it can
 	@$(BIN)/ruff check --fix .

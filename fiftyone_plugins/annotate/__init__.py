@@ -227,7 +227,7 @@ class Annotation(LabPanel):
     def _key(self, ctx: Any, runs: list[Any]) -> str:
         keys = [run["key"] for run in runs]
         chosen = ctx.panel.get_state("key")
-        return chosen if chosen in keys else keys[-1]
+        return str(chosen if chosen in keys else keys[-1])
 
 
 def _loop(dataset: Any, progress: Any = None) -> Any:

@@ -183,11 +183,11 @@ class Query(LabOperator):
     def run(self, ask: Ask) -> Any:
         from osv_lab.curate.query import query
 
-        ask.found = query(ask.dataset, ask["query"]) if ask["query"] else ask.dataset.view()
-        return f"{len(ask.found):,} of {len(ask.dataset):,} samples match"
+        ask.kept = query(ask.dataset, ask["query"]) if ask["query"] else ask.dataset.view()
+        return f"{len(ask.kept):,} of {len(ask.dataset):,} samples match"
 
     def view(self, ask: Ask, result: Any) -> Any:
-        return ask.found
+        return ask.kept
 
     def resolve_placement(self, ctx: Any) -> Any:
         button = types.Button(label="Query samples", icon="/icon.svg", prompt=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from osv_lab.app.form import Form
 from osv_lab.app.operators import About, Ask, LabOperator
@@ -55,7 +55,7 @@ class CreateVersion(LabOperator):
         return shares
 
     @staticmethod
-    def _steps(text: str, which: str) -> Any:
+    def _steps(text: str, which: Literal["preprocess", "augment"]) -> Any:
         import yaml
 
         from osv_lab.core.errors import UsageError
@@ -87,13 +87,13 @@ class ShowChanges(LabOperator):
     def run(self, ask: Ask) -> Any:
         from osv_lab.store.diff import diff_versions
 
-        ask.diff = diff_versions(ask["a"], ask["b"], ask["iou"])
+        diff = diff_versions(ask["a"], ask["b"], ask["iou"])
         # Made here, since it may take a while: with progress, and under the operator's errors.
-        ask.found = ask.diff.view(progress=ask.progress) if ask.diff.changed else None
-        return ask.diff
+        ask.kept = diff.view(progress=ask.progress) if diff.changed else None
+        return diff
 
     def view(self, ask: Ask, result: Any) -> Any:
-        return ask.found
+        return ask.kept
 
 
 class ExportVersion(LabOperator):

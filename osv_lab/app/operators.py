@@ -58,6 +58,7 @@ class Ask:
     Attributes:
         values: The value of each field, defaults included.
         progress: The :class:`~osv_lab.core.progress.Progress` to pass on.
+        kept: What ``run`` keeps for ``view``.
         ctx: FiftyOne's execution context.
     """
 
@@ -65,6 +66,7 @@ class Ask:
         self.ctx = ctx
         self.values = form.values
         self.progress = progress
+        self.kept: Any = None
 
     def __getitem__(self, name: str) -> Any:
         return self.values[name]
