@@ -147,8 +147,9 @@ def memory(page: Page) -> tuple[float, float]:
 
 def print_scrub(cache: str, found: dict[str, float]) -> None:
     print(
-        f"scrub, {cache} cache: {found['paints']:.0f} frames a second painted with their boxes, {found['exact']:.0f} "
-        f"with their own picture at once; screen {found['screens']:.0f} Hz, longest gap {found['longest']:.0f} ms"
+        f"scrub, {cache} cache: {found['paints']:.0f} frames a second painted with their boxes, "
+        f"{found['pictures']:.0f} pictures a second, in the median {found['far']:.0f} frames behind; "
+        f"screen {found['screens']:.0f} Hz, longest gap {found['longest']:.0f} ms"
     )
 
 

@@ -22,7 +22,7 @@ SCRUB = """async seconds => {
     line.setPointerCapture = () => {};
     fire("pointerdown", left);
     const start = performance.now();
-    let screens = 0, paints = 0, exact = 0, last = "", longest = 0, before = start;
+    let screens = 0, paints = 0, pictures = 0, shown = "", far = [], last = "", longest = 0, before = start;
     while (performance.now() - start < seconds * 1000) {
         const now = await new Promise(requestAnimationFrame);
         longest = Math.max(longest, now - before); before = now;
@@ -33,12 +33,16 @@ SCRUB = """async seconds => {
         if (root.dataset.frame !== last) {
             paints++;
             last = root.dataset.frame;
-            if (root.dataset.picture === last) exact++;
+            if (root.dataset.picture !== shown) pictures++;
+            shown = root.dataset.picture;
+            far.push(Math.abs(Number(shown) - Number(last)));
         }
     }
     fire("pointerup", left);
     const passed = (performance.now() - start) / 1000;
-    return { screens: screens / passed, paints: paints / passed, exact: exact / passed, longest };
+    far.sort((a, b) => a - b);
+    const median = far[far.length >> 1];
+    return { screens: screens / passed, paints: paints / passed, pictures: pictures / passed, far: median, longest };
 }"""
 
 JUMPS = """async frames => {

@@ -4,6 +4,7 @@ const CHUNK = 12;
 const IN_FLIGHT = 2;
 const KEPT_BYTES = 96 * 2 ** 20;
 const KEPT_BITMAPS = 24;
+const OPENING = 2;
 const AHEAD = 240;
 
 class Pictures {
@@ -16,9 +17,13 @@ class Pictures {
     this.asked = new Set();
     this.missing = new Set();
     this.mean = 20_000;
+    this.latest = [];
   }
 
-  /** The playhead is here: fetch what is missing, this frame first. Gives its picture if it can be drawn now. */
+  /**
+   * The playhead is here: fetch what is missing, this frame first. Gives `[picture, frame]`: its own if it can be drawn
+   * now, else the one that was opened last, so that the picture follows a playhead that never rests.
+   */
   go(frame) {
     this.at = frame;
     const found = this.bitmaps.get(frame);
@@ -28,7 +33,7 @@ class Pictures {
       this.bitmaps.set(frame, found);
     }
     this.fill();
-    return found;
+    return found ? [found, frame] : this.latest;
   }
 
   has(frame) {
@@ -37,7 +42,7 @@ class Pictures {
 
   async open(frame) {
     const blob = this.blobs.get(frame);
-    if (!blob || this.opening.has(frame)) return;
+    if (!blob || this.opening.has(frame) || this.opening.size >= OPENING) return;
     this.blobs.delete(frame);
     this.blobs.set(frame, blob); // now the most recently used
     this.opening.add(frame);
@@ -45,6 +50,7 @@ class Pictures {
       const bitmap = await createImageBitmap(blob);
       if (this.closed) return bitmap.close();
       this.bitmaps.set(frame, bitmap);
+      this.latest = [bitmap, frame];
       for (const [old, picture] of this.bitmaps) {
         if (this.bitmaps.size <= KEPT_BITMAPS) break;
         this.bitmaps.delete(old);
@@ -55,6 +61,7 @@ class Pictures {
       this.missing.add(frame);
     } finally {
       this.opening.delete(frame);
+      if (!this.closed && frame !== this.at && !this.bitmaps.has(this.at)) this.open(this.at);
     }
   }
 
@@ -132,6 +139,7 @@ class Pictures {
     this.closed = true;
     for (const bitmap of this.bitmaps.values()) bitmap.close();
     this.bitmaps.clear();
+    this.latest = [];
     this.blobs.clear();
   }
 }

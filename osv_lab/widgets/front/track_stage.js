@@ -5,7 +5,6 @@ class Stage {
     this.canvas = h("canvas", { class: "osv-stage", tabindex: 0, "aria-label": "the frame and its tracks" });
     this.context = this.canvas.getContext("2d");
     this.size = size;
-    this.shown = 0;
     this.canvas.addEventListener("click", (event) => {
       const { left, top, width, height } = this.canvas.getBoundingClientRect();
       pick((event.clientX - left) / width, (event.clientY - top) / height, event.ctrlKey || event.metaKey || event.shiftKey);
@@ -23,21 +22,14 @@ class Stage {
     this.canvas.width = Math.round(across * ratio);
     this.canvas.height = Math.round(height * ratio);
     this.ratio = ratio;
-    this.picture = null;
   }
 
-  /** Draw a frame: its picture, or the last one paler where it has not come yet; its boxes are always its own. */
+  /** Draw a frame: a picture, its own as soon as that is there, and boxes, which are always its own. */
   draw(frame, picture, boxes, chosen, names) {
     const { context, canvas, ratio } = this;
     const { width, height } = canvas;
     if (picture) context.drawImage(picture, 0, 0, width, height);
-    else if (this.shown !== frame && this.shown) {
-      context.fillStyle = "rgba(128, 128, 128, 0.35)";
-      context.fillRect(0, 0, width, height);
-    } else {
-      context.clearRect(0, 0, width, height);
-    }
-    if (picture) this.shown = frame;
+    else context.clearRect(0, 0, width, height);
     if (!boxes) return;
     const [first, last] = boxes.rows(frame);
     context.font = `600 ${12 * ratio}px system-ui, sans-serif`;

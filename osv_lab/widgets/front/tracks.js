@@ -38,12 +38,13 @@ function drawTracks({ model, root, body, tools, ask, question, note }) {
   body.append(h("div", { class: "osv-top" }, h("div", { class: "osv-left" }, view, controls), side), edits.element, lanes.element);
 
   const paint = perFrame(() => {
-    const picture = pictures?.go(frame);
+    const [picture, of] = pictures?.go(frame) ?? [];
     stage.draw(frame, picture, boxes, chosen(), names);
     lanes.move(frame);
-    told.textContent = `frame ${frame.toLocaleString("en")} of ${data.frames.toLocaleString("en")}`;
+    const late = picture && of !== frame ? `, picture of ${of.toLocaleString("en")}` : "";
+    told.textContent = `frame ${frame.toLocaleString("en")} of ${data.frames.toLocaleString("en")}${late}`;
     root.dataset.frame = frame;
-    if (picture) root.dataset.picture = frame;
+    if (picture) root.dataset.picture = of;
     root.dataset.cached = pictures?.blobs.size ?? 0;
   });
 
@@ -184,7 +185,6 @@ function drawTracks({ model, root, body, tools, ask, question, note }) {
     if (!pictures || other) {
       pictures?.close();
       stage.size = data.size;
-      stage.shown = 0;
       boxes = null;
       frame = model.get("frame");
       delete root.dataset.picture;
