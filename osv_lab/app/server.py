@@ -8,6 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from osv_lab.core.errors import NotFoundError, UnavailableError
 from osv_lab.store.catalogue import open_dataset, open_view
 from osv_lab.store.database import connect
 
+_sessions: weakref.WeakValueDictionary[tuple[str, int], Any] = weakref.WeakValueDictionary()
+"""This process's Apps, by address."""
+
 
 def open_app(
     dataset: str | None = None,
@@ -25,15 +29,21 @@ def open_app(
     port: int = 5151,
     *,
     view: str | None = None,
-    timeout_s: float = 60,
+    join: bool = False,
+    show: bool = True,
+    timeout_s: float = 120,
 ) -> Any:
     """Start the App and return its ``fiftyone.Session`` once it answers.
+
+    Called again with the same address, as a cell that is run again does, it shows the dataset in the App that is there.
 
     Args:
         dataset: Name of the dataset to open; ``None`` opens the list of datasets.
         view: Name of a saved view of the dataset to open.
         host: Address to listen on.
         port: TCP port.
+        join: Use an App that another process has started at this address (``osv up``, ``osv app``), if there is one.
+        show: In a notebook, show the App under the cell.
         timeout_s: How long to wait for the App's server.
 
     Raises:
@@ -41,26 +51,64 @@ def open_app(
         UnavailableError: the port is taken, or the App's server did not come up.
     """
     opened = open_view(dataset, view) if dataset and view else open_dataset(dataset) if dataset else None
-    _require_free(host, port)
+    session = _sessions.get((host, port))
+    if session is None or not session._client.is_open:
+        session = _connected_session(opened, host, port, join=join, timeout_s=timeout_s)
+        _sessions[host, port] = session
+    else:
+        with session.no_show():
+            if dataset and view:
+                session.view = opened
+            else:
+                session.dataset = opened
+    if show and _in_notebook():
+        session.show()
+    return session
+
+
+def _connected_session(opened: Any, host: str, port: int, *, join: bool, timeout_s: float) -> Any:
+    """A new session, once its server answers and it has found it."""
+    fo = connect()
+    from fiftyone.core.service import ServiceListenTimeout
+
+    url = f"http://{host}:{port}/fiftyone"
+    if not (join and _answers(url)):
+        _require_free(host, port)
     use_plugins()
     # FiftyOne opens a browser itself where there is a screen; elsewhere that attempt only prints a warning.
     has_screen = sys.platform in {"darwin", "win32"} or bool(
         os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     )
-    session = connect().launch_app(opened, address=host, port=port, remote=not has_screen)
+    slow = UnavailableError("the App's server did not come up", url, "run osv doctor, or try another --port")
+    try:
+        # A notebook's session is never "remote"; and by itself it would show the App under every cell that changes it.
+        session = fo.launch_app(
+            opened, address=host, port=port, remote=not has_screen and not _in_notebook(), auto=not _in_notebook()
+        )
+    except ServiceListenTimeout as error:
+        raise slow from error
     deadline = time.monotonic() + timeout_s
-    url = f"http://{host}:{port}/fiftyone"
-    while True:
-        try:
-            with urllib.request.urlopen(url, timeout=2):
-                return session
-        except (urllib.error.URLError, OSError) as error:
-            if time.monotonic() > deadline:
-                session.close()
-                raise UnavailableError(
-                    "the App's server did not come up", f"{url} ({error})", "run osv doctor, or try another --port"
-                ) from error
-            time.sleep(0.3)
+    while not (_answers(url) and session._client._connected):
+        # A session that found no server when it first looked looks again every ten seconds.
+        if time.monotonic() > deadline:
+            session.close()
+            raise slow
+        time.sleep(0.3)
+    return session
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _in_notebook() -> bool:
+    module = sys.modules.get("IPython")
+    shell = module.get_ipython() if module is not None else None
+    return shell is not None and hasattr(shell, "kernel")
 
 
 def run_app(

@@ -1,10 +1,10 @@
-"""``osv up`` and ``down``: the whole lab on one machine, without Docker."""
+"""``osv up``, ``lab`` and ``down``: the whole lab on one machine, or its notebooks, without Docker."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from osv_lab.cli.common import add_verb
@@ -25,10 +25,28 @@ def add_commands(stages: Any) -> None:
         metavar="SERVICE=PORT",
         help="another port, as app=5152 (repeatable)",
     )
+    verb = add_verb(stages, "lab", lab, "start JupyterLab with the notebooks; Ctrl-C stops it")
+    verb.add_argument(
+        "folder", nargs="?", help="the notebooks' folder (default: ./notebooks, else a copy of the lab's)"
+    )
+    verb.add_argument("--port", type=int, help="another port than 8888")
     add_verb(stages, "down", down, "stop what osv up started, from another terminal")
 
 
 def up(args: argparse.Namespace) -> Any:
+    _run(args, args.model, args.services, _ports(args.port), args.notebooks)
+
+
+def lab(args: argparse.Namespace) -> Any:
+    from osv_lab.up.services import notebooks_folder
+
+    ports = {"jupyter": args.port} if args.port is not None else {}
+    _run(args, None, ["jupyter"], ports, notebooks_folder(args.folder))
+
+
+def _run(
+    args: argparse.Namespace, model: str | None, only: Sequence[str], ports: Mapping[str, int], folder: Any
+) -> None:
     from osv_lab import console
     from osv_lab.up import Running, up
 
@@ -37,8 +55,9 @@ def up(args: argparse.Namespace) -> Any:
         sys.stdout.flush()
 
     console.log_to_terminal()
-    options = {"notebooks": args.notebooks, "capture": args.capture, "ready": ready}
-    up(args.model, only=args.services, ports=_ports(args.port), **options)
+    # Only osv up has a server that could capture.
+    capture = getattr(args, "capture", None)
+    up(model, only=only, ports=ports, notebooks=folder, capture=capture, ready=ready)
 
 
 def down(args: argparse.Namespace) -> Any:

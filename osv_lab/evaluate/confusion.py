@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from osv_lab.core.errors import UsageError, nearest
 from osv_lab.core.report import Report
 
 if TYPE_CHECKING:
@@ -25,10 +26,39 @@ class ConfusionMatrix(Report):
         labels: Class names, then :data:`NONE`.
         counts: ``(n + 1, n + 1)`` int. The last row are predictions without an object, the last column objects that
             nothing found.
+        cells: ``(k, 2)`` int, the row and the column of everything that was counted.
+        ids: ``(k, 2)`` str, the object and the prediction of each, ``""`` for none.
     """
 
     labels: tuple[str, ...]
     counts: np.ndarray
+    cells: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), int), repr=False, compare=False)
+    ids: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), str), repr=False, compare=False)
+
+    def ids_of(self, label: str, found_as: str) -> np.ndarray:
+        """The objects and predictions of one cell.
+
+        Args:
+            label: The objects' class; :data:`NONE` for predictions without an object.
+            found_as: The predictions' class; :data:`NONE` for objects that nothing found.
+
+        Returns:
+            ``(m, 2)`` ids, as in :attr:`ids`.
+
+        Raises:
+            UsageError: no such class.
+        """
+        for name in (label, found_as):
+            if name not in self.labels:
+                raise UsageError("no such class", repr(name), nearest(name, self.labels))
+        cell = np.array([self.labels.index(label), self.labels.index(found_as)])
+        return np.asarray(self.ids[(self.cells == cell).all(axis=1)])
+
+    def plot(self) -> Any:
+        """A heat map with the counts, coloured by their share of the row; a plotly figure."""
+        from osv_lab.evaluate.plots import confusion_figure
+
+        return confusion_figure(self)
 
     def rows(self) -> list[dict[str, object]]:
         return [
@@ -118,7 +148,8 @@ def confusion_matrix(
     import supervision as sv
 
     size = len(class_names)
-    counts = np.zeros((size + 1, size + 1), dtype=int)
+    cells: list[np.ndarray] = []
+    ids: list[np.ndarray] = []
     for number, (found, wanted) in enumerate(zip(predictions, targets, strict=True)):
         kept = found.confidence >= confidence
         order = np.flatnonzero(kept)[np.argsort(-found.confidence[kept], kind="stable")]
@@ -134,11 +165,23 @@ def confusion_matrix(
         left_over[taken >= 0] = 0
         left_over[:, taken[taken >= 0]] = 0
         taken = np.where(taken >= 0, taken, _greedy(left_over, iou))
-        for row, column in enumerate(taken):
-            counts[wanted.class_id[column] if column >= 0 else size, found.class_id[order[row]]] += 1
         missed = np.setdiff1d(np.arange(len(wanted)), taken)
-        np.add.at(counts, (wanted.class_id[missed], size), 1)
-    return ConfusionMatrix((*class_names, NONE), counts)
+        # Place -1 is past the end: no object, no prediction.
+        rows, columns = np.append(wanted.class_id, size), np.append(found.class_id, size)
+        objects = np.concatenate([taken, missed])
+        predicted = np.concatenate([order, np.full(len(missed), -1)])
+        cells.append(np.stack([rows[objects], columns[predicted]], axis=1))
+        ids.append(np.stack([_ids(wanted)[objects], _ids(found)[predicted]], axis=1))
+    every = np.concatenate(cells) if cells else np.zeros((0, 2), int)
+    counts = np.zeros((size + 1, size + 1), dtype=int)
+    np.add.at(counts, (every[:, 0], every[:, 1]), 1)
+    return ConfusionMatrix((*class_names, NONE), counts, every, np.concatenate(ids) if ids else every.astype(str))
+
+
+def _ids(detections: sv.Detections) -> np.ndarray:
+    """The labels' ids, and ``""`` after them."""
+    own = detections.data.get("id", np.full(len(detections), "", dtype=str))
+    return np.append(np.asarray(own, dtype=str), "")
 
 
 def _greedy(overlap: np.ndarray, iou: float) -> np.ndarray:

@@ -125,6 +125,28 @@ class EvaluationReport(Report):
 
         return connect().load_dataset(self.dataset).load_evaluation_view(self.key)
 
+    def confused(self, label: str, found_as: str) -> Any:
+        """The samples with the objects and predictions of one cell of :attr:`confusion`, and only those.
+
+        Args:
+            label: The objects' class; ``"(none)"`` for predictions that are no object.
+            found_as: The predictions' class; ``"(none)"`` for objects that nothing found.
+
+        Raises:
+            UsageError: no such class.
+
+        Example:
+            >>> report.confused("RBC", "(none)")        # the red cells that were missed    # doctest: +SKIP
+        """
+        ids = [str(one) for one in np.unique(self.confusion.ids_of(label, found_as)) if one]
+        return self.view().select_labels(ids=ids, fields=[self.gt_field, self.pred_field])
+
+    def plot(self) -> Any:
+        """Average precision, precision and recall by class, as a plotly figure; ``confusion.plot()`` is another."""
+        from osv_lab.evaluate.plots import scores_figure
+
+        return scores_figure(self)
+
 
 def evaluate(
     view: Any,

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from osv_lab.evaluate.confusion import ConfusionMatrix
+    from osv_lab.evaluate.detection import EvaluationReport
     from osv_lab.evaluate.error_budget import ErrorBudget
     from osv_lab.evaluate.slices import SliceReport
     from osv_lab.evaluate.thresholds import Thresholds
@@ -70,6 +72,55 @@ def slices_figure(report: SliceReport) -> Any:
         height=140 + 26 * len(shown),
     )
     return figure
+
+
+def scores_figure(report: EvaluationReport) -> Any:
+    """Bars of AP, precision and recall by class."""
+    import plotly.graph_objects as go
+
+    names = [one.name for one in report.classes]
+    columns = {"mAP50": "ap50", "mAP50-95": "ap", "precision": "precision", "recall": "recall"}
+    figure = go.Figure(
+        [
+            go.Bar(
+                x=names,
+                y=[getattr(one, column) for one in report.classes],
+                name=title,
+                customdata=[one.support for one in report.classes],
+                hovertemplate="%{y:.3f}, %{customdata:,} objects",
+            )
+            for title, column in columns.items()
+        ]
+    )
+    at = f"precision and recall at confidence {report.confidence:.2f}, IoU {report.iou:g}"
+    figure.update_layout(barmode="group", title=f"{report.key}: {at}", template="plotly_white")
+    return figure.update_yaxes(range=[0, 1])
+
+
+def confusion_figure(matrix: ConfusionMatrix) -> Any:
+    """Counts by class, coloured by their share of the row; the cell of no object and no prediction is left out."""
+    import plotly.graph_objects as go
+
+    counts = matrix.counts.astype(float)
+    counts[-1, -1] = float("nan")
+    total = matrix.counts.sum(axis=1, keepdims=True)
+    shares = counts / np.maximum(total, 1)
+    figure = go.Figure(
+        go.Heatmap(
+            z=shares,
+            x=list(matrix.labels),
+            y=list(matrix.labels),
+            text=matrix.counts,
+            texttemplate="%{text:,}",
+            colorscale="Blues",
+            zmin=0,
+            zmax=1,
+            colorbar={"title": "of row"},
+            hovertemplate="%{y} found as %{x}: %{text:,} (%{z:.1%} of the row)<extra></extra>",
+        )
+    )
+    figure.update_yaxes(autorange="reversed", title="object")
+    return figure.update_layout(title=matrix.summary(), xaxis_title="found as", template="plotly_white")
 
 
 def thresholds_figure(thresholds: Thresholds) -> Any:

@@ -103,6 +103,10 @@ class SliceReport(Report):
             return view
         return with_labels(view, self.gt_field, self._members[f"{name} objects"])
 
+    def members(self, name: str) -> tuple[str, ...]:
+        """The ids of the images of a slice."""
+        return tuple(self._members[self.slice(name).name])
+
     def plot(self) -> Any:
         """Each slice's metric with its interval, worst on top, as a plotly figure."""
         from osv_lab.evaluate.plots import slices_figure

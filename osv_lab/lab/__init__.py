@@ -38,7 +38,10 @@ class Lab(
         self.server = LabServer(self)
 
     def app(self, **options: Any) -> Any:
-        """Open the FiftyOne App on the lab's dataset and return its session."""
+        """Open the FiftyOne App on the lab's dataset and return its session; options as for ``osv_lab.app.open_app``.
+
+        An App that runs at the address already (``osv up`` starts one) is joined.
+        """
         from osv_lab.app import open_app
 
-        return open_app(self.dataset_name, **options)
+        return open_app(self.dataset_name, **{"join": True, **options})

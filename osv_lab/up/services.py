@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from osv_lab.core.errors import OsvError, UsageError, nearest
-from osv_lab.core.settings import Settings
+from osv_lab.core.files import write_atomic
+from osv_lab.core.settings import Settings, load_settings
 
 PORTS = {"mlflow": 5000, "app": 5151, "api": 8000, "jupyter": 8888}
 """The services, in the order in which they are started, and their usual ports."""
@@ -131,6 +132,26 @@ def _mlflow(settings: Settings, port: int) -> Service:
     command += ("--backend-store-uri", settings.tracking_uri)
     command += ("--artifacts-destination", str(settings.artifacts_dir))
     return Service("mlflow", "MLflow", command, port, "/health")
+
+
+def notebooks_folder(given: str | Path | None = None, settings: Settings | None = None) -> Path:
+    """Where notebooks are: as given, else ``./notebooks``, else a copy of the lab's own under its home.
+
+    A notebook that is in the copy already stays as its user left it.
+    """
+    if given is not None:
+        return Path(given)
+    here = Path("notebooks")
+    if here.is_dir():
+        return here
+    package = Path(__file__).resolve().parent.parent
+    copy = (settings or load_settings()).home / "notebooks"
+    copy.mkdir(parents=True, exist_ok=True)
+    for source in (package / "notebooks", package.parent / "notebooks"):
+        for notebook in sorted(source.glob("*.ipynb")):
+            if not (copy / notebook.name).exists():
+                write_atomic(copy / notebook.name, notebook.read_bytes())
+    return copy
 
 
 def jupyter_service(notebooks: Path, port: int, options: Sequence[str] = ()) -> Service:

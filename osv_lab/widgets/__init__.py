@@ -13,17 +13,44 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from osv_lab.widgets.annotation import AnnotationBoard
     from osv_lab.widgets.base import LabWidget
+    from osv_lab.widgets.comparison import ComparisonExplorer
+    from osv_lab.widgets.confusion import ConfusionExplorer
+    from osv_lab.widgets.findings import HealthExplorer, SliceExplorer
     from osv_lab.widgets.link import AppLink
+    from osv_lab.widgets.thresholds import ThresholdExplorer
     from osv_lab.widgets.tracks import TrackInspector
+    from osv_lab.widgets.training import TrainingBoard
+    from osv_lab.widgets.versions import VersionBrowser
 
 _MODULES = {
+    "AnnotationBoard": "annotation",
     "AppLink": "link",
+    "ComparisonExplorer": "comparison",
+    "ConfusionExplorer": "confusion",
+    "HealthExplorer": "findings",
     "LabWidget": "base",
+    "SliceExplorer": "findings",
+    "ThresholdExplorer": "thresholds",
     "TrackInspector": "tracks",
+    "TrainingBoard": "training",
+    "VersionBrowser": "versions",
 }
 
-__all__ = ["AppLink", "LabWidget", "TrackInspector"]
+__all__ = [
+    "AnnotationBoard",
+    "AppLink",
+    "ComparisonExplorer",
+    "ConfusionExplorer",
+    "HealthExplorer",
+    "LabWidget",
+    "SliceExplorer",
+    "ThresholdExplorer",
+    "TrackInspector",
+    "TrainingBoard",
+    "VersionBrowser",
+]
 
 
 def __getattr__(name: str) -> Any:

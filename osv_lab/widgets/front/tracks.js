@@ -36,8 +36,6 @@ function drawTracks({ model, root, body, tools, ask, question, note }) {
   const side = h("div", { class: "osv-side" }, h("div", { class: "osv-side-head" }, h("strong", {}, "Events"), kind), stale, found);
   const view = h("div", { class: "osv-stage-box" }, stage.canvas);
   body.append(h("div", { class: "osv-top" }, h("div", { class: "osv-left" }, view, controls), side), edits.element, lanes.element);
-  // Keys are for the inspector while it has the focus, and not for JupyterLab's commands.
-  root.dataset.lmSuppressShortcuts = "true";
 
   const paint = perFrame(() => {
     const picture = pictures?.go(frame);

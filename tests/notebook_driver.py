@@ -113,12 +113,17 @@ class Notebook:
         return self.page.locator(".jp-Notebook .jp-CodeCell").nth(number)
 
     def run(self, number: int, *, wait: bool = True, timeout_s: float = 120) -> str:
-        """Run a cell; gives the text it printed."""
+        """Run a cell; gives the text it printed, and fails where it raised."""
         before = self._prompt(number)
         self.cell(number).locator(".jp-InputArea .cm-content").click()
         self.page.locator(".jp-CodeCell.jp-mod-active").and_(self.cell(number)).wait_for()
         self.command("notebook:run-cell")
-        return self.done(number, before, timeout_s) if wait else ""
+        if not wait:
+            return ""
+        printed = self.done(number, before, timeout_s)
+        wrong = self.cell(number).locator("[data-mime-type='application/vnd.jupyter.error']")
+        assert not wrong.count(), wrong.first.inner_text()
+        return printed
 
     def done(self, number: int, before: str = "", timeout_s: float = 120) -> str:
         """Wait until a cell has run (again, where its prompt was ``before``); gives what it printed."""
@@ -144,3 +149,22 @@ class Notebook:
     def widget(self, kind: str = "") -> Locator:
         """The widgets of a kind on the page."""
         return self.page.locator(f"section.osv{f'.osv-{kind}' if kind else ''}")
+
+    def write(self, number: int, source: str) -> None:
+        """Put this into a cell."""
+        self.page.evaluate(
+            """([number, source]) => {
+                window.jupyterapp.shell.currentWidget.content.widgets[number].model.sharedModel.setSource(source);
+            }""",
+            [number, source],
+        )
+
+    def save(self) -> None:
+        """Save the notebook, and wait until it is."""
+        self.page.evaluate("() => window.jupyterapp.shell.currentWidget.context.save()")
+
+    def settle(self) -> None:
+        """Wait until the kernel has nothing to do."""
+        self.page.wait_for_function(
+            "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'"
+        )
