@@ -47,11 +47,15 @@ class AppServer:
             env={**os.environ, "FIFTYONE_DISABLE_SERVICES": "1"},
             cwd=constants.SERVER_DIR,
         )
-        deadline = time.monotonic() + 180
-        while not self._answers():
-            assert self.process.poll() is None, log.read_text()[-3000:]
-            assert time.monotonic() < deadline, log.read_text()[-3000:]
-            time.sleep(0.2)
+        deadline = time.monotonic() + 300
+        try:
+            while not self._answers():
+                assert self.process.poll() is None, log.read_text()[-3000:]
+                assert time.monotonic() < deadline, log.read_text()[-3000:]
+                time.sleep(0.2)
+        except BaseException:
+            self.close()
+            raise
 
     def _answers(self) -> bool:
         try:
@@ -138,8 +142,7 @@ class Driver:
         self.page.get_by_role("menuitem").filter(has_text="Schedule").click(timeout=SLOW_MS)
         button = self.form.get_by_role("button", name="Schedule", exact=True)
         button.click(timeout=SLOW_MS)
-        button.wait_for(state="detached", timeout=SLOW_MS)
-        self.page.keyboard.press("Escape")
+        self.told("scheduled|Scheduled|queued")
 
     def done(self) -> None:
         """Close what the form has become."""

@@ -127,9 +127,7 @@ class Annotation(LabPanel):
         key = self._key(ctx, runs)
         bar.button("look", "Ask the server", self.on_look, icon="refresh")
         bar.button("pull", "Bring labels back", self.on_pull, icon="download")
-        columns = {
-            name: name for name in ("key", "phase", "field", "samples", "jobs", "conflicts", "task", "server")
-        }
+        columns = {name: name for name in ("key", "phase", "field", "samples", "jobs", "conflicts")}
         page.table("runs", runs, columns, on_row=self.on_run)
         page.text("title", f"**{key}**")
         self._jobs(ctx, page)
@@ -141,8 +139,7 @@ class Annotation(LabPanel):
         if told:
             page.text("said", told["summary"])
             columns = {
-                name: name
-                for name in ("job", "stage", "state", "assignee", "frames", "edited", "added", "removed")
+                name: name for name in ("stage", "state", "assignee", "frames", "edited", "added", "removed")
             }
             page.table("jobs", told["rows"][:SHOWN], columns)
 
@@ -160,6 +157,7 @@ class Annotation(LabPanel):
         page.table(
             "conflicts",
             list(found.rows())[:SHOWN],
+            {name: name for name in ("about", "ours", "theirs")},
             actions=[
                 ("ours", "Keep ours", "home", self.on_ours),
                 ("theirs", "Take theirs", "cloud_download", self.on_theirs),
@@ -176,7 +174,7 @@ class Annotation(LabPanel):
         except NotFoundError:
             return
         page.text("yield_said", report.summary())
-        page.plot("yield", report.plot(), height_px=240)
+        page.plot("yield", report.plot().update_layout(title=None), height_px=280)
 
     def look(self, ctx: Any) -> None:
         """The timer: what is there is drawn anew; no server is asked."""

@@ -62,9 +62,10 @@ def app_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppServer]:
 
 
 @pytest.fixture
-def app(page: Page, app_server: AppServer, output_dir: Path) -> Iterator[Driver]:
-    """A person at the App. A traceback in the server's log fails the test that caused it."""
+def app(page: Page, app_server: AppServer, output_dir: Path, dataset_name: str) -> Iterator[Driver]:
+    """A person at the App, who leaves before the dataset goes. A traceback in the server's log fails the test."""
     before = app_server.log.stat().st_size
     yield Driver(page, app_server.url, output_dir)
+    page.goto("about:blank")
     said = app_server.log.read_bytes()[before:].decode("utf-8", "replace")
     assert "Traceback" not in said, said[-4000:]
