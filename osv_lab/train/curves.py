@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 METRICS = ("mAP50", "mAP50-95", "precision", "recall", "top1", "top5")
+_EPOCH: Mapping[str, Any] = {"text": "epoch", "font": {"size": 12}}
 
 
 def learning_curves(history: Sequence[Mapping[str, float]]) -> Any:
@@ -36,10 +37,10 @@ def learning_curves(history: Sequence[Mapping[str, float]]) -> Any:
     figure.update_layout(
         template="plotly_white",
         margin={"l": 50, "r": 10, "t": 60, "b": 40},
-        xaxis={"domain": [0, 0.46], "title": "epoch"},
-        xaxis2={"domain": [0.56, 1], "title": "epoch", "anchor": "y2"},
+        xaxis={"domain": [0, 0.46], "title": _EPOCH},
+        xaxis2={"domain": [0.54, 1], "title": _EPOCH, "anchor": "y2"},
         yaxis={"title": "loss", "rangemode": "tozero"},
-        yaxis2={"range": [0, 1.02], "anchor": "x2", "title": "on the val split"},
+        yaxis2={"range": [0, 1.02], "anchor": "x2"},
         showlegend=True,
         legend={"orientation": "h", "x": 0, "y": 1.05, "yanchor": "bottom"},
     )
