@@ -45,7 +45,7 @@ def held():
     own = psutil.Process()
     return dict(
         widgets=len(_instances), threads=threading.active_count(),
-        sockets=len(own.net_connections()), files=len(own.open_files()),
+        sockets=len(own.net_connections()), videos=sum(file.path.endswith(".mp4") for file in own.open_files()),
         children=sorted(child.name() for child in own.children(recursive=True)),
         listeners=sum(map(len, session._client._listeners.values())), linked=AppLink.of(session).attached,
     )
