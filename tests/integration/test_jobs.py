@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,10 @@ class Bench:
         import fiftyone.operators as foo
 
         parameters = {"name": name, "how": how, "diary": str(self.diary)}
-        foo.execute_operator("@test/do/do", dataset=self.dataset, params=parameters, request_delegation=True)
+        options = {"dataset": self.dataset, "params": parameters, "request_delegation": True}
+        # Beside an event loop, such as the one that browser tests leave in this thread, it would not wait.
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(foo.execute_operator, "@test/do/do", **options).result()
         return list_jobs(self.dataset).jobs[0].id
 
     def said(self) -> list[str]:
