@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,7 @@ def registered(tmp_path: Path) -> Iterator[str]:
         down()
     except NotFoundError:
         assert pages() == {}
+    shutil.rmtree(load_settings().captures_dir, ignore_errors=True)
 
 
 def test_a_model_is_served_asked_watched_and_stopped(

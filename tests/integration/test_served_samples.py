@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from serving import until
 from tiny_model import write_tiny_model
 
 from osv_lab.core.errors import UnavailableError, UsageError
+from osv_lab.core.settings import load_settings
 from osv_lab.serve.status import server_status
 from osv_lab.store.ask_server import ask_server
 from osv_lab.store.captures import import_captures
@@ -34,6 +36,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     serving = serve_in_background(str(model), free_port(), "random=1")
     yield serving.url
     down()
+    shutil.rmtree(load_settings().captures_dir, ignore_errors=True)
 
 
 @pytest.fixture
