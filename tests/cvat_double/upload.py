@@ -9,7 +9,7 @@ import threading
 import time
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from cvat_double.http import SERVER_ERROR, RefusedError, Request, Response, Routes
 from cvat_double.state import Frame, Job, Piece, Task, World, now
@@ -76,7 +76,7 @@ def read_frame(name: str, content: bytes) -> Frame:
         with Image.open(io.BytesIO(content)) as image:
             image.load()
             return Frame(name, *image.size)
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except Exception as error:  # noqa: BLE001 (Ultralytics, once loaded, makes Pillow raise errors of other kinds)
         message = f"utils.dataset_manifest.errors.InvalidImageError: failed to parse image file '{name}'\n"
         raise UnreadableError(message) from error
 
