@@ -76,7 +76,8 @@ def read_frame(name: str, content: bytes) -> Frame:
         with Image.open(io.BytesIO(content)) as image:
             image.load()
             return Frame(name, *image.size)
-    except Exception as error:  # noqa: BLE001 (Ultralytics, once loaded, makes Pillow raise errors of other kinds)
+    except Exception as error:
+        # Of any kind: Ultralytics, once it is loaded, makes Pillow raise others than its own.
         message = f"utils.dataset_manifest.errors.InvalidImageError: failed to parse image file '{name}'\n"
         raise UnreadableError(message) from error
 
