@@ -1,8 +1,8 @@
 // Pictures of frames: asked for around the playhead, a few at a time, kept up to a limit of memory.
 //
-// To decode a frame of a video is to decode what lies between it and the keyframe before it. So every request asks for
-// some pictures on that way, too: a grid of every eighth frame, which is soon there for the whole clip and is what a
-// playhead that does not rest is shown.
+// To decode a frame of a video is to decode what lies between it and the keyframe before it. So a request asks for some
+// pictures on that way, too: a grid of every eighth frame, which is soon there for the whole clip and is what a playhead
+// that sweeps over it is shown. Before that it is shown keyframes.
 
 const CHUNK = 12;
 const GRID = 8;
@@ -29,6 +29,7 @@ class Pictures {
     this.missing = new Set();
     this.mean = 20_000;
     this.moved = -Infinity;
+    this.sweeping = false;
     this.playing = false;
     this.rest = 0;
   }
@@ -51,11 +52,13 @@ class Pictures {
   /** Fetch what is missing around a frame. */
   moveTo(frame) {
     if (frame !== this.at) {
+      const now = performance.now();
       this.at = frame;
-      this.moved = performance.now();
+      this.sweeping = !this.playing && now - this.moved < RESTING_MS;
+      this.moved = now;
       this.failures = 0;
       clearTimeout(this.rest);
-      this.rest = setTimeout(() => this.fill(), RESTING_MS);
+      this.rest = setTimeout(() => ((this.sweeping = false), this.fill()), RESTING_MS);
     }
     this.fill();
   }
@@ -104,32 +107,48 @@ class Pictures {
     return Math.floor(KEPT_BYTES / this.mean);
   }
 
-  /** The keyframe that a frame is decoded from. */
-  keyOf(frame) {
+  /** The place among the keyframes of that from which a frame is decoded. */
+  placeOf(frame) {
     let [low, high] = [0, this.keys.length];
     while (low < high) {
       const middle = (low + high) >> 1;
       if (this.keys[middle] <= frame) low = middle + 1;
       else high = middle;
     }
-    return this.keys[low - 1] ?? 1;
+    return Math.max(0, low - 1);
+  }
+
+  keyOf(frame) {
+    return this.keys[this.placeOf(frame)] ?? 1;
+  }
+
+  /** Keyframes around the playhead, where those next to it are missing. */
+  keysAround(free) {
+    const place = this.placeOf(this.at);
+    if (!free(this.keys[place]) && !free(this.keys[place + 1])) return [];
+    return this.keys.slice(Math.max(0, place - CHUNK / 2), place + CHUNK / 2 + 1).filter(free);
   }
 
   /**
-   * The next frames to ask for. First that of the playhead; but while it moves, one near it will do. Then its
-   * neighbours, if it rests or plays; then the grid, from here outwards; then all others, ahead and behind.
+   * The next frames to ask for. First that of the playhead; but while it sweeps, keyframes, and what is on its way, and
+   * one near it will do. Then its neighbours, unless it sweeps; then the grid, from here outwards; then all others.
    */
   wanted() {
     const free = (frame) => frame >= 1 && frame <= this.frames && !this.has(frame) && !this.asked.has(frame);
-    const moving = !this.playing && performance.now() - this.moved < RESTING_MS;
-    const near = this.nearest(this.blobs);
-    if (free(this.at) && !this.urgent && !(moving && Math.abs(near - this.at) < GRID)) return [...this.way(this.at, free), this.at];
+    const { sweeping } = this;
+    if (free(this.at) && !this.urgent) {
+      if (!sweeping) return [this.at];
+      if (!(Math.abs(this.nearest(this.blobs) - this.at) < GRID)) {
+        const keys = this.keysAround(free);
+        return keys.length ? keys : [...this.way(this.at, free), this.at];
+      }
+    }
     const all = this.reach > this.frames;
     const ahead = all ? this.frames : Math.min(AHEAD, Math.floor(this.reach * 0.7));
-    const next = moving ? undefined : this.first(this.at, this.at + (this.playing ? ahead : CHUNK), free);
+    const next = sweeping ? undefined : this.first(this.at, this.at + (this.playing ? ahead : CHUNK), free);
     if (next) return this.run(next, free);
     const grid = this.grid(ahead, free);
-    if (grid.length) return grid;
+    if (grid.length) return this.flying ? [] : grid; // alone, since it takes long, and the playhead may jump
     const on = this.first(this.at, this.at + ahead, free);
     if (on) return this.run(on, free);
     for (let frame = this.at; frame >= Math.max(1, this.at - (all ? this.frames : ahead / 4)); frame--)
