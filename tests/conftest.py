@@ -15,9 +15,10 @@ import pytest
 from cvat_double.plugin import cvat, cvat_client, cvat_project, cvat_server, make_cvat_task
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
+from notebook_runner import notebook_lab
 from support import ROOT, DemoRun, shared_data
 
-__all__ = ["cvat", "cvat_client", "cvat_project", "cvat_server", "make_cvat_task", "shared_data"]
+__all__ = ["cvat", "cvat_client", "cvat_project", "cvat_server", "make_cvat_task", "notebook_lab", "shared_data"]
 
 _SESSION = Path(tempfile.mkdtemp(prefix="osv-tests-"))
 

@@ -26,7 +26,7 @@ _sessions: weakref.WeakValueDictionary[tuple[str, int], Any] = weakref.WeakValue
 def open_app(
     dataset: str | None = None,
     host: str = "127.0.0.1",
-    port: int = 5151,
+    port: int | None = None,
     *,
     view: str | None = None,
     join: bool = False,
@@ -41,7 +41,7 @@ def open_app(
         dataset: Name of the dataset to open; ``None`` opens the list of datasets.
         view: Name of a saved view of the dataset to open.
         host: Address to listen on.
-        port: TCP port.
+        port: TCP port; by default FiftyOne's: that of ``FIFTYONE_DEFAULT_APP_PORT``, else 5151.
         join: Use an App that another process has started at this address (``osv up``, ``osv app``), if there is one.
         show: In a notebook, show the App under the cell.
         timeout_s: How long to wait for the App's server.
@@ -51,6 +51,7 @@ def open_app(
         UnavailableError: the port is taken, or the App's server did not come up.
     """
     opened = open_view(dataset, view) if dataset and view else open_dataset(dataset) if dataset else None
+    port = int(connect().config.default_app_port) if port is None else port
     session = _sessions.get((host, port))
     if session is None or not session._client.is_open:
         session = _connected_session(opened, host, port, join=join, timeout_s=timeout_s)

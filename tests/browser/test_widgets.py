@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import subprocess
 import sys
 import uuid
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from app_driver import AppServer
-from notebook_driver import JupyterLab, Notebook
+from notebook_driver import JupyterLab, Notebook, free_port
 from widget_scenes import SWITCH, images, render, video
 
 from osv_lab import Lab
@@ -96,12 +95,6 @@ class Bench:
         """Run some lines in another cell than that of the widgets."""
         self.notebook.write(ASIDE, source)
         return self.notebook.run(ASIDE)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
