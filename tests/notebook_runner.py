@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,18 +11,21 @@ from typing import Any
 import nbformat
 import pytest
 import yaml
+from app_driver import AppServer
 from nbclient import NotebookClient
-from notebook_driver import free_port
 from support import ROOT, DemoRun
 
 from osv_lab.presets import load_preset
+
+DATASETS = ("parts", "crossing", "cells-on", "shelves-on", "traffic-on")
+"""How the names of the datasets begin that the notebooks make of the example."""
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
 @dataclass(frozen=True)
 class NotebookLab:
-    """A lab for notebooks, with a database and an App of its own.
+    """A lab for notebooks.
 
     Attributes:
         folder: Where notebooks work.
@@ -46,18 +49,25 @@ class NotebookLab:
 
 
 @pytest.fixture(scope="session")
-def notebook_lab(demo_run: DemoRun, tmp_path_factory: pytest.TempPathFactory) -> NotebookLab:
-    """One lab for all tests of notebooks."""
+def notebook_lab(
+    demo_run: DemoRun, app_server: AppServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[NotebookLab]:
+    """One lab for all tests of notebooks; their datasets are deleted afterwards."""
+    from osv_lab.store.database import connect
+
     folder = tmp_path_factory.mktemp("notebooks")
     train = next(step for step in demo_run.report["steps"] if step["stage"] == "train")
     environment = {
         "OSV_HOME": str(folder / "home"),
-        "FIFTYONE_DATABASE_DIR": str(folder / "db"),
-        "FIFTYONE_DEFAULT_APP_PORT": str(free_port()),
+        "FIFTYONE_DEFAULT_APP_PORT": app_server.url.rpartition(":")[2],
     }
     lab = NotebookLab(folder, Path(train["where"]) / "weights" / "best.pt", environment)
     environment |= lab.short("parts")
-    return lab
+    yield lab
+    fo = connect()
+    for name in fo.list_datasets():
+        if name.startswith(DATASETS):
+            fo.delete_dataset(name)
 
 
 class Runner:

@@ -81,14 +81,23 @@ def _connected_session(opened: Any, host: str, port: int, *, join: bool, timeout
         os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     )
     slow = UnavailableError("the App's server did not come up", url, "run osv doctor, or try another --port")
-    try:
-        # A notebook's session is never "remote"; and by itself it would show the App under every cell that changes it.
-        session = fo.launch_app(
-            opened, address=host, port=port, remote=not has_screen and not _in_notebook(), auto=not _in_notebook()
-        )
-    except ServiceListenTimeout as error:
-        raise slow from error
     deadline = time.monotonic() + timeout_s
+    session = None
+    while session is None:
+        try:
+            # A notebook's session is never "remote"; and by itself it would show the App under every cell that
+            # changes it.
+            session = fo.launch_app(
+                opened,
+                address=host,
+                port=port,
+                remote=not has_screen and not _in_notebook(),
+                auto=not _in_notebook(),
+            )
+        except ServiceListenTimeout as error:
+            # FiftyOne itself waits for a minute, which a busy machine may need more than once.
+            if time.monotonic() > deadline:
+                raise slow from error
     while not (_answers(url) and session._client._connected):
         # A session that found no server when it first looked looks again every ten seconds.
         if time.monotonic() > deadline:

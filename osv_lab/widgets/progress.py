@@ -11,7 +11,7 @@ EVERY_S = 0.2
 
 
 class CellProgress:
-    """A :class:`~osv_lab.core.progress.Progress` for notebooks: a bar in the output of the running cell, gone when done.
+    """A :class:`~osv_lab.core.progress.Progress` for notebooks: a bar below the running cell, gone when done.
 
     Outside of a notebook it shows nothing.
     """

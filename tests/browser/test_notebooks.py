@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from app_driver import AppServer
 from notebook_driver import JupyterLab, Notebook, free_port
 from notebook_runner import NOTEBOOKS, NotebookLab
 
@@ -46,14 +46,14 @@ def opened(jupyter: JupyterLab, page: Page, start: str) -> Notebook:
     return notebook
 
 
-def test_evaluate_and_compare(jupyter: JupyterLab, context: BrowserContext, output_dir: Path) -> None:
+def test_evaluate_and_compare(
+    jupyter: JupyterLab, app_server: AppServer, context: BrowserContext, output_dir: Path
+) -> None:
     """The slider moves by key and by hand, and a cell of the matrix opens its objects here and in the App."""
     notebook = opened(jupyter, context.new_page(), "06")
     page = notebook.page
-    url = re.search(r"App: (http\S+)", notebook.printed(1))
-    assert url is not None
     app = context.new_page()
-    app.goto(f"{url[1].rstrip('/')}/datasets/parts")
+    app.goto(f"{app_server.url}/datasets/parts")
     entries = app.locator("[data-cy='entry-counts']")
     entries.wait_for()
     before = entries.inner_text()
