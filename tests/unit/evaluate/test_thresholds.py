@@ -212,6 +212,14 @@ def test_cuts_mean_the_same_above_and_at_least(pairs: list[tuple[float, bool]]) 
     assert curve.at(curve.cuts[-1]).true == curve.at(curve.cuts[-1]).false == 0
 
 
+def test_many_scores_close_together_are_not_one() -> None:
+    scores = np.linspace(0.5, 0.52, 100_001)
+    curve = curve_of("x", scores, np.ones(len(scores), bool), len(scores))
+    for level in (0.501, 0.51, 0.519):
+        assert curve.at(level).true == pytest.approx((scores > level).sum(), abs=60)
+    assert (np.diff(curve.cuts) > 0).all() and 1000 < len(curve.cuts) < 3000
+
+
 def test_objectives_read_well() -> None:
     assert str(Objective("f1", 0.9)) == "F1 at a precision of at least 0.9"
     assert str(Objective("cost", cost_missed=4)) == "cost (1 false, 4 missed)"
