@@ -155,6 +155,15 @@ def test_measured_on_other_images(dataset: Any) -> None:
         assert counts(other, label) == every[level]
 
 
+def test_a_precision_that_others_do_not_reach_is_said(dataset: Any) -> None:
+    chosen = choose_thresholds(dataset, key="test", min_precision=0.97, n_boot=0)
+    assert all(row.met for row in chosen.classes if row.objects)
+    other = chosen.measured_on(dataset, "val", n_boot=0)
+    known = [row for row in other.classes if row.objects]
+    assert [row.met for row in known] == [row.precision >= 0.97 for row in known]
+    assert not all(row.met for row in known) and any("0.97 is not reached here" in note for note in other.notes)
+
+
 def test_a_report_and_its_evaluation_are_the_same(dataset: Any) -> None:
     report = evaluate(dataset.match_tags("val"), key="again")
     of_report, of_key = choose_thresholds(report, n_boot=0), choose_thresholds(dataset, key="val", n_boot=0)
