@@ -97,7 +97,9 @@ def test_what_higher_thresholds_of_some_classes_left_out_is_no_drift(
 ) -> None:
     """The reference has lamps from 0.2 up; captured answers, made after thresholds were chosen, only from 0.9 up."""
     dataset = fo.load_dataset(dataset_name)
-    boxes = fo.Detections(detections=[fo.Detection(label="lamp", bounding_box=[0.3, 0.3, 0.3, 0.3], confidence=0.999)])
+    boxes = fo.Detections(
+        detections=[fo.Detection(label="lamp", bounding_box=[0.3, 0.3, 0.3, 0.3], confidence=0.999)]
+    )
     dataset.set_values("served_predictions", [boxes.copy() for _ in range(80)])
     digest = Reference.read(referenced).digest
     capture = {"rules": ["random"], "digest": digest, "brightness": 0.95, "partial": False, "threshold": 0.1}
