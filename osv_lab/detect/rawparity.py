@@ -59,8 +59,8 @@ class RawDifference:
 
 
 def raw_difference(reference: Detector, candidate: Detector, images: Sequence[np.ndarray]) -> RawDifference | None:
-    """Compare two networks anchor by anchor; ``None`` where they have other anchors or classes, see an image elsewhere in
-    their input, or suppress themselves.
+    """Compare two networks anchor by anchor; ``None`` where they have other anchors or classes, see an image elsewhere
+    in their input, or suppress themselves.
 
     Args:
         reference: The original.

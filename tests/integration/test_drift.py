@@ -106,7 +106,7 @@ def test_what_higher_thresholds_of_some_classes_left_out_is_no_drift(
     declare_capture(dataset)
     of_lamps = {}
     for name, more in (("one", {}), ("each", {"thresholds": [["*", 0.1], ["lamp", 0.9]]})):
-        set_captures(dataset, dict.fromkeys(dataset.values("id"), {**capture, **more}), ["captured"])
+        set_captures(dataset, {one: {**capture, **more} for one in dataset.values("id")}, ["captured"])
         of_lamps[name] = {one.feature: one.images for one in drift(dataset.view(), referenced).shifts}
     assert of_lamps["one"]["scores"] == 80 and of_lamps["each"].get("scores", 0) == 0
     assert of_lamps["each"]["brightness"] == 80
