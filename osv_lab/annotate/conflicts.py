@@ -24,6 +24,7 @@ from osv_lab.store.annotation_store import (
     FRAMES,
     forget_fields,
     is_of_frames,
+    known_samples,
     mark_frames,
     name_of,
     read_samples,
@@ -120,7 +121,7 @@ def open_conflicts(dataset: fo.Dataset, key: str) -> ConflictReport:
     runs = Runs(dataset)
     run = runs.get(key)
     found = _read(dataset, runs, run)
-    view, theirs = _names(run) if found else (None, None)
+    view, theirs = _names(run.key, run.field) if found else (None, None)
     return ConflictReport(key, tuple(found), 0, view, theirs, dataset)
 
 
@@ -202,12 +203,17 @@ def keep_open(
         }
         for one in conflicts
     }
-    runs.put_documents(run.key, "conflicts", documents)
-    view, theirs = _names(run)
+    view, theirs = _names(run.key, run.field)
+    if not conflicts and not runs.documents(run.key, "conflicts"):
+        return None, None
+    if conflicts:
+        runs.put_documents(run.key, "conflicts", documents)
     if dataset.has_saved_view(view):
         dataset.delete_saved_view(view)
     if not conflicts:
         forget_fields(dataset, (theirs, clips_field(view)))
+        # Last: what is on record is ours to delete, and nothing else.
+        runs.put_documents(run.key, "conflicts", documents)
         return None, None
     sizes = dict(zip(run.samples, run.sizes, strict=True))
     name = name_of(theirs)
@@ -233,10 +239,12 @@ def keep_open(
 
 def _read(dataset: fo.Dataset, runs: Runs, run: Run) -> list[OpenConflict]:
     documents = list(runs.documents(run.key, "conflicts").values())
+    alive = known_samples(dataset, {one["sample"] for one in documents})
+    documents = [one for one in documents if one["sample"] in alive]
     sizes = dict(zip(run.samples, run.sizes, strict=True))
     here = {
         (sample.id, shape.uid): shape
-        for sample in read_samples(dataset, {one["sample"] for one in documents}, run.field)
+        for sample in read_samples(dataset, alive, run.field)
         for shape in shapes_of(sample, sizes[sample.id], run.owners.get(sample.id))
     }
     return [
@@ -337,9 +345,26 @@ def clips_field(view: str) -> str:
     return "".join(char if char.isalnum() else "_" for char in view)
 
 
-def _names(run: Run) -> tuple[str, str]:
-    name = "".join(char if char.isalnum() else "_" for char in run.key)
-    return f"{run.key}_conflicts", f"{FRAMES if is_of_frames(run.field) else ''}{name}_theirs"
+def check_names(dataset: fo.Dataset, key: str, field: str) -> None:
+    """That the saved view and the fields of a key's conflicts are nobody else's, which a pull would replace.
+
+    Raises:
+        UsageError: the dataset has one of that name, or the names are another run's too.
+    """
+    view, theirs = _names(key, field)
+    others = {_names(other, field)[1] for other in Runs(dataset).names() if other != key}
+    fields = [name for name in (theirs, clips_field(view)) if dataset.get_field(name) is not None]
+    if fields or dataset.has_saved_view(view) or theirs in others:
+        raise UsageError(
+            "the key's names for conflicts are taken",
+            f"'{view}', '{theirs}'",
+            "choose another key, or rename those",
+        )
+
+
+def _names(key: str, field: str) -> tuple[str, str]:
+    name = "".join(char if char.isalnum() else "_" for char in key)
+    return f"{key}_conflicts", f"{FRAMES if is_of_frames(field) else ''}{name}_theirs"
 
 
 def _words(shape: Shape | None, properties: Sequence[str]) -> str:
