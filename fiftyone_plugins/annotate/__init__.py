@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from osv_lab.app.operators import About, Ask, LabOperator
@@ -134,7 +135,7 @@ class Annotation(LabPanel):
         page.text("title", f"**{key}**")
         self._jobs(ctx, page)
         self._conflicts(ctx, page, key)
-        self._yield(ctx, page, key)
+        self._yield(ctx, page, next(run for run in runs if run["key"] == key))
 
     def _jobs(self, ctx: Any, page: Page) -> None:
         told = ctx.panel.get_state("jobs")
@@ -169,16 +170,15 @@ class Annotation(LabPanel):
             ],
         )
 
-    def _yield(self, ctx: Any, page: Page, key: str) -> None:
-        from osv_lab.annotate.yields import yield_of
+    def _yield(self, ctx: Any, page: Page, run: Any) -> None:
         from osv_lab.core.errors import NotFoundError
 
         try:
-            report = yield_of(ctx.dataset, key)
+            said, figure = _yields(ctx.dataset.name, run["key"], run["pulled"])
         except NotFoundError:
             return
-        page.text("yield_said", report.summary())
-        page.plot("yield", report.plot().update_layout(title=None), height_px=280)
+        page.text("yield_said", said)
+        page.plot("yield", figure, height_px=280)
 
     def look(self, ctx: Any) -> None:
         """The timer: what is there is drawn anew; no server is asked."""
@@ -217,7 +217,7 @@ class Annotation(LabPanel):
         ctx.ops.set_view(view=ctx.dataset.select(self._clicked(ctx)["sample"]))
 
     def _settle(self, ctx: Any, keep: Any, name: str | None) -> None:
-        from osv_lab.annotate.conflicts import resolve
+        from osv_lab.annotate.settle import resolve
 
         resolve(ctx.dataset, _shown(ctx)["key"], None if name is None else [name], keep)
         ctx.ops.reload_samples()
@@ -248,6 +248,16 @@ def _shown(ctx: Any) -> dict[str, Any]:
 def _runs(dataset: Any) -> list[Any]:
     """The dataset's runs; asks no server."""
     return list(_loop(dataset).list().runs)
+
+
+@functools.lru_cache(maxsize=8)
+def _yields(dataset: str, key: str, pulled: str) -> tuple[str, Any]:
+    """What annotators made of a run, in words and as a figure; once per pull, not whenever the timer draws."""
+    from osv_lab.annotate.yields import yield_of
+    from osv_lab.store.catalogue import open_dataset
+
+    report = yield_of(open_dataset(dataset), key)
+    return report.summary(), report.plot().update_layout(title=None)
 
 
 def _names(text: str) -> list[str]:

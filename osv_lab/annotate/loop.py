@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from osv_lab.annotate.agreement import AgreementReport, agreement_of
 from osv_lab.annotate.changes import Resolution
-from osv_lab.annotate.conflicts import ConflictReport, Keep, keep_open, open_conflicts, resolve
+from osv_lab.annotate.conflicts import ConflictReport, keep_open, open_conflicts
 from osv_lab.annotate.connection import DEADLINE_S, Connection
 from osv_lab.annotate.keyframes import TOLERANCE
 from osv_lab.annotate.ontology import Ontology
@@ -22,6 +22,7 @@ from osv_lab.annotate.records import Runs
 from osv_lab.annotate.rules import IOU, Rules, loaded
 from osv_lab.annotate.send import AnnotationTask, remove_project, remove_tasks, send
 from osv_lab.annotate.settings import cvat_settings
+from osv_lab.annotate.settle import Keep, resolve
 from osv_lab.annotate.status import AnnotationStatus, check_server, is_here, status
 from osv_lab.annotate.webhooks import Listening, task_keys
 from osv_lab.annotate.workflow import Done, Stage, advance, reassign, send_back
@@ -453,6 +454,7 @@ class AnnotationLoop:
                     "field": run.field,
                     "samples": len(run.samples),
                     "done": run.done,
+                    "pulled": run.pulled,
                     "jobs": len(run.jobs),
                     "conflicts": len(runs.documents(run.key, "conflicts")),
                     "task": run.task,
