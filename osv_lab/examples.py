@@ -82,7 +82,7 @@ def example_video(*, progress: Progress = silent) -> Path:
     """
     from osv_lab.store.synthetic_video import render_video
 
-    path = load_settings().home / "examples" / "crossing.mp4"
+    path = load_settings().home / "examples" / "crossing" / "crossing.mp4"
     # The truth is written last.
     if not path.with_suffix(".json").exists():
         render_video(path, 150, SEED, size=(320, 240), n_parts=4, progress=progress)

@@ -11,36 +11,39 @@ EVERY_S = 0.2
 
 
 class CellProgress:
-    """A :class:`~osv_lab.core.progress.Progress` for notebooks: a bar below the running cell, gone when done.
+    """A :class:`~osv_lab.core.progress.Progress` for notebooks: a bar below the running cell, and gone after it.
 
     Outside of a notebook it shows nothing.
     """
 
     def __init__(self) -> None:
-        self._cell: tuple[int, int] | None = None
+        self._shell: Any = None
         self._line: Any = None
         self._shown = 0.0
 
     def __call__(self, label: str, done: int, total: int | None, /) -> None:
         from IPython import get_ipython
 
-        shell = get_ipython()
-        kernel = getattr(shell, "kernel", None)
-        now = time.monotonic()
-        over = total is not None and done >= total
-        if kernel is None or (not over and now - self._shown < EVERY_S):
+        shell, now = get_ipython(), time.monotonic()
+        if not hasattr(shell, "kernel") or now - self._shown < EVERY_S:
             return
-        cell = (id(kernel), shell.execution_count)
-        if over and cell != self._cell:
-            return  # it was over before anybody could see it
         self._shown = now
-        page = {"text/html": "" if over else self._html(label, done, total), "text/plain": ""}
-        if cell == self._cell:
+        if shell is not self._shell:
+            self._shell = shell
+            shell.events.register("post_run_cell", self._end)
+        page = {"text/html": self._html(label, done, total), "text/plain": ""}
+        if self._line is not None:
             self._line.update(page, raw=True)
         else:
             from IPython.display import display
 
-            self._cell, self._line = cell, display(page, raw=True, display_id=True)
+            self._line = display(page, raw=True, display_id=True)
+
+    def _end(self, _: Any) -> None:
+        """The cell is over: so is its bar."""
+        if self._line is not None:
+            self._line.update({"text/html": "", "text/plain": ""}, raw=True)
+            self._line = None
 
     def _html(self, label: str, done: int, total: int | None) -> str:
         bar = f"<progress value='{done}' max='{total}'></progress>" if total else "<progress></progress>"
