@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import sys
@@ -21,6 +22,11 @@ from osv_lab.store.database import connect
 
 _sessions: weakref.WeakValueDictionary[tuple[str, int], Any] = weakref.WeakValueDictionary()
 """This process's Apps, by address."""
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Not what FiftyOne says of options that nobody has set, each time a session reads its own state."""
+    return "App config option has been removed" not in str(record.msg)
 
 
 def open_app(
@@ -52,6 +58,7 @@ def open_app(
     """
     opened = open_view(dataset, view) if dataset and view else open_dataset(dataset) if dataset else None
     port = int(connect().config.default_app_port) if port is None else port
+    logging.getLogger("fiftyone.core.config").addFilter(_is_news)
     session = _sessions.get((host, port))
     if session is None or not session._client.is_open:
         session = _connected_session(opened, host, port, join=join, timeout_s=timeout_s)
