@@ -6,13 +6,13 @@ import base64
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from osv_lab.core.errors import InvalidDataError, OsvError, UnavailableError, UsageError
+from osv_lab.core.errors import InvalidDataError, UnavailableError, UsageError
 from osv_lab.core.sidecars import read_sidecar
 from osv_lab.detect.confidence import Confidence, confidence_in, limits_of
 from osv_lab.serve.scheduler import Plan, Scheduling, grey_image, is_onnx, load_planned
@@ -265,67 +265,6 @@ class ModelSlot:
             UnavailableError: the model is not loaded yet.
         """
         return self.current.predict(images, thresholds)
-
-    def predict_batch(
-        self,
-        images: Iterable[np.ndarray | OsvError],
-        thresholds: Thresholds,
-        *,
-        batch_size: int = 8,
-        max_pixels: int = 40_000_000,
-    ) -> Iterator[tuple[int, np.ndarray | None, sv.Detections | OsvError]]:
-        """Detections of many images, in their order; what cannot be used is handed back as its error, alone.
-
-        Args:
-            images: Images, or the error that took an image's place. Consumed as batches fill, so that a generator
-                decodes no more than one batch ahead.
-            thresholds: The same for all.
-            batch_size: Most images in one batch.
-            max_pixels: Most pixels in one batch of more than one image: large images go in smaller batches.
-
-        Yields:
-            ``(index, image, detections)`` or ``(index, None, error)``.
-
-        Raises:
-            UsageError: a batch size below one.
-        """
-        if batch_size < 1:
-            raise UsageError("batch_size must be at least 1", batch_size)
-        start, pixels = 0, 0
-        pending: list[np.ndarray | OsvError] = []
-        for image in images:
-            area = 0 if isinstance(image, OsvError) else image.shape[0] * image.shape[1]
-            if pending and (len(pending) == batch_size or pixels + area > max_pixels):
-                yield from self._one_batch(pending, thresholds, start)
-                start, pixels, pending = start + len(pending), 0, []
-            pending.append(image)
-            pixels += area
-        yield from self._one_batch(pending, thresholds, start)
-
-    def _one_batch(
-        self, items: Sequence[np.ndarray | OsvError], thresholds: Thresholds, start: int
-    ) -> Iterator[tuple[int, np.ndarray | None, sv.Detections | OsvError]]:
-        outcomes = iter(
-            self._together_or_alone([item for item in items if not isinstance(item, OsvError)], thresholds)
-        )
-        for index, item in enumerate(items, start):
-            if isinstance(item, OsvError):
-                yield index, None, item
-                continue
-            outcome = next(outcomes)
-            yield index, None if isinstance(outcome, OsvError) else item, outcome
-
-    def _together_or_alone(
-        self, images: Sequence[np.ndarray], thresholds: Thresholds
-    ) -> Sequence[sv.Detections | OsvError]:
-        if not images:
-            return []
-        try:
-            return self.predict(images, thresholds)
-        except OsvError as error:
-            if len(images) == 1:
-                return [error]
-        return [outcome for image in images for outcome in self._together_or_alone([image], thresholds)]
 
     def describe(self) -> dict[str, Any]:
         """What the model is, as JSON-able values; ``{"ref", "ready": False}`` before it is loaded."""
