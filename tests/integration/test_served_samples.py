@@ -87,6 +87,10 @@ def test_one_server_is_up_at_a_time_and_the_second_says_where_the_first_is(serve
     with pytest.raises(UnavailableError, match=f"the lab is up already.*{served}"):
         serve_in_background(str(tmp_path / "other.onnx"), free_port())
     assert server_status(served).ready
+    # What the first one said is still there, and nothing else is.
+    folder = load_settings().home / "up"
+    assert [path.name for path in folder.glob("background*")] == ["background.log"]
+    assert served in (folder / "background.log").read_text()
 
 
 def test_a_port_or_a_server_that_is_not_there_is_said() -> None:
