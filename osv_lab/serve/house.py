@@ -9,7 +9,7 @@ import asyncio
 import functools
 import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -204,8 +204,11 @@ class House:
         Raises:
             RequestError: 503 when it has waited too long or the house is not open, 499 when the client has gone.
         """
-        begun = self._thread(ticket, work, *arguments)
-        return await self._result(ticket, asyncio.wrap_future(begun), begun.cancel)
+        if self._pool is None:
+            raise _not_open()
+        waits = self._work >= self.lanes or self.batcher.busy
+        begun = self._pool.submit(_checked, ticket, work, arguments)
+        return await self._result(ticket, asyncio.wrap_future(begun), begun.cancel, waits)
 
     async def compute(self, ticket: Ticket, name: str, *arguments: Any) -> Any:
         """Have a method of :class:`~osv_lab.serve.answers.Answers` called when its turn comes: in a worker process
@@ -226,22 +229,21 @@ class House:
         call = call_of(name, self.models, self.observing(), arguments)
         job = Job(call, ticket, asyncio.get_running_loop().create_future())
         dispatch.begin(job)
-        return await self._result(ticket, job.answer, lambda: dispatch.cancel(job))
+        # It waits where all workers are busy, and where none is up.
+        return await self._result(ticket, job.answer, lambda: dispatch.cancel(job), job.link is None)
 
-    def _thread(self, ticket: Ticket, work: Callable[..., Result], *arguments: Any) -> Future[Result]:
-        if self._pool is None:
-            raise _not_open()
-        return self._pool.submit(_checked, ticket, work, arguments)
-
-    async def _result(self, ticket: Ticket, answer: asyncio.Future[Result], cancel: Callable[[], bool]) -> Result:
+    async def _result(
+        self, ticket: Ticket, answer: asyncio.Future[Result], cancel: Callable[[], bool], waits: bool
+    ) -> Result:
         """The result of what was begun, while somebody waits for it.
 
         Args:
             cancel: Has it not done; tells whether it never will be.
+            waits: Whether it waits for its turn, so that it may become late, or its client go.
         """
         self._work += 1
         try:
-            if self._work > self.lanes or self.batcher.busy:
+            if waits:
                 await self._wait(ticket, answer, cancel)
             return await answer
         except RequestError as error:
