@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from osv_lab.serve.house import Ticket
     from osv_lab.serve.metrics import Metrics
     from osv_lab.serve.scheduler import Batcher
-    from osv_lab.serve.slot import ServedModel, Thresholds
+    from osv_lab.serve.served import ServedModel, Thresholds
 
 _log = logging.getLogger("osv_lab.serve")
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from osv_lab.core.errors import OsvError, nearest
 from osv_lab.serve.errors import RequestError, error_body, shortened
 from osv_lab.serve.inputs import check_json
-from osv_lab.serve.slot import Thresholds
+from osv_lab.serve.served import Thresholds
 
 if TYPE_CHECKING:
     import numpy as np

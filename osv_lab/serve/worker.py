@@ -25,7 +25,7 @@ from osv_lab.serve.scheduler import LARGEST_BATCH, Batcher
 
 if TYPE_CHECKING:
     from osv_lab.serve.limits import Limits
-    from osv_lab.serve.slot import ServedModel
+    from osv_lab.serve.served import ServedModel
 
 _log = logging.getLogger("osv_lab.serve")
 
@@ -48,7 +48,7 @@ class Worker:
 
         Args:
             asked: ``ref``, ``options``, ``scheduling`` and ``max_batch`` as for
-                :func:`osv_lab.serve.slot.load_model`, and ``described``: what the front says of this model to
+                :func:`osv_lab.serve.served.load_model`, and ``described``: what the front says of this model to
                 clients, when another worker has loaded it before.
 
         Returns:
@@ -57,7 +57,7 @@ class Worker:
         Raises:
             OsvError: it cannot be loaded.
         """
-        from osv_lab.serve.slot import load_model
+        from osv_lab.serve.served import load_model
 
         options = dict(asked["options"])
         if isinstance(options.get("imgsz"), list):

@@ -166,7 +166,7 @@ def make_reference(
         >>> make_reference("best.onnx", dataset.match_tags("val"))         # doctest: +SKIP
     """
     from osv_lab.detect import load_detector
-    from osv_lab.serve.slot import dataset_version_of, sidecar_of, stored_thresholds
+    from osv_lab.serve.served import dataset_version_of, sidecar_of, stored_thresholds
     from osv_lab.store.predict import decoded_images
 
     connect()

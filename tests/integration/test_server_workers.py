@@ -25,7 +25,7 @@ from tiny_model import write_tiny_model
 from osv_lab.core.errors import InvalidDataError, NotFoundError, UsageError
 from osv_lab.serve.crew import Crew
 from osv_lab.serve.run import ServerHandle, start_server
-from osv_lab.serve.slot import load_model
+from osv_lab.serve.served import load_model
 
 RAW = {"Content-Type": "image/png"}
 

@@ -12,7 +12,8 @@ import pytest
 from tiny_model import CLASSES, write_tiny_model
 
 from osv_lab.core.errors import NotFoundError, OsvError, UnavailableError, UsageError
-from osv_lab.serve.slot import ModelSlot, Thresholds
+from osv_lab.serve.served import Thresholds
+from osv_lab.serve.slot import ModelSlot
 
 LOW = Thresholds(confidence=0.05)
 
