@@ -93,6 +93,8 @@ def _spoil(folder: Path) -> list[dict[str, str]]:
     """Put faults into a rendered data set, the same ones every time."""
     import cv2
 
+    from osv_lab.detect.images import read_image
+
     faults = []
 
     def fault(image: str, what: str, found_by: str) -> None:
@@ -111,12 +113,12 @@ def _spoil(folder: Path) -> list[dict[str, str]]:
     write_atomic(labels("train/train_00001"), "\n".join([*lines, "0 0.5 nan 0.1 0.1", ""]))
     fault("train_00001.jpg", "a box that is no number was added", "upload_data")
     for image, source in (("test/test_again", "train/train_00002"), ("val/val_again", "train/train_00003")):
-        pixels = cv2.imread(str(picture(source)))
-        write_atomic(picture(image), cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 70])[1].tobytes())
+        again = cv2.imencode(".jpg", read_image(picture(source)), [cv2.IMWRITE_JPEG_QUALITY, 70])[1]
+        write_atomic(picture(image), again.tobytes())
         write_atomic(labels(image), labels(source).read_text())
         fault(f"{image.partition('/')[2]}.jpg", f"{Path(source).name}.jpg, saved again", "quality: leaks")
-    dark = cv2.imread(str(picture("train/train_00004")))
-    write_atomic(picture("train/train_dark"), cv2.imencode(".jpg", (dark * 0.08).astype("uint8"))[1].tobytes())
+    dark = (read_image(picture("train/train_00004")) * 0.08).astype("uint8")
+    write_atomic(picture("train/train_dark"), cv2.imencode(".jpg", dark)[1].tobytes())
     write_atomic(labels("train/train_dark"), labels("train/train_00004").read_text())
     fault("train_dark.jpg", "train_00004.jpg in the dark", "quality: dark")
     for number in range(10, 40):
