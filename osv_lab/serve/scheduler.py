@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from osv_lab.core.errors import UsageError
+from osv_lab.serve.remembered import recall, remember
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,7 +78,8 @@ def load_planned(
         ref: As for :func:`osv_lab.detect.load_detector`, or a detector that is loaded already. Of the latter nothing
             is known about threads, so it is called by one at a time.
         options: As for :func:`osv_lab.detect.load_detector`.
-        scheduling: ``"auto"`` measures and takes what is faster.
+        scheduling: ``"auto"`` measures and takes what is faster; a file that was measured on this machine before is not
+            measured again, see :mod:`osv_lab.serve.remembered`.
         max_batch: Most images that go through the network together, 1 to 64; measured when ``None``.
 
     Raises:
@@ -99,13 +101,14 @@ def load_planned(
         return ref, Plan("parallel", usable_cores()) if mode == "parallel" else _batch_plan(ref, max_batch)
 
     cores, text = usable_cores(), str(ref)
-    if scheduling == "parallel":
+    known = recall(Path(text), options) if scheduling == "auto" else None
+    if scheduling == "parallel" or known:
         alone = load_detector(text, **{"threads": 1, **options})
         if not is_onnx(alone):
             raise UsageError(
                 "only ONNX models run in several threads", text, "export it, or use scheduling='batch'"
             )
-        return alone, Plan("parallel", cores)
+        return alone, Plan("parallel", cores, images_per_s=known or {})
     whole = load_detector(text, **options)
     on_cpu = is_onnx(whole) and whole.provider == "CPUExecutionProvider"
     if scheduling == "batch" or not on_cpu:
@@ -115,6 +118,7 @@ def load_planned(
     rates = {"parallel": beside, "batch of 8": together}
     if cores > 1 and together > beside * _WORTH_IT:
         return whole, Plan("batch", max(cores, 16), max_batch or 8, rates)
+    remember(Path(text), options, rates)
     return alone, Plan("parallel", cores, 1, rates)
 
 
