@@ -1,8 +1,7 @@
 """Measurements of models, kept so that a model is measured once per machine and not at every start of a server.
 
-They are files under ``scheduling`` in the lab's folder, one per ONNX file, options and machine; what cannot be read or
-written is measured again. Only that single images side by side are as good as batches is kept, which on a CPU they
-nearly always are: batches are never chosen because another program once disturbed a measurement.
+They are files under ``scheduling`` in the lab's folder, one per ONNX file, options and machine. What cannot be read or
+written is measured again; remove one to have its model measured anew.
 """
 
 from __future__ import annotations

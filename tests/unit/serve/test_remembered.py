@@ -60,11 +60,15 @@ def test_another_file_in_its_place(model: Path, measured: Measured) -> None:
     assert rates(model) == [5.0, 4.0]
 
 
-def test_batches_are_found_anew(model: Path, measured: Measured) -> None:
+def test_batches_too(model: Path, measured: Measured) -> None:
     measured(40.0, 80.0)
-    assert load_planned(model, {})[1].mode == "batch"
+    first = load_planned(model, {})[1]
+    assert (first.mode, first.max_batch) == ("batch", 8)
     measured(50.0, 40.0)
-    assert load_planned(model, {})[1].mode == "parallel"
+    detector, again = load_planned(model, {})
+    assert again == first
+    assert [len(one) for one in detector.predict([scheduler.grey_image(detector)] * 3)] == [1] * 3
+    assert load_planned(model, {}, max_batch=5)[1].max_batch == 5
 
 
 @pytest.mark.parametrize("damaged", ["", "[]", '{"images_per_s": [1]}', '{"images_per_s": {"parallel": "x"}}'])
