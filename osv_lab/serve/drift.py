@@ -28,7 +28,7 @@ from osv_lab.detect.confidence import Confidence, check_confidence, limit_of
 from osv_lab.serve.metrics import metric_lines
 from osv_lab.serve.observe import Observation
 from osv_lab.serve.profile import MIN_IMAGES, Look, Profile, Shift, brightness_only, compare, look
-from osv_lab.serve.slot import SIDECAR_KEY as SIDECAR_KEY
+from osv_lab.serve.served import SIDECAR_KEY as SIDECAR_KEY
 
 WINDOW = 1000
 """Images that are compared with the reference: the newest ones."""
@@ -54,13 +54,14 @@ class Reference:
     dataset: str = ""
     split: str = ""
 
+    def is_cut(self, threshold: Confidence) -> bool:
+        """Whether answers at these thresholds lack some of what the reference's have."""
+        return any(limit_of(threshold, name) > limit_of(self.confidence, name) for name in self.profile.classes)
+
     def look(self, seen: Observation) -> Look:
         """An answer as the reference's were made: nothing below its threshold; where something may be missing, only
         what does not depend on it."""
-        cut = any(
-            limit_of(seen.threshold, name) > limit_of(self.confidence, name) for name in self.profile.classes
-        )
-        if seen.partial or cut:
+        if seen.partial or self.is_cut(seen.threshold):
             return brightness_only(seen.brightness)
         scored = enumerate(zip(seen.confidence, seen.class_name, strict=True))
         kept = [k for k, (score, name) in scored if score >= limit_of(self.confidence, name)]
