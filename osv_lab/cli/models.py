@@ -64,7 +64,7 @@ def add_export(kinds: Any) -> None:
     """``osv export model``."""
     verb = add_verb(kinds, "model", export_model, "export weights, and verify the export on your own samples")
     verb.add_argument("model", help="a path or models:/name@alias")
-    verb.add_argument("--format", default="onnx")
+    verb.add_argument("--format", default="onnx", help="onnx (default) or openvino")
     verb.add_argument("--imgsz", type=int)
     verb.add_argument("--out", help="where to write; default: beside the weights")
     verb.add_argument(
@@ -219,7 +219,10 @@ def evaluate(args: argparse.Namespace) -> Any:
 def export_model(args: argparse.Namespace) -> Any:
     from osv_lab.detect.export import export_model
 
-    artifact = export_model(args.model, format=args.format, imgsz=args.imgsz, out=args.out)
+    # Bits are taken from the ONNX file; other formats are made from that one.
+    first = args.format if args.int8 is None else "onnx"
+    out = args.out if first == args.format else None
+    artifact = export_model(args.model, format=first, imgsz=args.imgsz, out=out)
     if args.int8 is not None:
         from osv_lab.evaluate.quantize import quantize
 
@@ -227,6 +230,8 @@ def export_model(args: argparse.Namespace) -> Any:
             artifact = quantize(
                 artifact, view_of(argparse.Namespace(dataset=args.int8, split="train")), progress=progress
             )
+        if args.format != first:
+            artifact = export_model(artifact.path, format=args.format, out=args.out)
     if args.verify is None:
         return artifact
     from osv_lab.evaluate.verify import verify

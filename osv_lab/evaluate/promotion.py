@@ -22,8 +22,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from osv_lab.core.digests import file_digest
 from osv_lab.core.errors import UsageError
+from osv_lab.core.modelfiles import model_digest
 from osv_lab.core.progress import Progress, silent
 from osv_lab.core.report import Report
 from osv_lab.core.settings import SEED
@@ -276,7 +276,7 @@ def _slice_gate(regressed: Sequence[str], unjudged: Sequence[str], strict: bool,
 
 
 def _parity(version: ModelVersion) -> Gate:
-    if version.digest and file_digest(_file(version)) != version.digest:
+    if version.digest and model_digest(_file(version)) != version.digest:
         return Gate("parity", False, "the file is not the one that was registered")
     if version.parity != "passed":
         return Gate("parity", False, "the export was never compared with its weights (osv export model --verify)")

@@ -12,6 +12,7 @@ from support import shared_data
 
 from osv_lab.cli import main
 from osv_lab.core.errors import UsageError
+from osv_lab.core.modelfiles import model_digest
 from osv_lab.core.sidecars import read_sidecar
 from osv_lab.detect.export import export_model
 from osv_lab.evaluate.quantize import quantize
@@ -41,6 +42,17 @@ def test_eight_bits_on_the_command_line(fo: Any, cells: str, tmp_path: Path, cap
     assert small.stat().st_size < full.stat().st_size / 2
     sidecar = read_sidecar(small)
     assert sidecar["precision"] == "int8" and sidecar["calibrated_on"] == {"dataset": cells, "images": 128}
+
+    # OpenVINO's files, full and in 8 bits, from the same ONNX files, each compared with the weights.
+    assert main(["export", "model", str(weights), "--format", "openvino", "--imgsz", "320", "--verify", cells]) == 0
+    capsys.readouterr()
+    assert main([*command[:-1], "--format", "openvino"]) == 0, capsys.readouterr().err
+    full, small = tmp_path / "cells.xml", tmp_path / "cells.int8.xml"
+    assert small.with_suffix(".bin").stat().st_size < full.with_suffix(".bin").stat().st_size / 2
+    for path, bits in ((full, None), (small, "int8")):
+        sidecar = read_sidecar(path)
+        assert sidecar["parity"]["passed"] and sidecar.get("precision") == bits, sidecar
+        assert sidecar["parity"]["candidate_digest"] == sidecar["digest"] == model_digest(path)
 
     # Bits cannot be taken twice.
     artifact = export_model(weights, imgsz=320)
