@@ -27,7 +27,8 @@ from osv_lab.core.modelfiles import model_digest
 from osv_lab.core.progress import Progress, silent
 from osv_lab.core.report import Report
 from osv_lab.core.settings import SEED
-from osv_lab.evaluate.comparison import ComparisonReport, compare
+from osv_lab.evaluate.comparison import compare
+from osv_lab.evaluate.comparison_report import ComparisonReport
 from osv_lab.evaluate.differences import MIN_OBJECTS, Difference
 from osv_lab.train import tracking
 from osv_lab.train.aliases import move_alias, parse_version

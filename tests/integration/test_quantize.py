@@ -44,7 +44,9 @@ def test_eight_bits_on_the_command_line(fo: Any, cells: str, tmp_path: Path, cap
     assert sidecar["precision"] == "int8" and sidecar["calibrated_on"] == {"dataset": cells, "images": 128}
 
     # OpenVINO's files, full and in 8 bits, from the same ONNX files, each compared with the weights.
-    assert main(["export", "model", str(weights), "--format", "openvino", "--imgsz", "320", "--verify", cells]) == 0
+    assert (
+        main(["export", "model", str(weights), "--format", "openvino", "--imgsz", "320", "--verify", cells]) == 0
+    )
     capsys.readouterr()
     assert main([*command[:-1], "--format", "openvino"]) == 0, capsys.readouterr().err
     full, small = tmp_path / "cells.xml", tmp_path / "cells.int8.xml"
