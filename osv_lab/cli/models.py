@@ -64,7 +64,7 @@ def add_export(kinds: Any) -> None:
     """``osv export model``."""
     verb = add_verb(kinds, "model", export_model, "export weights, and verify the export on your own samples")
     verb.add_argument("model", help="a path or models:/name@alias")
-    verb.add_argument("--format", default="onnx", help="onnx (default) or openvino")
+    verb.add_argument("--format", default="onnx", help="onnx (default), openvino or litert")
     verb.add_argument("--imgsz", type=int)
     verb.add_argument("--out", help="where to write; default: beside the weights")
     verb.add_argument(

@@ -25,7 +25,8 @@ def load_detector(
     """Load a detector from wherever it is.
 
     Args:
-        ref: A path (``.onnx``, OpenVINO's ``.xml``, or ``.pt``; ``.yaml`` is an untrained architecture), an
+        ref: A path (``.onnx``, OpenVINO's ``.xml``, LiteRT's ``.tflite``, or ``.pt``; ``.yaml`` is an untrained
+            architecture), an
             Ultralytics name (``"yolo11n.pt"``), the ``.yaml`` or ``.json`` of an ensemble
             (:mod:`osv_lab.detect.ensemble`), or an MLflow reference (``"models:/name@alias"``, ``"models:/name/3"``,
             ``"runs:/id/path"``).
@@ -92,7 +93,9 @@ def load_detector(
             border=border,
         )
     raise UsageError(
-        "no engine runs this kind of model", str(path), "use an .onnx, .xml or .pt file, or an ensemble's .yaml"
+        "no engine runs this kind of model",
+        str(path),
+        "use an .onnx, .xml, .tflite or .pt file, or an ensemble's .yaml",
     )
 
 
@@ -106,4 +109,8 @@ def _exported(suffix: str) -> type[ExportedDetector] | None:
         from osv_lab.detect.openvino import OpenVinoDetector
 
         return OpenVinoDetector
+    if suffix == ".tflite":
+        from osv_lab.detect.litert import LiteRtDetector
+
+        return LiteRtDetector
     return None

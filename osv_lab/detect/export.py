@@ -1,7 +1,7 @@
 """Weights to a file that serves, with what the file is written down in it and beside it.
 
-Every format comes from ONNX: the file that ONNX Runtime runs is also what OpenVINO's is made from, and 8-bit files are
-quantised once, in ONNX (:func:`osv_lab.evaluate.quantize.quantize`).
+OpenVINO's files are made from the ONNX file that ONNX Runtime runs, so that 8-bit files are quantised once, in ONNX
+(:func:`osv_lab.evaluate.quantize.quantize`). LiteRT's are converted from the weights.
 """
 
 from __future__ import annotations
@@ -25,17 +25,20 @@ from osv_lab.core.sidecars import read_sidecar, sidecar_path
 from osv_lab.detect.exported import input_size_of
 from osv_lab.detect.reference import resolve_model
 
-SUFFIXES: Mapping[str, str] = {"onnx": ".onnx", "openvino": ".xml"}
+SUFFIXES: Mapping[str, str] = {"onnx": ".onnx", "openvino": ".xml", "litert": ".tflite"}
 """What can be exported to, and how such a file's name ends."""
 
 FORMATS = tuple(SUFFIXES)
 """What can be exported to: what the engines of this package run."""
 
-_ELSEWHERE = {
-    "tensorrt": "export to onnx and load it with providers=['tensorrt']: the engine is built on the GPU that runs it",
-    "engine": "export to onnx and load it with providers=['tensorrt']: the engine is built on the GPU that runs it",
-}
-"""What is asked for by a name of Ultralytics' that is no file of this package's, and what to do."""
+_TENSORRT = "export to onnx and load it with providers=['tensorrt']: the engine is built on the GPU that runs it"
+_COREML = (
+    "its files run on macOS only, where this lab has no engine to compare them; convert with Ultralytics' own tool"
+)
+_ELSEWHERE = {"tensorrt": _TENSORRT, "engine": _TENSORRT, "coreml": _COREML, "mlpackage": _COREML}
+"""Formats of Ultralytics' that are no file of this lab's, and what to do."""
+
+_OTHER_NAMES = {"tflite": "litert"}
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,8 @@ def export_model(
             is or converted. What its sidecar says, such as being in 8 bits, is said of the new file too.
         format: One of :data:`FORMATS`.
         imgsz: Input size: a side, or ``(width, height)``; by default what it was trained at.
-        dynamic: Whether the file takes any batch and input size; otherwise one image of ``imgsz``.
+        dynamic: Whether the file takes any batch and input size; otherwise one image of ``imgsz``, as LiteRT's always
+            do.
         nms: Whether duplicates are suppressed inside the file, one image at a time, at IoU 0.7.
         half: Whether weights are float16: half the size, and faster on a GPU.
         out: The file or folder to write; by default beside the weights, or in the lab's models folder where that
@@ -122,8 +126,9 @@ def export_model(
         >>> export_model("best.pt").path                                # doctest: +SKIP
         PosixPath('best.onnx')
     """
+    format = _OTHER_NAMES.get(format, format)
     if format in _ELSEWHERE:
-        raise UsageError("that is no file to export", f"'{format}'", _ELSEWHERE[format])
+        raise UsageError("that is not exported as a file", f"'{format}'", _ELSEWHERE[format])
     if format not in FORMATS:
         raise UsageError("no such export format", f"'{format}'", nearest(format, FORMATS))
     source = resolve_model(ref, prefer=(".pt", ".onnx"))
@@ -133,14 +138,24 @@ def export_model(
         raise UsageError("an ONNX file cannot be exported again", str(source), "export the .pt with these options")
     if exported and format == "onnx":
         return _as_it_is(ref, source, out)
+    if format == "litert" and (exported or nms or half):
+        raise UsageError(
+            "a LiteRT file is converted from weights, in full precision and without suppression inside",
+            f"{source.name}, nms={nms}, half={half}",
+            "give a .pt file, and leave nms and half out",
+        )
     if not exported and source.suffix.lower() not in (".pt", ".yaml", ".yml"):
         raise UsageError("this kind of model cannot be exported", str(source), "give a .pt file")
     target = _target(ref, source, out, SUFFIXES[format])
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as name:
         folder = Path(name)
         written = source
-        if not exported:
-            from osv_lab.detect.onnxfile import write_onnx
+        if format == "litert":
+            from osv_lab.detect.exporter import write_litert
+
+            written = write_litert(source, folder, size)
+        elif not exported:
+            from osv_lab.detect.exporter import write_onnx
 
             digest = file_digest(source) if source.is_file() else ""
             halved = half and format == "onnx"

@@ -37,7 +37,7 @@ WEIGHTS_URL = "https://github.com/ultralytics/assets/releases/download/v8.4.0/"
 MAX_WEIGHTS_BYTES = 1 << 30
 """A published file larger than this is refused."""
 
-_SUFFIXES = (".onnx", ".xml", ".pt")
+_SUFFIXES = (".onnx", ".xml", ".tflite", ".pt")
 _PUBLISHED = re.compile(
     r"(yolov?\d{1,2}(\.\d)?[a-z]{1,2}\d?u?|rtdetr-[a-z]\w*)(-(cls|seg|pose|obb|oiv7|world|worldv2|p2|p6))*",
     re.IGNORECASE,
@@ -293,7 +293,7 @@ def _choose(place: Path, prefer: Sequence[str], ref: str) -> Path:
     raise NotFoundError(
         "no model is in this folder",
         f"{_shown(ref)} holds {found}",
-        "a model is an .onnx, .pt or OpenVINO .xml file",
+        "a model is an .onnx, .pt, .tflite or OpenVINO .xml file",
     )
 
 

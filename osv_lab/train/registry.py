@@ -126,7 +126,7 @@ def register(
     if not path.is_file():
         raise NotFoundError("no such model file", path)
     checked = _parity(path, parity)
-    if path.suffix.lower() in (".onnx", ".xml"):
+    if path.suffix.lower() in (".onnx", ".xml", ".tflite"):
         from osv_lab.detect import load_detector
 
         load_detector(path)  # what cannot be loaded now could not be served later

@@ -1,14 +1,16 @@
-"""An Ultralytics network to an ONNX file, with nothing of what the exporter does on the side."""
+"""An Ultralytics network to a file, with nothing of what the exporter does on the side."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import logging
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from osv_lab.core.errors import InvalidDataError, UnavailableError, require_extra
 
@@ -46,36 +48,57 @@ def write_onnx(
         InvalidDataError: weights that cannot be loaded or exported.
         UnavailableError: what exports them is not installed.
     """
+    try:
+        import onnx  # noqa: F401
+    except ImportError:
+        raise require_extra("onnx", "train") from None
+    options = {
+        "format": "onnx",
+        "dynamic": dynamic,
+        "nms": nms or None,
+        "half": half,
+        "opset": OPSET,
+        **({"conf": _CONFIDENCE_INSIDE, "iou": 0.7, "max_det": 300} if nms else {}),
+    }
+    path = _export(source, folder, size, options)
+    described = folder / "described.onnx"
+    _describe(path, described, source_digest)
+    return described
+
+
+def write_litert(source: Path, folder: Path, size: tuple[int, int] | None) -> Path:
+    """Convert weights to a LiteRT file of one image; the rest as for :func:`write_onnx`.
+
+    Raises:
+        InvalidDataError: weights that cannot be loaded or converted.
+        UnavailableError: what converts them is not installed.
+    """
+    if importlib.util.find_spec("litert_torch") is None:
+        raise UnavailableError(
+            "what converts to LiteRT is not installed",
+            "no module 'litert_torch', which needs an older torch than this lab",
+            "convert in an environment of its own, as docs/pick.md says; the file can be compared and run here",
+        )
+    return _export(source, folder, size, {"format": "litert"})
+
+
+def _export(source: Path, folder: Path, size: tuple[int, int] | None, options: Mapping[str, Any]) -> Path:
+    """Run Ultralytics' exporter; returns what it wrote into the folder."""
     from osv_lab.detect.ultralytics import load_network
 
     network, trained_at = load_network(source)
     from ultralytics.engine.exporter import Exporter
     from ultralytics.utils import DEFAULT_CFG_DICT
 
-    try:
-        import onnx  # noqa: F401
-    except ImportError:
-        raise require_extra("onnx", "train") from None
     known = getattr(network, "args", None)
     network.args = {**DEFAULT_CFG_DICT, **(known if isinstance(known, dict) else {})}
     # The exporter writes beside this path, which need not exist.
     network.pt_path = str(folder / f"{source.stem}.pt")
     width, height = size or (trained_at, trained_at)
-    options = {
-        "mode": "export",
-        "format": "onnx",
-        "imgsz": [height, width],
-        "dynamic": dynamic,
-        "nms": nms or None,
-        "half": half,
-        "opset": OPSET,
-        "device": "cpu",
-        "verbose": False,
-        **({"conf": _CONFIDENCE_INSIDE, "iou": 0.7, "max_det": 300} if nms else {}),
-    }
+    settings = {"mode": "export", "imgsz": [height, width], "device": "cpu", "verbose": False, **options}
     try:
         with _LOCK, _silence(), _settings_untouched():
-            written = Exporter(overrides=options)(model=network)
+            written = Exporter(overrides=settings)(model=network)
     except (RuntimeError, ValueError, AssertionError, TypeError, NotImplementedError, KeyError, OSError) as error:
         text = " ".join(str(error).split())[:300]
         raise InvalidDataError(
@@ -86,9 +109,7 @@ def write_onnx(
     path = Path(str(written[0] if isinstance(written, (list, tuple)) else written))
     if not path.is_file():
         raise InvalidDataError("the export left no file", str(source))
-    described = folder / "described.onnx"
-    _describe(path, described, source_digest)
-    return described
+    return path
 
 
 @contextlib.contextmanager
