@@ -19,7 +19,7 @@ def main() -> None:
     import torch
 
     class Tiny(torch.nn.Module):
-        """``(1, 3, 64, 64)`` to ``(1, 4 + 2, 84)``, boxes relative to the image as Ultralytics' LiteRT files have them."""
+        """``(1, 3, 64, 64)`` to ``(1, 4 + 2, 84)``, boxes relative to the image, as Ultralytics has them."""
 
         def __init__(self) -> None:
             super().__init__()

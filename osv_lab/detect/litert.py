@@ -1,4 +1,4 @@
-"""Detectors in LiteRT's files (``.tflite``), as Ultralytics writes them: for phones and boards, run here to compare them.
+"""Detectors in LiteRT's files (``.tflite``), as Ultralytics writes them: for phones and boards, run here to compare.
 
 Such a file has its description in a ``metadata.json`` at its end, takes one image of one size, and gives coordinates
 relative to it, so that 8 bits are enough for scores beside them. What converts to it needs an older torch than the
