@@ -1,10 +1,10 @@
 """Time per epoch against bare ``YOLO.train``: ``python -m benchmarks.train [--imgsz 160] [--epochs 5] [--turns 2]``.
 
 The same model, images and settings on both sides: the bare one gets the ``args.yaml`` that the lab's run has written,
-and its data. Each in a process of its own, in turns (lab, bare, bare, lab, ...). An epoch is the time from one
-``on_fit_epoch_end`` to the next: training, validation, checkpoint, and all that either does besides. The first epoch,
-which warms up, is left out, as is what each does once per run. Told in seconds of the clock and of the processor, of
-all threads: where other programs or machines take their share, the latter is what can be compared.
+and its data, and logs to nothing. Each in a process of its own, in turns (lab, bare, bare, lab, ...). An epoch is the
+time from one ``on_fit_epoch_end`` to the next: training, validation, checkpoint, and all that either does besides. The
+first epoch, which warms up, is left out, as is what each does once per run. Told in seconds of the clock and of the
+processor, of all threads: where other programs or machines take their share, the latter is what can be compared.
 """
 
 from __future__ import annotations
@@ -100,7 +100,12 @@ def bare(options: argparse.Namespace) -> list[list[float]]:
 
     os.environ["YOLO_CONFIG_DIR"] = str(options.folder)
     from ultralytics import YOLO
+    from ultralytics import settings as switches
 
+    # Loggers that happen to be installed are no part of it; the lab's own MLflow run is part of the lab's.
+    loggers = ("mlflow", "wandb", "comet", "clearml", "tensorboard")
+    switches.update({name: False for name in loggers if name in switches})
+    os.chdir(options.folder)
     settings: dict[str, Any] = yaml.safe_load((options.folder / "args.yaml").read_text())
     weights = settings.pop("model")
     for key in ("save_dir", "resume", "mode", "project", "name", "exist_ok"):
