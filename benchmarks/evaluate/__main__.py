@@ -3,8 +3,8 @@
 Matches written back, so that the Model Evaluation panel shows them, against FiftyOne's ``evaluate_detections`` on the
 same dataset; and the metric alone on arrays against faster-coco-eval (``pip install faster-coco-eval``; left out where
 it is not there). Each in a process of its own, prepared before the clock starts, in turns; seconds are of the
-processor, of all threads, since other programs may be running. With ``--folder`` what is measured is kept there, so that
-the same call after an interruption only does what is missing.
+processor, of all threads, since other programs may be running. With ``--folder`` what is measured is kept there, so
+that the same call after an interruption only does what is missing.
 """
 
 from __future__ import annotations
