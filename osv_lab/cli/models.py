@@ -219,10 +219,11 @@ def evaluate(args: argparse.Namespace) -> Any:
 def export_model(args: argparse.Namespace) -> Any:
     from osv_lab.detect.export import export_model
 
-    # Bits are taken from the ONNX file; other formats are made from that one.
-    first = args.format if args.int8 is None else "onnx"
-    out = args.out if first == args.format else None
-    artifact = export_model(args.model, format=first, imgsz=args.imgsz, out=out)
+    if args.int8 is not None and args.format != "onnx":
+        from osv_lab.core.errors import UsageError
+
+        raise UsageError("only ONNX files are quantised", f"--int8 with --format {args.format}", "leave one out")
+    artifact = export_model(args.model, format=args.format, imgsz=args.imgsz, out=args.out)
     if args.int8 is not None:
         from osv_lab.evaluate.quantize import quantize
 
@@ -230,8 +231,6 @@ def export_model(args: argparse.Namespace) -> Any:
             artifact = quantize(
                 artifact, view_of(argparse.Namespace(dataset=args.int8, split="train")), progress=progress
             )
-        if args.format != first:
-            artifact = export_model(artifact.path, format=args.format, out=args.out)
     if args.verify is None:
         return artifact
     from osv_lab.evaluate.verify import verify

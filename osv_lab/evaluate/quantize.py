@@ -56,14 +56,12 @@ def quantize(
     Example:
         >>> small = quantize(export_model("best.pt"), dataset.match_tags("train"))       # doctest: +SKIP
         >>> verify(small, dataset.match_tags("val")).summary()                           # doctest: +SKIP
-        >>> export_model(small.path, "openvino").path                                    # doctest: +SKIP
-        PosixPath('best.int8.xml')
     """
     source = Path(artifact.path)
     if not source.is_file():
         raise NotFoundError("no such model file", source)
     if source.suffix.lower() != ".onnx":
-        raise UsageError("only ONNX files are quantised", source, "quantise the ONNX export, then export that one")
+        raise UsageError("only ONNX files are quantised", source, "quantise the ONNX export")
     if read_sidecar(source).get("precision") == "int8":
         raise UsageError("the model is in 8 bits already", source, "quantise the export that it was made from")
     if len(view) > max_images:

@@ -43,18 +43,16 @@ def test_eight_bits_on_the_command_line(fo: Any, cells: str, tmp_path: Path, cap
     sidecar = read_sidecar(small)
     assert sidecar["precision"] == "int8" and sidecar["calibrated_on"] == {"dataset": cells, "images": 128}
 
-    # OpenVINO's files, full and in 8 bits, from the same ONNX files, each compared with the weights.
+    # OpenVINO's file answers as the weights do; in 8 bits it would not, and is refused.
     assert (
         main(["export", "model", str(weights), "--format", "openvino", "--imgsz", "320", "--verify", cells]) == 0
     )
-    capsys.readouterr()
-    assert main([*command[:-1], "--format", "openvino"]) == 0, capsys.readouterr().err
-    full, small = tmp_path / "cells.xml", tmp_path / "cells.int8.xml"
-    assert small.with_suffix(".bin").stat().st_size < full.with_suffix(".bin").stat().st_size / 2
-    for path, bits in ((full, None), (small, "int8")):
-        sidecar = read_sidecar(path)
-        assert sidecar["parity"]["passed"] and sidecar.get("precision") == bits, sidecar
-        assert sidecar["parity"]["candidate_digest"] == sidecar["digest"] == model_digest(path)
+    sidecar = read_sidecar(tmp_path / "cells.xml")
+    assert sidecar["parity"]["passed"] and sidecar["parity"]["candidate_digest"] == sidecar["digest"]
+    assert sidecar["digest"] == model_digest(tmp_path / "cells.xml")
+    assert main([*command[:-1], "--format", "openvino"]) == 2
+    with pytest.raises(UsageError, match="by ONNX Runtime only"):
+        export_model(small, "openvino")
 
     # Bits cannot be taken twice.
     artifact = export_model(weights, imgsz=320)
