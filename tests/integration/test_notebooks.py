@@ -28,9 +28,10 @@ def runner(notebook_lab: NotebookLab) -> Iterator[Runner]:
 
 
 def said(notebook: Any) -> str:
-    """All that cells have printed or shown as text."""
+    """All that cells have printed or shown, as text and as HTML."""
     outputs = [one for cell in notebook.cells for one in cell.get("outputs", ())]
-    return "\n".join(one.get("text") or one.get("data", {}).get("text/plain", "") for one in outputs)
+    kinds = ("text/plain", "text/html")
+    return "\n".join(one.get("text") or one.get("data", {}).get(kind, "") for one in outputs for kind in kinds)
 
 
 def states(notebook: Any) -> list[str]:
