@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from osv_lab.app.operators import About, Ask, LabOperator
@@ -11,6 +12,7 @@ from osv_lab.app.places import allowed_path
 TRAIN = "@osv/train/train"
 RESUME = "@osv/train/resume_training"
 BUSY_MS, IDLE_MS = 2000, 5000
+_FIELDS = ("task", "model", "epochs", "imgsz", "batch")
 _START_HELP = "An architecture, or weights to go on from: models:/name@alias, or a .pt file of the lab"
 
 
@@ -36,7 +38,7 @@ class Train(LabOperator):
             for number, text in enumerate((*data.warnings, *data.notes)):
                 form.note(f"warning_{number}", text, "warning")
         start = form.choice("model", "Start from", start_choices(task), "yolo11n", free=True, help=_START_HELP)
-        if start and "/" in start and not start.startswith("models:/"):
+        if start and not start.startswith("models:/") and ("/" in start or Path(start).exists()):
             form.check("model", allowed_path, start, dataset)
         form.number("epochs", "Epochs", 50, low=1, high=10_000, whole=True)
         size = (data.imgsz if data else None) or 640
@@ -137,6 +139,7 @@ class Training(LabPanel):
         page.text("chosen", f"**{chosen.name}**: {chosen.summary().partition(': ')[2]}")
         if chosen.history:
             page.plot("curves", chosen.plot(), height_px=300)
+        ctx.panel.set_state("names", [run.name for run in runs[:30]])
         page.table("runs", [_row(run) for run in runs[:30]], on_row=self.on_run)
 
     def on_train(self, ctx: Any) -> None:
@@ -151,10 +154,7 @@ class Training(LabPanel):
         cancel(ctx.params["job"])
 
     def on_run(self, ctx: Any) -> None:
-        from osv_lab.train.run import list_runs
-
-        runs = list(reversed(list_runs(ctx.dataset.name)))
-        ctx.panel.set_state("run", runs[ctx.params["row"]].name)
+        ctx.panel.set_state("run", ctx.panel.get_state("names")[ctx.params["row"]])
 
     def look(self, ctx: Any) -> None:
         """The timer: what is there is drawn anew."""
@@ -173,7 +173,10 @@ def _settings(values: Any) -> dict[str, Any]:
         raise InvalidDataError("the further settings are not YAML", str(error).replace("\n", " ")) from None
     if not isinstance(more, dict):
         raise InvalidDataError("further settings are lines of name: value", repr(given["more"]))
-    return {**{name: given[name] for name in ("task", "model", "epochs", "imgsz", "batch")}, **more}
+    if own := [name for name in _FIELDS if name in more]:
+        # A model that is named here would pass by what the form allows to be read.
+        raise InvalidDataError("the form has a field for this", own[0], "set it there")
+    return {**{name: given[name] for name in _FIELDS}, **more}
 
 
 def _blamed(form: Any, settings: dict[str, Any]) -> str:
