@@ -71,7 +71,7 @@ class ThresholdsPanel(EvaluationPanel):
 
     def on_save(self, ctx: Any) -> None:
         objective = ctx.panel.state.objective or "f1"
-        ctx.prompt("@osv/evaluate/save_thresholds", params={"objective": objective})
+        ctx.prompt("@osv/evaluate/save_thresholds", params={"key": chosen_key(ctx), "objective": objective})
 
 
 class SaveThresholds(LabOperator):
