@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from osv_lab.app.kept import kept
 from osv_lab.app.operators import About, Ask, LabOperator
 from osv_lab.app.panels import LabPanel, Page, PanelAbout
 from osv_lab.app.places import allowed_path
@@ -12,6 +13,7 @@ from osv_lab.app.places import allowed_path
 TRAIN = "@osv/train/train"
 RESUME = "@osv/train/resume_training"
 BUSY_MS, IDLE_MS = 2000, 5000
+MOST_RUNS = 30
 _FIELDS = ("task", "model", "epochs", "imgsz", "batch")
 _START_HELP = "An architecture, or weights to go on from: models:/name@alias, or a .pt file of the lab"
 
@@ -30,9 +32,11 @@ class Train(LabOperator):
         from osv_lab.train.recipe import Recipe
         from osv_lab.train.survey import survey, tasks_of
 
+        # Called at every keystroke: the dataset is looked through once.
         dataset = form.ctx.dataset
-        task = form.choice("task", "Task", tasks_of(dataset), help="What the dataset's labels can teach")
-        data = form.check("task", survey, dataset, task)
+        tasks = kept(dataset, lambda: tasks_of(dataset), "tasks")
+        task = form.choice("task", "Task", tasks, help="What the dataset's labels can teach")
+        data = form.check("task", lambda: kept(dataset, lambda: survey(dataset, task), "survey", task))
         if data is not None:
             form.note("data", data.summary())
             for number, text in enumerate((*data.warnings, *data.notes)):
@@ -69,12 +73,12 @@ class ResumeTraining(LabOperator):
     )
 
     def form(self, form: Any) -> None:
-        from osv_lab.train.run import list_runs
-
-        runs = [run for run in reversed(list_runs(form.ctx.dataset.name)) if run.status != "finished"]
-        if not runs:
+        open_runs = [run for _, run in _runs(form.ctx) if run.status != "finished"]
+        if not open_runs:
             form.note("none", "Every run of this dataset is finished.", "warning")
-        form.choice("run", "Run", {run.name: run.summary() for run in runs})
+        form.choice(
+            "run", "Run", {run.name: f"{run.name}: {run.status}, {run.epochs} epochs" for run in open_runs}
+        )
 
     def run(self, ask: Ask) -> Any:
         from osv_lab.train.trainer import train
@@ -115,10 +119,7 @@ class Training(LabPanel):
     )
 
     def draw(self, ctx: Any, page: Page) -> None:
-        from osv_lab.train.run import list_runs
-
-        runs = list(reversed(list_runs(ctx.dataset.name)))
-        job = _job_of(ctx)
+        runs, job = _runs(ctx), _job_of(ctx)
         page.every(BUSY_MS if job else IDLE_MS, self.look)
         bar = page.row("bar")
         bar.button("train", "Train a model", self.on_train, main=True, icon="model_training")
@@ -132,15 +133,16 @@ class Training(LabPanel):
                 more = "Train one, and it appears here while it learns."
                 page.note("empty", "No model was trained on this dataset yet.", more=more)
             return
-        chosen = next((run for run in runs if run.name == ctx.panel.get_state("run")), runs[0])
+        folder, chosen = next((pair for pair in runs if pair[1].name == ctx.panel.get_state("run")), runs[0])
         if job is None and chosen.status != "finished":
             params = {"run": chosen.name}
             bar.button("resume", f"Resume {chosen.name}", self.on_resume, icon="play_arrow", params=params)
-        page.text("chosen", f"**{chosen.name}**: {chosen.summary().partition(': ')[2]}")
-        if chosen.history:
-            page.plot("curves", chosen.plot(), height_px=300)
-        ctx.panel.set_state("names", [run.name for run in runs[:30]])
-        page.table("runs", [_row(run) for run in runs[:30]], on_row=self.on_run)
+        report = folder.report()
+        page.text("chosen", f"**{report.name}**: {report.summary().partition(': ')[2]}")
+        if report.history:
+            page.plot("curves", report.plot(), height_px=300)
+        ctx.panel.set_state("names", [run.name for _, run in runs[:MOST_RUNS]])
+        page.table("runs", [_row(run) for _, run in runs[:MOST_RUNS]], on_row=self.on_run)
 
     def on_train(self, ctx: Any) -> None:
         ctx.prompt(TRAIN)
@@ -200,9 +202,17 @@ def _job_of(ctx: Any) -> Any:
     return next((one for one in jobs if one.operator in (TRAIN, RESUME) and not one.over), None)
 
 
+def _runs(ctx: Any) -> list[Any]:
+    """The folders and states of the dataset's runs, the newest first; no curves are read for it."""
+    from osv_lab.train.run import run_folders
+
+    return [pair for pair in reversed(run_folders()) if pair[1].experiment == ctx.dataset.name]
+
+
 def _row(run: Any) -> dict[str, Any]:
     metrics = {name: run.metrics.get(name) for name in ("mAP50", "mAP50-95")}
-    return {"run": run.name, "status": run.status, "epochs": run.epochs, **metrics, "data": run.dataset}
+    data = f"{run.dataset}@{run.version}" if run.version else run.dataset
+    return {"run": run.name, "status": run.status, "epochs": run.epochs, **metrics, "data": data}
 
 
 def register(plugin: Any) -> None:
