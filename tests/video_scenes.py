@@ -49,14 +49,18 @@ def write_video(
     size: tuple[int, int] = SIZE,
     faststart: bool = True,
     gop: int = 12,
+    bidirectional: int = 0,
 ) -> Path:
-    """An H.264 video of the scene; ``times`` in seconds make it one of variable frame rate."""
+    """An H.264 video of the scene; ``times`` in seconds make it one of variable frame rate.
+
+    ``bidirectional`` frames, which no other refers to, may lie between two others.
+    """
     import av
 
     options = {"movflags": "+faststart"} if faststart and path.suffix == ".mp4" else {}
     with av.open(str(path), "w", options=options) as container:
         stream = container.add_stream(
-            "libx264", rate=rate, options={"crf": "12", "preset": "ultrafast", "bf": "0"}
+            "libx264", rate=rate, options={"crf": "12", "preset": "ultrafast", "bf": str(bidirectional)}
         )
         stream.width, stream.height, stream.pix_fmt, stream.gop_size = size[0], size[1], "yuv420p", gop
         if times is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from osv_lab.app.operators import About, Ask, LabOperator
@@ -125,6 +126,8 @@ class Annotation(LabPanel):
             )
             return
         key = self._key(ctx, runs)
+        # What a click is about is what was on the page, whatever others send and settle meanwhile.
+        ctx.panel.set_state("shown", {"key": key, "runs": [run["key"] for run in runs], "conflicts": []})
         bar.button("look", "Ask the server", self.on_look, icon="refresh")
         bar.button("pull", "Bring labels back", self.on_pull, icon="download")
         columns = {name: name for name in ("key", "phase", "field", "samples", "jobs", "conflicts")}
@@ -132,7 +135,7 @@ class Annotation(LabPanel):
         page.text("title", f"**{key}**")
         self._jobs(ctx, page)
         self._conflicts(ctx, page, key)
-        self._yield(ctx, page, key)
+        self._yield(ctx, page, next(run for run in runs if run["key"] == key))
 
     def _jobs(self, ctx: Any, page: Page) -> None:
         told = ctx.panel.get_state("jobs")
@@ -149,6 +152,8 @@ class Annotation(LabPanel):
         found = open_conflicts(ctx.dataset, key)
         if not found.conflicts:
             return
+        some = [{"object": one.object, "sample": one.sample} for one in found.conflicts[:SHOWN]]
+        ctx.panel.set_state("shown", {**ctx.panel.get_state("shown"), "conflicts": some})
         page.note("conflicts_note", found.summary(), "warning", "Keep one version of each, or all at once")
         row = page.row("all")
         row.button("all_ours", "Keep all of ours", self.on_all, params={"keep": "ours"})
@@ -165,16 +170,15 @@ class Annotation(LabPanel):
             ],
         )
 
-    def _yield(self, ctx: Any, page: Page, key: str) -> None:
-        from osv_lab.annotate.yields import yield_of
+    def _yield(self, ctx: Any, page: Page, run: Any) -> None:
         from osv_lab.core.errors import NotFoundError
 
         try:
-            report = yield_of(ctx.dataset, key)
+            said, figure = _yields(ctx.dataset.name, run["key"], run["pulled"])
         except NotFoundError:
             return
-        page.text("yield_said", report.summary())
-        page.plot("yield", report.plot().update_layout(title=None), height_px=280)
+        page.text("yield_said", said)
+        page.plot("yield", figure, height_px=280)
 
     def look(self, ctx: Any) -> None:
         """The timer: what is there is drawn anew; no server is asked."""
@@ -183,44 +187,44 @@ class Annotation(LabPanel):
         ctx.prompt(SEND)
 
     def on_pull(self, ctx: Any) -> None:
-        ctx.prompt(PULL, params={"key": self._key(ctx, _runs(ctx.dataset))})
+        ctx.prompt(PULL, params={"key": _shown(ctx)["key"]})
 
     def on_run(self, ctx: Any) -> None:
-        ctx.panel.set_state("key", _runs(ctx.dataset)[ctx.params["row"]]["key"])
+        ctx.panel.set_state("key", _shown(ctx)["runs"][ctx.params["row"]])
         ctx.panel.set_state("jobs", None)
 
     def on_look(self, ctx: Any) -> None:
         from osv_lab.app.operators import told
 
         with _loop(ctx.dataset) as loop:
-            ctx.panel.set_state("jobs", told(loop.status(self._key(ctx, _runs(ctx.dataset)))))
+            ctx.panel.set_state("jobs", told(loop.status(_shown(ctx)["key"])))
 
     def on_ours(self, ctx: Any) -> None:
-        self._settle(ctx, "ours", ctx.params["row"])
+        self._settle(ctx, "ours", self._clicked(ctx)["object"])
 
     def on_theirs(self, ctx: Any) -> None:
-        self._settle(ctx, "theirs", ctx.params["row"])
+        self._settle(ctx, "theirs", self._clicked(ctx)["object"])
 
     def on_all(self, ctx: Any) -> None:
         self._settle(ctx, ctx.params["keep"], None)
 
     def on_view(self, ctx: Any) -> None:
-        ctx.ops.set_view(view=self._open(ctx).view())
-
-    def on_one(self, ctx: Any) -> None:
-        ctx.ops.set_view(view=ctx.dataset.select(self._open(ctx).conflicts[ctx.params["row"]].sample))
-
-    def _settle(self, ctx: Any, keep: Any, row: int | None) -> None:
-        from osv_lab.annotate.conflicts import resolve
-
-        found = self._open(ctx)
-        resolve(ctx.dataset, found.key, None if row is None else [found.conflicts[row].object], keep)
-        ctx.ops.reload_samples()
-
-    def _open(self, ctx: Any) -> Any:
         from osv_lab.annotate.conflicts import open_conflicts
 
-        return open_conflicts(ctx.dataset, self._key(ctx, _runs(ctx.dataset)))
+        ctx.ops.set_view(view=open_conflicts(ctx.dataset, _shown(ctx)["key"]).view())
+
+    def on_one(self, ctx: Any) -> None:
+        ctx.ops.set_view(view=ctx.dataset.select(self._clicked(ctx)["sample"]))
+
+    def _settle(self, ctx: Any, keep: Any, name: str | None) -> None:
+        from osv_lab.annotate.settle import resolve
+
+        resolve(ctx.dataset, _shown(ctx)["key"], None if name is None else [name], keep)
+        ctx.ops.reload_samples()
+
+    def _clicked(self, ctx: Any) -> dict[str, str]:
+        found: dict[str, str] = _shown(ctx)["conflicts"][ctx.params["row"]]
+        return found
 
     def _key(self, ctx: Any, runs: list[Any]) -> str:
         keys = [run["key"] for run in runs]
@@ -235,9 +239,25 @@ def _loop(dataset: Any, progress: Any = None) -> Any:
     return AnnotationLoop(dataset, deadline_s=DEADLINE_S, progress=progress or silent)
 
 
+def _shown(ctx: Any) -> dict[str, Any]:
+    """What was on the page when it was last drawn: the run, the runs, and the conflicts in their rows."""
+    found: dict[str, Any] = ctx.panel.get_state("shown")
+    return found
+
+
 def _runs(dataset: Any) -> list[Any]:
     """The dataset's runs; asks no server."""
     return list(_loop(dataset).list().runs)
+
+
+@functools.lru_cache(maxsize=8)
+def _yields(dataset: str, key: str, pulled: str) -> tuple[str, Any]:
+    """What annotators made of a run, in words and as a figure; once per pull, not whenever the timer draws."""
+    from osv_lab.annotate.yields import yield_of
+    from osv_lab.store.catalogue import open_dataset
+
+    report = yield_of(open_dataset(dataset), key)
+    return report.summary(), report.plot().update_layout(title=None)
 
 
 def _names(text: str) -> list[str]:

@@ -1,33 +1,27 @@
-"""Conflicts that a pull left open: both versions side by side, and settling them one by one or all at once.
-
-They are kept with the run, so that looking and settling need no server. What was settled stays settled at the next
-pull, until somebody changes the object on the server again.
-"""
+"""Conflicts that a pull left open, with both versions: kept with the run, so that looking at them needs no server."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-from osv_lab.annotate.apply import label_writes
-from osv_lab.annotate.changes import Change, Conflict, Scope
+from osv_lab.annotate.changes import Conflict, Scope
 from osv_lab.annotate.clips import Place, ranges_of
 from osv_lab.annotate.documents import HOLDS, attributes_set, new_document, shapes_of
-from osv_lab.annotate.identity import content
-from osv_lab.annotate.objects import Annotations, Shape
-from osv_lab.annotate.properties import SILENT, by_a_person, values_of, with_values
+from osv_lab.annotate.objects import Shape
+from osv_lab.annotate.properties import values_of
 from osv_lab.annotate.records import Run, Runs, shape_document, shape_from
-from osv_lab.core.errors import NotFoundError, UnavailableError, UsageError, nearest
+from osv_lab.core.errors import UsageError
 from osv_lab.core.report import Report
 from osv_lab.store.annotation_store import (
     FRAMES,
     forget_fields,
     is_of_frames,
+    known_samples,
     mark_frames,
     name_of,
     read_samples,
-    replace_labels,
     set_field,
 )
 from osv_lab.store.documents import Document
@@ -36,10 +30,7 @@ from osv_lab.store.schema import LabelSchema
 if TYPE_CHECKING:
     import fiftyone as fo
 
-Keep: TypeAlias = Literal["ours", "theirs"] | int
-"""Which version: that of the dataset, that of the server, or by its place one of several on the server, from 0."""
 EXISTENCE = ("existence",)
-ATTEMPTS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,31 +110,9 @@ def open_conflicts(dataset: fo.Dataset, key: str) -> ConflictReport:
     """The conflicts that the last pull left open; see :meth:`osv_lab.annotate.AnnotationLoop.conflicts`."""
     runs = Runs(dataset)
     run = runs.get(key)
-    found = _read(dataset, runs, run)
-    view, theirs = _names(run) if found else (None, None)
+    found = read_open(dataset, runs, run)
+    view, theirs = _names(run.key, run.field) if found else (None, None)
     return ConflictReport(key, tuple(found), 0, view, theirs, dataset)
-
-
-def resolve(dataset: fo.Dataset, key: str, objects: Sequence[str] | None, keep: Keep) -> ConflictReport:
-    """Settle conflicts; see :meth:`osv_lab.annotate.AnnotationLoop.resolve`."""
-    if keep not in ("ours", "theirs") and not isinstance(keep, int):
-        raise UsageError("keep is unknown", repr(keep), nearest(str(keep), ("ours", "theirs")))
-    runs = Runs(dataset)
-    with runs.alone(key):
-        run = runs.get(key)
-        chosen: list[OpenConflict] = []
-        for _ in range(ATTEMPTS):
-            every = _read(dataset, runs, run)
-            chosen = _chosen(every, objects)
-            if not _write(dataset, run, chosen, keep):
-                break
-        else:
-            raise UnavailableError("the dataset keeps changing while it is written", f"{ATTEMPTS} attempts")
-        _agree(runs, run, chosen, keep)
-        gone = {one.object for one in chosen}
-        left = [one for one in every if one.object not in gone]
-        view, theirs = keep_open(dataset, runs, run, left)
-    return ConflictReport(key, tuple(left), len(chosen), view, theirs, dataset)
 
 
 def remember(
@@ -160,32 +129,12 @@ def remember(
     Returns:
         The names of the saved view and of the field with the server's versions; ``None`` where nothing is open.
     """
-    found = [one for one in _read(dataset, runs, run) if not looked_at.holds(one.sample, one.frame)]
+    found = [one for one in read_open(dataset, runs, run) if not looked_at.holds(one.sample, one.frame)]
     for one in () if settled else conflicts:
         versions = [shape for shape in (one.theirs, *one.others) if isinstance(shape, Shape)]
         base, ours = (shape if isinstance(shape, Shape) else None for shape in (one.base, one.ours))
         found.append(OpenConflict(one.uid, one.sample, one.properties, base, ours, tuple(versions)))
     return keep_open(dataset, runs, run, found)
-
-
-def without_settled(runs: Runs, run: Run, theirs: Sequence[Shape], base: Annotations) -> tuple[Shape, ...]:
-    """The server's shapes, with the agreed version in place of several that were settled and are as they were then."""
-    settled = runs.documents(run.key, "settled")
-    if not settled:
-        return tuple(theirs)
-    agreed = {(shape.sample, shape.uid): shape for shape in base.shapes}
-    versions: dict[tuple[str, str | None], list[Shape]] = {}
-    for shape in theirs:
-        versions.setdefault((shape.sample, shape.uid), []).append(shape)
-    found: list[Shape] = []
-    for key, some in versions.items():
-        one = settled.get(f"{key[0]} {key[1]}")
-        before = agreed.get(key)
-        if one is None or before is None or one["versions"] != _contents(some):
-            found += some
-        else:
-            found.append(replace(before, server_id=some[0].server_id, job=some[0].job))
-    return tuple(found)
 
 
 def keep_open(
@@ -202,12 +151,17 @@ def keep_open(
         }
         for one in conflicts
     }
-    runs.put_documents(run.key, "conflicts", documents)
-    view, theirs = _names(run)
+    view, theirs = _names(run.key, run.field)
+    if not conflicts and not runs.documents(run.key, "conflicts"):
+        return None, None
+    if conflicts:
+        runs.put_documents(run.key, "conflicts", documents)
     if dataset.has_saved_view(view):
         dataset.delete_saved_view(view)
     if not conflicts:
         forget_fields(dataset, (theirs, clips_field(view)))
+        # Last: what is on record is ours to delete, and nothing else.
+        runs.put_documents(run.key, "conflicts", documents)
         return None, None
     sizes = dict(zip(run.samples, run.sizes, strict=True))
     name = name_of(theirs)
@@ -231,12 +185,15 @@ def keep_open(
     return view, theirs
 
 
-def _read(dataset: fo.Dataset, runs: Runs, run: Run) -> list[OpenConflict]:
+def read_open(dataset: fo.Dataset, runs: Runs, run: Run) -> list[OpenConflict]:
+    """What is on record, with ours as the dataset has it now; without that on samples that are gone."""
     documents = list(runs.documents(run.key, "conflicts").values())
+    alive = known_samples(dataset, {one["sample"] for one in documents})
+    documents = [one for one in documents if one["sample"] in alive]
     sizes = dict(zip(run.samples, run.sizes, strict=True))
     here = {
         (sample.id, shape.uid): shape
-        for sample in read_samples(dataset, {one["sample"] for one in documents}, run.field)
+        for sample in read_samples(dataset, alive, run.field)
         for shape in shapes_of(sample, sizes[sample.id], run.owners.get(sample.id))
     }
     return [
@@ -252,94 +209,31 @@ def _read(dataset: fo.Dataset, runs: Runs, run: Run) -> list[OpenConflict]:
     ]
 
 
-def _chosen(every: Sequence[OpenConflict], objects: Sequence[str] | None) -> list[OpenConflict]:
-    if objects is None:
-        return list(every)
-    known = {one.object for one in every}
-    for name in objects:
-        if name not in known:
-            raise NotFoundError(
-                "this object is in no open conflict", repr(name), nearest(name, known) if known else "none is open"
-            )
-    return [one for one in every if one.object in objects]
-
-
-def _write(dataset: fo.Dataset, run: Run, chosen: Sequence[OpenConflict], keep: Keep) -> int:
-    """Bring the dataset to the kept versions; how many samples were changed by somebody meanwhile."""
-    changes = [change for one in chosen if (change := _change(one, keep)) is not None]
-    samples = read_samples(dataset, {change.sample for change in changes}, run.field)
-    sizes = dict(zip(run.samples, run.sizes, strict=True))
-    here = {
-        (sample.id, shape.uid): shape
-        for sample in samples
-        for shape in shapes_of(sample, sizes[sample.id], run.owners.get(sample.id))
-    }
-    if any(here.get((change.sample, change.uid)) != change.before for change in changes):
-        return 1
-    return replace_labels(dataset, run.field, run.container, label_writes(dataset, run, samples, changes, sizes))
-
-
-def _change(one: OpenConflict, keep: Keep) -> Change | None:
-    if keep == "ours":
-        return None
-    there = _version(one, keep)
-    if there is None:
-        return Change("delete", one.object, one.ours, None, EXISTENCE) if one.ours is not None else None
-    there = replace(there, uid=one.object, job=None)
-    if one.ours is None:
-        return Change("add", one.object, None, by_a_person(there, there.source), EXISTENCE)
-    names = [name for name in one.properties if name not in EXISTENCE]
-    values = values_of(there)
-    after = with_values(one.ours, {**values_of(one.ours), **{name: values.get(name) for name in names}})
-    if any(name not in SILENT for name in names):
-        after = by_a_person(after, there.source)
-    return Change("update", one.object, one.ours, after, tuple(names))
-
-
-def _agree(runs: Runs, run: Run, chosen: Sequence[OpenConflict], keep: Keep) -> None:
-    """What the server has of these objects is known now: the next merge compares with that."""
-    samples = {one.sample for one in chosen}
-    base = {(shape.sample, shape.uid): shape for shape in runs.base(run.key).of(samples).shapes}
-    settled = runs.documents(run.key, "settled")
-    for one in chosen:
-        key = (one.sample, one.object)
-        there = _version(one, keep)
-        if there is None:
-            base.pop(key, None)
-        elif one.base is None or one.ours is None:
-            base[key] = replace(there, uid=one.object, job=None)
-        else:
-            before, values = base.get(key, one.base), values_of(there)
-            taken = {name: values.get(name) for name in one.properties}
-            base[key] = replace(with_values(before, {**values_of(before), **taken}), server_id=there.server_id)
-        if len(one.theirs) > 1:
-            name = f"{one.sample} {one.object}"
-            settled[name] = {"versions": _contents(one.theirs)}
-    runs.put_base(run.key, base.values(), samples)
-    runs.put_documents(run.key, "settled", settled)
-
-
-def _version(one: OpenConflict, keep: Keep) -> Shape | None:
-    number = keep if isinstance(keep, int) else 0
-    if not one.theirs and not number:
-        return None
-    if not 0 <= number < len(one.theirs):
-        raise UsageError("no such version on the server", number, f"{one.object} has {len(one.theirs)}, from 0")
-    return one.theirs[number]
-
-
-def _contents(shapes: Iterable[Shape]) -> list[str]:
-    return sorted(map(content, shapes))
-
-
 def clips_field(view: str) -> str:
     """The field of a video's sample that says where on its frames the conflicts are."""
     return "".join(char if char.isalnum() else "_" for char in view)
 
 
-def _names(run: Run) -> tuple[str, str]:
-    name = "".join(char if char.isalnum() else "_" for char in run.key)
-    return f"{run.key}_conflicts", f"{FRAMES if is_of_frames(run.field) else ''}{name}_theirs"
+def check_names(dataset: fo.Dataset, key: str, field: str) -> None:
+    """That the saved view and the fields of a key's conflicts are nobody else's, which a pull would replace.
+
+    Raises:
+        UsageError: the dataset has one of that name, or the names are another run's too.
+    """
+    view, theirs = _names(key, field)
+    others = {_names(other, field)[1] for other in Runs(dataset).names() if other != key}
+    fields = [name for name in (theirs, clips_field(view)) if dataset.get_field(name) is not None]
+    if fields or dataset.has_saved_view(view) or theirs in others:
+        raise UsageError(
+            "the key's names for conflicts are taken",
+            f"'{view}', '{theirs}'",
+            "choose another key, or rename those",
+        )
+
+
+def _names(key: str, field: str) -> tuple[str, str]:
+    name = "".join(char if char.isalnum() else "_" for char in key)
+    return f"{key}_conflicts", f"{FRAMES if is_of_frames(field) else ''}{name}_theirs"
 
 
 def _words(shape: Shape | None, properties: Sequence[str]) -> str:

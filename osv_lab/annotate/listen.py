@@ -7,12 +7,14 @@ are refused before they are read.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import json
 import logging
 import secrets
 import socket
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,6 +28,8 @@ logger = logging.getLogger(__name__)
 MAX_BYTES = 1 << 20
 SILENT_S = 10.0
 """How long a sender may be silent."""
+WHOLE_S = 30.0
+"""How long a notice may take in all: who sends it byte by byte holds none of the few places for longer."""
 AT_ONCE = 16
 QUIET_S = 1.0
 """Notices of one run within this time are answered once."""
@@ -80,11 +84,12 @@ class Listener:
         self._ending = False
         try:
             self._server = _Server((host, port), self)
-        except OSError as error:
+        except (OSError, OverflowError) as error:
+            why = getattr(error, "strerror", None) or error
             raise UnavailableError(
-                "the address cannot be listened on", f"{host}:{port} ({error.strerror})", "choose another"
+                "the address cannot be listened on", f"{host}:{port} ({why})", "choose another"
             ) from None
-        self.address = f"http://{host}:{self._server.server_port}"
+        self.address = f"http://{f'[{host}]' if ':' in host else host}:{self._server.server_port}"
         self._threads = [
             threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True, name="osv-webhooks"),
             threading.Thread(target=self._work, daemon=True, name="osv-webhooks-work"),
@@ -179,13 +184,24 @@ class _Server(ThreadingHTTPServer):
         super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
+        end = threading.Timer(WHOLE_S, _hang_up, (request,))
+        end.daemon = True
+        end.start()
         try:
             super().process_request_thread(request, client_address)
         finally:
+            end.cancel()
             self._room.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A sender that went away is no news."""
+        """A sender that went away is no news; all else is, since nothing will be asked for."""
+        if not isinstance(sys.exception(), OSError):
+            logger.exception("a notice could not be taken")
+
+
+def _hang_up(request: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        request.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -198,9 +214,9 @@ class _Handler(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "")
         if self.path != "/":
             self._answer(404)
-        elif not length.isdigit():
+        elif not length.isdecimal():
             self._answer(411)
-        elif int(length) > listener.max_bytes:
+        elif len(length) > 18 or int(length) > listener.max_bytes:
             self._answer(413)
         else:
             body = self.rfile.read(int(length))

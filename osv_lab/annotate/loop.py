@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from osv_lab.annotate.agreement import AgreementReport, agreement_of
 from osv_lab.annotate.changes import Resolution
-from osv_lab.annotate.conflicts import ConflictReport, Keep, open_conflicts, resolve
+from osv_lab.annotate.conflicts import ConflictReport, keep_open, open_conflicts
 from osv_lab.annotate.connection import DEADLINE_S, Connection
 from osv_lab.annotate.keyframes import TOLERANCE
 from osv_lab.annotate.ontology import Ontology
@@ -22,11 +22,12 @@ from osv_lab.annotate.records import Runs
 from osv_lab.annotate.rules import IOU, Rules, loaded
 from osv_lab.annotate.send import AnnotationTask, remove_project, remove_tasks, send
 from osv_lab.annotate.settings import cvat_settings
-from osv_lab.annotate.status import AnnotationStatus, check_server, status
-from osv_lab.annotate.webhooks import Listening
+from osv_lab.annotate.settle import Keep, resolve
+from osv_lab.annotate.status import AnnotationStatus, check_server, is_here, status
+from osv_lab.annotate.webhooks import Listening, task_keys
 from osv_lab.annotate.workflow import Done, Stage, advance, reassign, send_back
 from osv_lab.annotate.yields import YieldReport, yield_of
-from osv_lab.core.errors import NotFoundError
+from osv_lab.core.errors import NotFoundError, UsageError
 from osv_lab.core.progress import Progress, silent
 from osv_lab.core.report import Report
 
@@ -198,21 +199,29 @@ class AnnotationLoop:
         """
         return status(self.connection, Runs(self.dataset), key)
 
-    def predict(
-        self,
-        key: str,
-        detector: Detector | str,
-        ontology: Ontology | None = None,
-        thresholds: Levels = THRESHOLD,
-        *,
-        iou: float = IOU,
-    ) -> TaskPredictions:
-        """Let a detector label the task of a run, as :meth:`annotate_task` does, with the images from this machine."""
+    def predict(self, key: str, detector: Detector | str, *rules: Any, **options: Any) -> TaskPredictions:
+        """Let a detector label the task of a run, as :meth:`annotate_task` does, with the images from this machine.
+
+        Args:
+            key: The run.
+            detector: A detector, or what :func:`osv_lab.detect.load_detector` loads.
+            rules: As for :meth:`annotate_task`: ``ontology``, ``thresholds``.
+            options: Likewise: ``iou``.
+
+        Raises:
+            NotFoundError: no such run, or its task has none of the labels.
+            UsageError: the run is of videos or sequences, was not sent to its end, or is on another server.
+            UnavailableError: the server does not have what was written.
+        """
         run = Runs(self.dataset).get(key)
+        check_server(self.connection, run)
+        if run.task is None or run.phase != "sent":
+            raise UsageError(f"'{key}' was interrupted while {run.phase}", fix="run the same send or cancel again")
+        if run.clips:
+            raise UsageError("only tasks of images can be labelled", f"'{key}' is of clips", "track them instead")
         paths = dict(zip(*self.dataset.select(run.samples).values(["id", "filepath"]), strict=True))
         files = {frame: paths[sample] for frame, sample in enumerate(run.samples) if sample in paths}
-        check_server(self.connection, run)
-        return self._label(run.task or 0, detector, ontology, thresholds, iou, files, key)
+        return self._label(run.task, files, key, detector, *rules, **options)
 
     def annotate_task(
         self,
@@ -242,20 +251,21 @@ class AnnotationLoop:
             UnavailableError: the server does not have what was written.
         """
         runs = Runs(self.dataset)
-        every = [runs.get(name) for name in runs.names()]
-        url = self.connection.settings.url
-        key = next((run.key for run in every if (run.task, run.url) == (task, url)), None)
-        return self._label(task, detector, ontology, thresholds, iou, {}, key)
+        key = task_keys(runs, self.connection.settings.url).get(task)
+        if key is not None and runs.get(key).clips:
+            # What is recorded is of one task, and of clips each is one.
+            key = None
+        return self._label(task, {}, key, detector, ontology, thresholds, iou)
 
     def _label(
         self,
         task: int,
-        detector: Detector | str,
-        ontology: Ontology | None,
-        thresholds: Levels,
-        iou: float,
         files: Mapping[int, str],
         record: str | None,
+        detector: Detector | str,
+        ontology: Ontology | None = None,
+        thresholds: Levels = THRESHOLD,
+        iou: float = IOU,
     ) -> TaskPredictions:
         found = loaded(detector)
         rules = Rules.of(found, ontology, thresholds, iou=iou)
@@ -384,7 +394,7 @@ class AnnotationLoop:
         signature with the secret, and can cause nothing but this one thing. It is done once at the beginning, too.
 
         Args:
-            keys: Which runs; by default all of the dataset.
+            keys: Which runs; by default all of the dataset that are on this server.
             pull: Whether to pull; else the status is asked for.
             told: Called with the key and the report each time.
             target: Our address as the server reaches it; by default where we listen.
@@ -393,8 +403,9 @@ class AnnotationLoop:
             port: 0 takes a free one.
 
         Raises:
-            NotFoundError: no such run.
-            UsageError: the server does not let us make webhooks.
+            NotFoundError: no such run, or none at all.
+            UsageError: the server does not let us make webhooks, a run is on another one, or ``host`` is all
+                addresses and there is no ``target``.
             UnavailableError: the address cannot be listened on.
 
         Example:
@@ -405,7 +416,8 @@ class AnnotationLoop:
         def ask(loop: AnnotationLoop, key: str) -> Any:
             return loop.pull(key) if pull else loop.status(key)
 
-        names = keys or Runs(self.dataset).names()
+        runs = Runs(self.dataset)
+        names = keys or [name for name in runs.names() if is_here(self.connection, runs.get(name))]
         return Listening(self, names, ask, told, target, secret=secret, host=host, port=port)
 
     def another(self) -> AnnotationLoop:
@@ -416,7 +428,8 @@ class AnnotationLoop:
     def cancel(self, key: str) -> None:
         """Delete the task on the server and forget the run. Labels in the dataset stay as they are.
 
-        What annotators did and nobody pulled is lost. A cancel that is interrupted is repeated by the same call.
+        What annotators did and nobody pulled is lost, and so are conflicts that are still open, with their view and
+        field. A cancel that is interrupted is repeated by the same call.
         """
         runs = Runs(self.dataset)
         with runs.alone(key):
@@ -426,6 +439,7 @@ class AnnotationLoop:
             remove_tasks(self.connection, run)
             if run.phase == "sending":
                 remove_project(self.connection, run)
+            keep_open(self.dataset, runs, run, ())
             runs.remove(key)
 
     def list(self) -> AnnotationRuns:
@@ -440,6 +454,7 @@ class AnnotationLoop:
                     "field": run.field,
                     "samples": len(run.samples),
                     "done": run.done,
+                    "pulled": run.pulled,
                     "jobs": len(run.jobs),
                     "conflicts": len(runs.documents(run.key, "conflicts")),
                     "task": run.task,

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from osv_lab.detect.detector import Detector
 
 BATCH = 8
+WRITE = 5000
+"""Objects per write."""
 PART = "predicted"
 
 
@@ -252,10 +254,10 @@ class _Labelling:
             }
         self._record(written)
         replaced = 0
-        for job in now.jobs:
+        for job, batch in _batches(bodies):
             path = f"/api/jobs/{job}/annotations"
-            old = [one for place in bodies if place[0] == job for one in now.objects.get(place, ())]
-            new = [one for place, objects in bodies.items() if place[0] == job for one in objects]
+            old = [one for place in batch for one in now.objects.get(place, ())]
+            new = [one for place in batch for one in bodies[place]]
             if old:
                 self._cvat.call("PATCH", path, {"action": "delete"}, body_of(_writable(old)))
                 replaced += len(old)
@@ -297,14 +299,27 @@ class _Labelling:
         if missing:
             raise UnavailableError(
                 "the server does not have all that was written",
-                f"{missing} objects of task {self._task}",
-                "look there",
+                f"{missing} objects of task {self._task} are missing",
+                "run the same again",
             )
         return dict(counts.most_common())
 
     def _record(self, written: Mapping[Place, Mapping[str, Any]]) -> None:
         documents = {f"{job} {frame}": one for (job, frame), one in written.items()}
         self._runs.put_documents(self._name, PART, documents)
+
+
+def _batches(bodies: Mapping[Place, Sequence[Any]]) -> list[tuple[int, list[Place]]]:
+    """The places of each write: of one job, whole, and so many that it stays well within the deadline of a call."""
+    found: list[tuple[int, list[Place]]] = []
+    size = 0
+    for place in sorted(bodies):
+        if not found or found[-1][0] != place[0] or size >= WRITE:
+            found.append((place[0], []))
+            size = 0
+        found[-1][1].append(place)
+        size += len(bodies[place])
+    return found
 
 
 def _writable(objects: Sequence[tuple[str, Mapping[str, Any]]]) -> list[tuple[str, Mapping[str, Any]]]:

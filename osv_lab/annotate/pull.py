@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from osv_lab.annotate.apply import label_writes
 from osv_lab.annotate.changes import Conflict, Merge, Note, Resolution, Scope
 from osv_lab.annotate.codec import normal
-from osv_lab.annotate.conflicts import ATTEMPTS, remember, without_settled
+from osv_lab.annotate.conflicts import remember
 from osv_lab.annotate.connection import Connection
 from osv_lab.annotate.documents import HOLDS, shapes_of
 from osv_lab.annotate.doubles import without_doubles
@@ -22,6 +23,7 @@ from osv_lab.annotate.objects import Annotations, Shape, Track
 from osv_lab.annotate.properties import without_defaults
 from osv_lab.annotate.read import There, read_finished, without_removed
 from osv_lab.annotate.records import Run, Runs, place_name
+from osv_lab.annotate.settle import ATTEMPTS, without_settled
 from osv_lab.annotate.tracks import with_open
 from osv_lab.annotate.workflow import check_done
 from osv_lab.core.errors import UnavailableError, UsageError
@@ -104,7 +106,9 @@ def pull(
         merged = replace(merged, notes=(*there.notes, *notes, *merged.notes))
         places = [place_name(*place) for _, place in there.places if scope.holds(*place)]
         runs.put_returned(key, _as_set(there, base, run), there.places)
-        runs.put_some(key, counted={}, jobs=there.jobs)
+        runs.put_some(
+            key, counted={}, jobs=there.jobs, pulled=datetime.now(UTC).isoformat(timespec="milliseconds")
+        )
         runs.put_base(key, merged.base.shapes, places)
         _keep_tracks(runs, run, there, merged, settled=conflict != "review")
         view, theirs = remember(dataset, runs, run, merged.conflicts, scope, settled=conflict != "review")

@@ -44,6 +44,7 @@ class Run:
         done: Which jobs a pull takes, unless it is told otherwise.
         reviewers: User names of those who look at finished jobs.
         jobs: The jobs as they were last seen: id, assignee, first and last frame, stage, state.
+        pulled: When it was last pulled (ISO 8601, UTC), ``""`` for never.
         made_project: Whether this run made its project on the server.
         clips: The clips, each of which is a task of its own; none for images, which are one task.
     """
@@ -67,6 +68,7 @@ class Run:
     done: str = "completed"
     reviewers: tuple[str, ...] = ()
     jobs: tuple[Mapping[str, Any], ...] = ()
+    pulled: str = ""
     made_project: bool = False
     clips: tuple[Clip, ...] = ()
 

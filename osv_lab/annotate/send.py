@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from osv_lab.annotate.codec import from_cvat, to_cvat
+from osv_lab.annotate.conflicts import check_names
 from osv_lab.annotate.connection import Connection
 from osv_lab.annotate.files import named_files
 from osv_lab.annotate.keyframes import TOLERANCE
@@ -24,7 +25,7 @@ from osv_lab.annotate.pack_clips import Windows, is_of_clips, pack_clips
 from osv_lab.annotate.records import Run, Runs
 from osv_lab.annotate.schema import Schema, reconcile, wanted_labels
 from osv_lab.annotate.send_clips import send_clips
-from osv_lab.annotate.status import annotation_jobs
+from osv_lab.annotate.status import annotation_jobs, check_server
 from osv_lab.annotate.workflow import check_done, user_id
 from osv_lab.core.errors import InvalidDataError, NotFoundError, OsvError, UnavailableError, UsageError
 from osv_lab.core.progress import Progress, silent
@@ -126,6 +127,11 @@ def send(
         before = runs.find(key)
         if before is not None and before.phase == "sent":
             return _as_before(cvat, before, package)
+        if before is None:
+            check_names(dataset, key, label_field)
+        else:
+            # What it left is on that server; elsewhere the same number is somebody else's project.
+            check_server(cvat, before)
         people = [user_id(cvat, name) for name in assignees]
         for name in reviewers:
             user_id(cvat, name)
@@ -152,9 +158,10 @@ def send(
             )
         except BaseException as error:
             known = runs.find(key)
-            if isinstance(error, UnavailableError) and known is not None and known.task is None:
-                # The server may yet make the task that it did not answer for: the record stays, and whoever sends or
-                # cancels next finds the task by its uid.
+            unanswered = isinstance(error, UnavailableError) or not isinstance(error, OsvError)
+            if unanswered and known is not None and known.task is None:
+                # The server may yet make the task that it did not answer for, or whose answer we did not wait for: the
+                # record stays, and whoever sends or cancels next finds the task by its uid.
                 raise
             # Likewise where the server cannot be reached for this.
             with contextlib.suppress(OsvError):

@@ -79,7 +79,7 @@ def status(cvat: Connection, runs: Runs, key: str | None = None) -> AnnotationSt
         run = runs.get(name)
         if run.phase != "sent":
             problems.append(f"'{name}' was interrupted while {run.phase}: run the same again")
-        elif key is None and (run.url, run.organization) != (cvat.settings.url, cvat.settings.organization):
+        elif key is None and not is_here(cvat, run):
             problems.append(f"'{name}' is on {run.url}")
         else:
             try:
@@ -108,9 +108,18 @@ def annotation_jobs(cvat: Connection, run: Run) -> list[Mapping[str, Any]]:
     return found
 
 
+def is_here(cvat: Connection, run: Run) -> bool:
+    """Whether a run is on this server, in this organisation."""
+    return (run.url, run.organization) == (cvat.settings.url, cvat.settings.organization)
+
+
 def check_server(cvat: Connection, run: Run) -> None:
-    """That a run is on this server."""
-    if (run.url, run.organization) != (cvat.settings.url, cvat.settings.organization):
+    """That a run is on this server.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if not is_here(cvat, run):
         where = f"{run.url}, organisation {run.organization!r}"
         raise UsageError(f"'{run.key}' was sent elsewhere", where, "connect to that one")
 
@@ -156,7 +165,8 @@ def _counts(
     """Edited, added and removed objects by job."""
     schema = Schema.of(cvat.pages("/api/labels", {"task_id": run.task}))
     if run.clips:
-        return _clip_counts(cvat, runs, run, schema)
+        # A job may lie beyond what was sent: CVAT has no window of a video's first frame alone.
+        return {str(job["id"]): (0, 0, 0) for job in jobs} | _clip_counts(cvat, runs, run, schema)
     # Of images that jobs share, the whole task shows one annotator's work only.
     shared = sum(job["stop_frame"] - job["start_frame"] + 1 for job in jobs) > len(run.samples)
     base, defaults = runs.base(run.key), schema.defaults(run.types)

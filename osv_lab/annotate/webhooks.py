@@ -9,10 +9,14 @@ from typing import Any
 from osv_lab.annotate.connection import Connection
 from osv_lab.annotate.listen import Listener
 from osv_lab.annotate.records import Runs
+from osv_lab.annotate.status import check_server
+from osv_lab.core.errors import NotFoundError, UsageError
 
 EVENTS = ("update:job", "update:task")
 DESCRIPTION = "OpenSupervision Lab"
 """By this our webhooks are told from those of others."""
+EVERYWHERE = ("", "0.0.0.0", "::")
+"""Hosts that stand for all addresses of a machine, and are none that others reach."""
 
 
 class Listening:
@@ -25,6 +29,10 @@ class Listening:
         told: Called with each answer.
         target: How the server reaches us; by default the listener's own address.
         options: For :class:`Listener`.
+
+    Raises:
+        NotFoundError: no run, or none of a key.
+        UsageError: a run on another server, or all addresses listened on and none told.
     """
 
     def __init__(
@@ -36,6 +44,14 @@ class Listening:
         target: str | None,
         **options: Any,
     ) -> None:
+        if not keys:
+            raise NotFoundError("nothing to listen for", "no run", "send first")
+        if target is None and options.get("host") in EVERYWHERE:
+            raise UsageError(
+                "CVAT has to be told how it reaches us",
+                f"listening on {options['host']}",
+                "give our address as target",
+            )
         self._loop, self._keys = loop, tuple(keys)
         self._projects = self._projects_of_runs()
         self._own: Any = None
@@ -77,8 +93,13 @@ class Listening:
 
     def _projects_of_runs(self) -> list[int]:
         runs = Runs(self._loop.dataset)
-        found = {runs.get(key).project for key in self._keys}
-        return sorted(project for project in found if project is not None)
+        found = set()
+        for run in map(runs.get, self._keys):
+            # On another server the same number is somebody else's project.
+            check_server(self._loop.connection, run)
+            if run.project is not None:
+                found.add(run.project)
+        return sorted(found)
 
     def _key_of(self, task: int) -> str | None:
         key = task_keys(Runs(self._loop.dataset), self._loop.connection.settings.url).get(task)
@@ -86,9 +107,9 @@ class Listening:
 
 
 def task_keys(runs: Runs, url: str) -> dict[int, str]:
-    """The key of each task of ours on a server."""
+    """The key of each task of ours on a server; of clips each is a task."""
     every = [runs.get(name) for name in runs.names()]
-    return {run.task: run.key for run in every if run.task is not None and run.url == url}
+    return {task: run.key for run in every if run.url == url for task in run.tasks}
 
 
 def register(cvat: Connection, project: int, target: str, secret: str) -> int:

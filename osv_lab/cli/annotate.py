@@ -39,7 +39,7 @@ def add_commands(stages: Any) -> None:
     )
     verbs = annotate.add_subparsers(title="what", metavar="WHAT", required=True)
 
-    verb = dataset_verb(verbs, "send", send, "send images with their labels; all of it or nothing")
+    verb = dataset_verb(verbs, "send", send, "send images or videos with their labels; all of it or nothing")
     verb.add_argument("key", help="the name of this run")
     add_narrowing(verb)
     verb.add_argument("--field", default="ground_truth", help="the label field (ground_truth)")

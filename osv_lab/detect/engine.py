@@ -17,13 +17,12 @@ from osv_lab.core.cores import usable_cores as usable_cores
 from osv_lab.detect import detector as contract
 from osv_lab.detect.confidence import AnyConfidence, limits_of, resolved
 from osv_lab.detect.families import Family, Metadata
+from osv_lab.detect.heads import AnchorFree, Objectness, Said
 from osv_lab.detect.postprocess import found_of
 from osv_lab.detect.preprocess import InputSpec, Placement, pack
 
 if TYPE_CHECKING:
     import supervision as sv
-
-    from osv_lab.detect.heads import Candidates
 
 MAX_BATCH = 32
 """Images per run of a network that takes any batch size; longer batches are cut, which bounds the memory."""
@@ -104,14 +103,17 @@ class Engine(ABC):
         }
         return [by_index[i] for i in range(len(images))]
 
-    def candidates(self, image: np.ndarray) -> Candidates | None:
+    def before_suppression(self, image: np.ndarray) -> Said | None:
         """All that the network says about one BGR image before anything is dropped, in pixels of its input; ``None``
         where the network suppresses duplicates itself."""
-        if self.family.head.final:
+        head = self.family.head
+        if not isinstance(head, (AnchorFree, Objectness)):
             return None
         placement = self._place((image.shape[1], image.shape[0]))
         outputs = self._run(pack([image], [placement], self._spec), self._network())
-        return self.family.head.decode(outputs, 0, -1.0, placement.input_size)
+        found = head.decode(outputs, 0, -1.0, placement.input_size)
+        prototypes = outputs[1][0] if self.family.task == "segment" else np.zeros((0, 0, 0), np.float32)
+        return Said(found, head.class_scores(outputs, 0), prototypes, placement)
 
     @property
     def keypoint_shape(self) -> tuple[int, int]:

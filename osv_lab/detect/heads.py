@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from osv_lab.detect.preprocess import Placement
 
 _NO_COLUMNS = np.zeros((0, 0), np.float32)
 
@@ -36,6 +39,23 @@ class Candidates:
         """The candidates at ``index`` (indices or a bool mask), in that order."""
         extra = self.extra[index] if self.extra.size else self.extra
         return Candidates(self.boxes[index], self.scores[index], self.class_id[index], extra)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """All that a network says about one image before anything is dropped.
+
+    Attributes:
+        candidates: One per anchor.
+        class_scores: ``(anchors, classes) float32``.
+        prototypes: ``(k, h, w) float32`` of a segmenter; of others empty.
+        placement: Where the image lay in the input.
+    """
+
+    candidates: Candidates
+    class_scores: np.ndarray
+    prototypes: np.ndarray
+    placement: Placement
 
 
 class Head(Protocol):
@@ -98,6 +118,10 @@ class AnchorFree:
             return Candidates(np.concatenate([rows[:, :4], extra], axis=1), best, class_id)
         return Candidates(centers_to_corners(rows[:, :4]), best, class_id, extra)
 
+    def class_scores(self, outputs: Sequence[np.ndarray], index: int) -> np.ndarray:
+        """``(anchors, classes) float32`` what every anchor of image ``index`` says of every class."""
+        return _float(outputs[0][index][4 : 4 + self.classes].T)
+
 
 @dataclass(frozen=True, slots=True)
 class EndToEnd:
@@ -159,6 +183,11 @@ class Objectness:
                 [(xywh[:, :2] + cells[likely[kept]]) * stride, np.exp(xywh[:, 2:]) * stride], axis=1
             )
         return Candidates(centers_to_corners(xywh), best[kept], class_id[kept], rows[kept, 5 + self.classes :])
+
+    def class_scores(self, outputs: Sequence[np.ndarray], index: int) -> np.ndarray:
+        """``(anchors, classes) float32`` what every anchor of image ``index`` says of every class."""
+        rows = _float(outputs[0][index])
+        return np.asarray(rows[:, 5 : 5 + self.classes] * rows[:, 4:5])
 
 
 @dataclass(frozen=True, slots=True)

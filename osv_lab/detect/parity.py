@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     import supervision as sv
 
 _FLOOR = 0.001  # Mean average precision needs the unsure predictions too.
-_LOOK_AGAIN = 16  # Images whose boxes found no partner that are looked at before suppression.
 
 
 @dataclass(frozen=True)
@@ -217,17 +216,20 @@ def compare_outputs(
     by_line, by_rank = Tally(), Tally()
     kept: tuple[list[sv.Detections], list[sv.Detections]] = ([], [])
     done = 0
-    doubtful: list[np.ndarray] = []
+    raw: RawDifference | None = None if allowed.lossy else RawDifference(0, 0, 0.0, 0.0, 0.0)
     for batch in _batches(images, batch_size):
         found = reference.predict(batch, confidence=floor, iou=iou)
         other = candidate.predict(batch, confidence=floor, iou=iou)
         for image, ours, theirs in zip(batch, found, other, strict=True):
-            before = by_line.doubts(allowed.mean_corner_px) + by_rank.doubts(allowed.mean_corner_px)
+            before = [one.doubts(allowed.mean_corner_px) for one in (by_line, by_rank)]
             compare(by_line, ours, theirs, confidence, confidence - allowed.score)
             compare(by_rank, ours, theirs, rank_line(ours), 0.0, rank_line(theirs))
-            after = by_line.doubts(allowed.mean_corner_px) + by_rank.doubts(allowed.mean_corner_px)
-            if after > before and len(doubtful) < _LOOK_AGAIN:
-                doubtful.append(image)
+            after = [one.doubts(allowed.mean_corner_px) for one in (by_line, by_rank)]
+            counts = 0 if by_line.reference else 1  # the tally that will be judged, as far as is known
+            # Once they are known to say something else, or cannot be compared, there is nothing more to look for.
+            if after[counts] > before[counts] and raw is not None and (raw.same or not raw.images):
+                seen = raw_difference(reference, candidate, [image])
+                raw = None if seen is None else raw.joined(seen)
             if targets is not None:
                 kept[0].append(_without_masks(ours))
                 kept[1].append(_without_masks(theirs))
@@ -248,7 +250,8 @@ def compare_outputs(
     matched = 1 - tally.unpaired / boxes if boxes else nan
     corners, scores, masks = _joined(tally.corners), _joined(tally.scores), _joined(tally.mask_iou)
     apart = matched < allowed.matched or _mean(corners) > allowed.mean_corner_px
-    raw = raw_difference(reference, candidate, doubtful) if apart and not allowed.lossy else None
+    if raw is not None and not (apart and raw.images):
+        raw = None
     report = ParityReport(
         reference=reference.ref,
         candidate=candidate.ref,

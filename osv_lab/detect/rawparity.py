@@ -31,8 +31,9 @@ class RawDifference:
         images: How many images.
         anchors: How many anchors, over all of them.
         px: Of coordinates (corners, keypoints), in pixels of the network's input.
-        logit: Of scores and keypoints' confidences, as logits: at a score of 0.001 as telling as at 0.5.
-        coefficient: Of mask coefficients.
+        logit: Of every class's scores and of keypoints' confidences, as logits: at a score of 0.001 as telling as at
+            0.5.
+        coefficient: Of mask coefficients and prototypes.
     """
 
     images: int
@@ -46,10 +47,20 @@ class RawDifference:
         """Whether they say the same but for rounding."""
         return self.anchors > 0 and self.px <= 0.1 and self.logit <= 0.01 and self.coefficient <= 0.01
 
+    def joined(self, other: RawDifference) -> RawDifference:
+        """Of the images of both."""
+        return RawDifference(
+            self.images + other.images,
+            self.anchors + other.anchors,
+            max(self.px, other.px),
+            max(self.logit, other.logit),
+            max(self.coefficient, other.coefficient),
+        )
+
 
 def raw_difference(reference: Detector, candidate: Detector, images: Sequence[np.ndarray]) -> RawDifference | None:
-    """Compare two networks anchor by anchor; ``None`` where they have other anchors, inputs or classes, or suppress
-    themselves.
+    """Compare two networks anchor by anchor; ``None`` where they have other anchors or classes, see an image elsewhere
+    in their input, or suppress themselves.
 
     Args:
         reference: The original.
@@ -60,15 +71,22 @@ def raw_difference(reference: Detector, candidate: Detector, images: Sequence[np
         return None
     anchors, px, logit, coefficient = 0, 0.0, 0.0, 0.0
     for image in images:
-        ours, theirs = reference.candidates(image), candidate.candidates(image)
-        if ours is None or theirs is None or ours.extra.shape != theirs.extra.shape:
+        said, other = reference.before_suppression(image), candidate.before_suppression(image)
+        if said is None or other is None or reference.task != candidate.task:
             return None
-        if len(ours.boxes) != len(theirs.boxes) or reference.task != candidate.task:
+        if said.placement != other.placement:
+            return None
+        ours, theirs = said.candidates, other.candidates
+        if ours.boxes.shape != theirs.boxes.shape or ours.extra.shape != theirs.extra.shape:
+            return None
+        if said.class_scores.shape != other.class_scores.shape or said.prototypes.shape != other.prototypes.shape:
             return None
         anchors += len(ours.boxes)
         px = max(px, _largest(_coordinates(ours), _coordinates(theirs)))
-        # Where two classes score alike, which of them is named is a tie too: only their score counts.
-        logit = max(logit, _largest(_logit(ours.scores), _logit(theirs.scores)))
+        # Of each class, not only of the one that is named: which of two that score alike is named is a tie too, but
+        # classes in another order are another network.
+        logit = max(logit, _largest(_logit(said.class_scores), _logit(other.class_scores)))
+        coefficient = max(coefficient, _largest(said.prototypes, other.prototypes))
         if reference.task == "pose":
             first, second = (
                 one.extra.reshape(len(one.extra), -1, reference.keypoint_shape[1]) for one in (ours, theirs)

@@ -13,6 +13,7 @@ from osv_lab.core.errors import NotFoundError, UsageError, nearest
 from osv_lab.core.progress import Progress, silent
 from osv_lab.core.report import Report
 from osv_lab.core.settings import SEED, SPLITS
+from osv_lab.detect.confidence import limit_of
 from osv_lab.evaluate.arrays import boxes_of
 from osv_lab.evaluate.confusion import best_operating_point
 from osv_lab.evaluate.detection import classes_of, evaluable
@@ -174,8 +175,9 @@ def compare(
         key_b: The same of the model that may take its place.
         n_boot: Resamples of the images.
         seed: Of the resamples.
-        confidence: One threshold for both models, or a mapping from class to threshold for each. By default each
-            model's threshold of greatest mean F1 on this view.
+        confidence: One threshold for both models, or for each a mapping from class to threshold (``"*"``: the other
+            classes), as chosen thresholds' ``confidences`` are. By default each model's threshold of greatest mean F1
+            on this view.
         slices: What to look at apart besides classes, sizes and splits: ``"tags"``, or a sample field of texts, truth
             values or whole numbers.
         models: References of the two models' files, to measure time and size. By default what made the predictions,
@@ -216,7 +218,7 @@ def compare(
     thresholds = [
         _thresholds(predictions, targets, names, confidence if isinstance(confidence, float | int) else None, iou)
         if confidence is None or isinstance(confidence, float | int)
-        else np.array([dict(confidence[side]).get(one, 0.0) for one in names])
+        else np.array([limit_of(confidence[side], one) for one in names])
         for side, predictions in enumerate(found)
     ]
     at = tuple(

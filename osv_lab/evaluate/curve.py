@@ -13,6 +13,9 @@ from osv_lab.core.errors import UsageError
 APART = 1e-6
 """Scores closer than this are one: networks differ by as much from machine to machine."""
 
+_WIDEST = 10 * APART
+"""Of very many scores each is as close to the next; what is further apart than this is never one."""
+
 
 @dataclass(frozen=True)
 class Point:
@@ -141,7 +144,10 @@ def curve_of(name: str, confidence: np.ndarray, right: np.ndarray, objects: int)
         raise UsageError("scores and matches do not fit together", f"{len(confidence)} and {len(right)}")
     order = np.argsort(confidence, kind="stable")
     score, right = np.asarray(confidence, dtype=float)[order], np.asarray(right, dtype=bool)[order]
-    first = np.flatnonzero(np.diff(score, prepend=-np.inf) > APART)
+    new = np.diff(score, prepend=-np.inf) > APART
+    start = score[np.flatnonzero(new)[np.cumsum(new) - 1]]
+    new |= np.diff(np.floor((score - start) / _WIDEST), prepend=0.0) > 0
+    first = np.flatnonzero(new)
     above = np.cumsum(right[::-1])[::-1][first]
     # Under the lowest score nothing is known: predictions may have been kept from there on only.
     floor = score[:1] - np.minimum(0.02, score[:1] / 16)

@@ -91,9 +91,15 @@ class Cutter:
 
     def counts(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """True and false predictions ``(b, k)`` and objects ``(b, 1)`` for ``(b, images)`` weights."""
+        step = max(1, _CHUNK // max(len(self._image), 1))
+        parts = [self._true_and_false(weights[k : k + step]) for k in range(0, len(weights), step)]
+        true, false = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return true, false, (weights @ self._objects)[:, None].astype(float)
+
+    def _true_and_false(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         drawn = weights[:, self._image]
         every, true = (self._above(one) for one in (drawn, drawn * self._right))
-        return true, every - true, (weights @ self._objects)[:, None].astype(float)
+        return true, every - true
 
     def _above(self, drawn: np.ndarray) -> np.ndarray:
         total = np.zeros((len(drawn), drawn.shape[1] + 1))

@@ -8,7 +8,7 @@ thresholds.save("models:/cells@champion")               # notebook, App, tracker
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +86,7 @@ class Thresholds(Report):
         others: The threshold of classes that were not seen: the best one for all.
         images: How many images were looked at.
         notes: What else the user should know.
+        min_precision: The least precision that was asked for.
         curves: What every threshold gives, one per class: all that a slider needs.
     """
 
@@ -99,6 +100,7 @@ class Thresholds(Report):
     others: float
     images: int
     notes: tuple[str, ...] = ()
+    min_precision: float | None = None
     curves: tuple[ClassCurve, ...] = field(default=(), repr=False, compare=False)
 
     @property
@@ -182,7 +184,11 @@ class Thresholds(Report):
             for number, curve in enumerate(curves)
         )
         of = (scores.key, scores.dataset, scores.pred_field, scores.gt_field)
-        notes = (f"chosen on {self.key} of {self.dataset}, measured here",)
+        notes: tuple[str, ...] = (f"chosen on {self.key} of {self.dataset}, measured here",)
+        if self.min_precision is not None:
+            classes = tuple(_met(classes, self.min_precision, self.per_class))
+            if short := _short(classes):
+                notes += (f"a precision of {self.min_precision:g} is not reached here: {short}",)
         return replace(
             self, key=of[0], dataset=of[1], pred_field=of[2], gt_field=of[3], classes=classes,
             images=scores.images, notes=notes, curves=tuple(curves),
@@ -291,6 +297,7 @@ def choose_thresholds(
         others=others,
         images=scores.images,
         notes=tuple(_notes(aim, classes, curves, others, per_class)),
+        min_precision=min_precision,
         curves=tuple(curves),
     )
 
@@ -365,15 +372,29 @@ def _interval(values: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def _met(classes: Sequence[ClassThreshold], least: float, per_class: bool) -> Iterator[ClassThreshold]:
+    """The classes, with whether they have the least precision: each its own, or all together."""
+
+    def reached(some: Sequence[ClassThreshold]) -> bool:
+        true, found = sum(one.true for one in some), sum(one.true + one.false for one in some)
+        return found > 0 and true >= least * found - 1e-9
+
+    for one in classes:
+        yield replace(one, met=reached([one] if per_class and one.objects else classes))
+
+
+def _short(classes: Sequence[ClassThreshold]) -> str:
+    """The classes that have not the precision that was asked for, with the one they have."""
+    return ", ".join(f"{one.name} ({one.precision:.3f})" for one in classes if one.objects and not one.met)
+
+
 def _notes(
     aim: Objective, classes: Sequence[ClassThreshold], curves: Sequence[ClassCurve], others: float, per_class: bool
 ) -> list[str]:
     notes = []
     known = [one for one in classes if one.objects]
-    if short := [f"{one.name} ({one.precision:.3f})" for one in known if not one.met]:
-        notes.append(
-            f"a precision of {aim.min_precision:g} is never reached, the most precise taken: {', '.join(short)}"
-        )
+    if short := _short(classes):
+        notes.append(f"a precision of {aim.min_precision:g} is never reached, the most precise taken: {short}")
     if unseen := [one.name for one in classes if not one.objects]:
         notes.append(f"no objects to choose by, so the threshold for all is taken: {', '.join(unseen)}")
     at_floor = [

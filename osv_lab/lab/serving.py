@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from osv_lab.core.errors import CheckFailedError, UsageError
+from osv_lab.core.errors import CheckFailedError, NotFoundError, UsageError
 from osv_lab.core.report import Report
 from osv_lab.lab.base import LabBase
 
@@ -103,16 +103,20 @@ class ServingStage(LabBase):
 
         Raises:
             CheckFailedError: the exported file does not answer as the weights do, and nothing is registered; or the
-                gate refuses, and the new version is registered without the alias.
+                gate refuses, or the file it would compare with is gone, and the new version is registered without the
+                alias.
             UsageError: forced without a reason.
+            UnavailableError: the registry does not answer; nothing is made.
         """
         from osv_lab.detect.reference import resolve_model
         from osv_lab.evaluate.verify import verify
         from osv_lab.store.drift import make_reference
-        from osv_lab.train.registry import register
+        from osv_lab.train.registry import get_version, has_alias, register
 
         if force and not reason.strip():
             raise UsageError("a model is forced only with a reason", repr(reason), "say why: reason='...'")
+        # Asked first, so that nothing is made where the registry does not answer.
+        before = get_version(self.name, alias).version if has_alias(self.name, alias) else None
         weights = self._weights(model)
         run = self._run_of(weights)
         artifact = self.export(weights, **options)
@@ -129,7 +133,7 @@ class ServingStage(LabBase):
             if validation.media_type == "image":
                 make_reference(artifact.path, validation, split=split, progress=self.progress)
         version = register(artifact, self.name, run_id=run.run_id if run else None, parity=parity)
-        verdict, note = self._give_alias(version, alias, artifact.task, judge_on, force, reason)
+        verdict, note = self._give_alias(version, alias, before, artifact.task, judge_on, force, reason)
         return Deployment(
             ref=f"models:/{self.name}@{alias}",
             version=str(version.version),
@@ -140,17 +144,30 @@ class ServingStage(LabBase):
         )
 
     def _give_alias(
-        self, version: ModelVersion, alias: str, task: str, judge_on: str, force: bool, reason: str
+        self,
+        version: ModelVersion,
+        alias: str,
+        before: int | None,
+        task: str,
+        judge_on: str,
+        force: bool,
+        reason: str,
     ) -> tuple[Verdict | None, str]:
         """Point an alias at a version: the first freely, a later one through the gate where that can judge."""
         from osv_lab.evaluate.promotion import promote
         from osv_lab.train.aliases import move_alias
-        from osv_lab.train.registry import get_version, has_alias
 
-        before = get_version(self.name, alias).version if has_alias(self.name, alias) else None
         if before == version.version:
             return None, ""
         why = "" if before is None else self._cannot_judge(task, judge_on)
+        if before is not None and not why and (gone := self._gone(before)):
+            if not force:
+                raise CheckFailedError(
+                    f"version {version.version} is registered, and was not compared with version {before}",
+                    gone,
+                    "bring that file back, or deploy with force=True, reason='...'",
+                )
+            why = gone
         if before is None or why:
             kind = "forced" if force else "register"
             move_alias(self.name, alias, version.version, expected=before, kind=kind, reason=reason)
@@ -165,6 +182,16 @@ class ServingStage(LabBase):
                 f"look at it with lab.promote({version.version}).view(), or deploy with force=True, reason='...'",
             )
         return verdict, ""
+
+    def _gone(self, version: int) -> str:
+        """Why the file of a registered version cannot be had; empty where it can."""
+        from osv_lab.detect.reference import resolve_model
+
+        try:
+            resolve_model(f"models:/{self.name}/{version}")
+        except NotFoundError as error:
+            return f"{error.what}: {error.found}"
+        return ""
 
     def _cannot_judge(self, task: str, split: str) -> str:
         """Why the promotion gate has nothing to say; empty where it has."""

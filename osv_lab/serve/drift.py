@@ -54,13 +54,14 @@ class Reference:
     dataset: str = ""
     split: str = ""
 
+    def is_cut(self, threshold: Confidence) -> bool:
+        """Whether answers at these thresholds lack some of what the reference's have."""
+        return any(limit_of(threshold, name) > limit_of(self.confidence, name) for name in self.profile.classes)
+
     def look(self, seen: Observation) -> Look:
         """An answer as the reference's were made: nothing below its threshold; where something may be missing, only
         what does not depend on it."""
-        cut = any(
-            limit_of(seen.threshold, name) > limit_of(self.confidence, name) for name in self.profile.classes
-        )
-        if seen.partial or cut:
+        if seen.partial or self.is_cut(seen.threshold):
             return brightness_only(seen.brightness)
         scored = enumerate(zip(seen.confidence, seen.class_name, strict=True))
         kept = [k for k, (score, name) in scored if score >= limit_of(self.confidence, name)]

@@ -190,14 +190,15 @@ def set_field(
     from bson import ObjectId
     from pymongo import UpdateOne
 
+    now = datetime.now(UTC)
     frames, name = is_of_frames(field), name_of(field)
     collection = dataset._frame_collection if frames else dataset._sample_collection
     operations = [
         UpdateOne(
             {"_sample_id": ObjectId(sample), "frame_number": frame} if frames else {"_id": ObjectId(sample)},
             {
-                "$set": {name: container_document(container, list(documents))},
-                "$setOnInsert": {"_dataset_id": dataset._doc.id},
+                "$set": {name: container_document(container, list(documents)), "last_modified_at": now},
+                "$setOnInsert": {"_dataset_id": dataset._doc.id, "created_at": now},
             },
             upsert=frames,
         )

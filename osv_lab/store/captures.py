@@ -21,7 +21,7 @@ from osv_lab.core.files import write_atomic
 from osv_lab.core.progress import Progress, silent
 from osv_lab.core.report import Report
 from osv_lab.core.settings import load_settings
-from osv_lab.detect.confidence import least
+from osv_lab.detect.confidence import least, plain_confidence
 from osv_lab.serve.spool import Captured, Spool
 from osv_lab.store import bulk, bulk_read
 from osv_lab.store.bulk import NewSample, Writer
@@ -318,6 +318,7 @@ def _capture_document(item: Captured) -> dict[str, Any]:
         "digest": seen.digest,
         "dataset_version": seen.dataset_version,
         "threshold": least(seen.threshold),
+        **({"thresholds": plain_confidence(seen.threshold)} if isinstance(seen.threshold, Mapping) else {}),
         "partial": bool(seen.partial),
         "brightness": float(seen.brightness),
         "score": min(seen.confidence, default=None),

@@ -17,7 +17,7 @@ from osv_lab.core.errors import InvalidDataError, OsvError, UsageError
 from osv_lab.core.files import write_atomic
 from osv_lab.core.progress import Progress, silent
 from osv_lab.core.report import Report
-from osv_lab.detect.confidence import least, limit_of
+from osv_lab.detect.confidence import limit_of
 from osv_lab.serve.drift import SIDECAR_KEY, Reference
 from osv_lab.serve.observe import observe
 from osv_lab.serve.profile import MIN_IMAGES, Look, Profile, Shift, brightness_only, compare, look
@@ -282,7 +282,8 @@ def _look(sample: CapturedSample, reference: Reference) -> Look:
     labels = [one for one in sample.labels or () if isinstance(one, (Box, ImageClass))]
     capture = sample.capture
     brightness = capture.get("brightness")
-    if capture.get("partial") or (capture.get("threshold") or 0.0) > least(reference.confidence):
+    threshold = dict(capture.get("thresholds") or ()) or capture.get("threshold") or 0.0
+    if capture.get("partial") or reference.is_cut(threshold):
         return Look({}) if brightness is None else brightness_only(brightness)
     scored = [(one, 1.0 if one.confidence is None else one.confidence) for one in labels]
     scored = [(one, score) for one, score in scored if score >= limit_of(reference.confidence, one.label)]

@@ -138,7 +138,7 @@ def stored(
         labels = [
             label
             for label in found.get(number, ())
-            if (label.confidence is None or label.confidence >= limit_of(limits, label.label))
+            if (label.confidence is None or label.confidence > limit_of(limits, label.label))
             and (wanted is None or label.label in wanted)
         ]
         yield number, detections_of(labels, size, names), image

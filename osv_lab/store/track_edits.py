@@ -32,8 +32,8 @@ from osv_lab.store.bulk_tracks import check_field
 from osv_lab.store.clips import SEQUENCE, clips_of
 from osv_lab.store.convert.tracks import DETECTED
 from osv_lab.store.documents import SOURCE, Document
-from osv_lab.store.schema import LabelSchema, changing_alone
-from osv_lab.store.track_journal import EditJournal, TrackEdit, TrackEdits
+from osv_lab.store.schema import LabelSchema
+from osv_lab.store.track_journal import EditJournal, TrackEdit, TrackEdits, alone_at
 from osv_lab.store.tracks import one_clip
 
 if TYPE_CHECKING:
@@ -74,7 +74,6 @@ class TrackEditor:
         self.field = field.removeprefix("frames.")
         check_field(self.dataset, f"frames.{self.field}" if clip.video else self.field)
         self._schema = LabelSchema(self.dataset, frames=clip.video)
-        self._lock = f"{self.dataset.name} {clip.sample_id} {self.field}"
         self._only_look = False
         with self._alone():
             pass  # An edit that was interrupted is finished now.
@@ -234,7 +233,7 @@ class TrackEditor:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[EditJournal]:
         """The clip's journal, with nobody else at the clip and nothing left unfinished."""
-        with changing_alone(self._lock):
+        with alone_at(self.dataset, self.clip, self.field):
             journal = EditJournal(self.dataset, self.clip, self.field)
             journal.recover()
             yield journal

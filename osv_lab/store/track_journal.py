@@ -7,6 +7,7 @@ sessions and processes.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from osv_lab.store.bulk_tracks import has_foreign_labels
 from osv_lab.store.clips import Clip
 from osv_lab.store.database import connect, database_errors
 from osv_lab.store.documents import Document
+from osv_lab.store.schema import changing_alone
 
 if TYPE_CHECKING:
     import fiftyone as fo
@@ -255,14 +257,39 @@ def last_edited(dataset: fo.Dataset, clip: Clip, field: str) -> datetime | None:
     return turned.replace(tzinfo=UTC) if turned else None
 
 
-def is_a_persons(dataset: fo.Dataset, clip: Clip, field: str) -> bool:
-    """Whether a person made or edited a clip's tracks, so that no tracker should replace them unasked."""
-    return has_foreign_labels(dataset, clip, field) or has_edits(dataset, clip, field)
+@contextlib.contextmanager
+def alone_at(dataset: fo.Dataset, clip: Clip, field: str) -> Iterator[None]:
+    """Nobody else edits or replaces a clip's tracks meanwhile."""
+    with changing_alone(f"{dataset.name} {_key(dataset, clip, field)['clip']} {field}"):
+        yield
 
 
-def forget_edits(dataset: fo.Dataset, clip: Clip, field: str) -> None:
-    """Drop the journal of a clip's tracks, which are about to be replaced."""
-    _drop(_key(dataset, clip, field))
+def check_replaceable(dataset: fo.Dataset, clip: Clip, field: str) -> None:
+    """Refuse to replace tracks that a person made or edited.
+
+    Raises:
+        UsageError: someone did.
+    """
+    if has_foreign_labels(dataset, clip, field) or has_edits(dataset, clip, field):
+        raise UsageError(
+            "the field has labels that a person made or edited",
+            f"'{field}' of '{clip.name}'",
+            "choose another field, or pass overwrite=True to replace them",
+        )
+
+
+@contextlib.contextmanager
+def replacing(dataset: fo.Dataset, clip: Clip, field: str, *, overwrite: bool) -> Iterator[None]:
+    """A clip's tracks are replaced within the block, with nobody else at them; their journal goes.
+
+    Raises:
+        UsageError: a person made or edited them, perhaps since the tracker began, and ``overwrite`` is false.
+    """
+    with alone_at(dataset, clip, field):
+        if not overwrite:
+            check_replaceable(dataset, clip, field)
+        _drop(_key(dataset, clip, field))
+        yield
 
 
 def forget_samples(dataset: fo.Dataset, samples: Sequence[str]) -> None:

@@ -25,7 +25,7 @@ from osv_lab.store.convert.tracks import frame_labels
 from osv_lab.store.database import connect
 from osv_lab.store.following import Followed, decoded, follow, stored
 from osv_lab.store.records import Problem
-from osv_lab.store.track_journal import forget_edits, is_a_persons
+from osv_lab.store.track_journal import check_replaceable, replacing
 from osv_lab.track.refinement import refine as refined
 from osv_lab.track.tracker import ObjectTracker
 from osv_lab.track.tracks import Tracks
@@ -141,19 +141,15 @@ class TrackingRun:
             # Detections in the store may have changed, and tracking them takes little.
             if not overwrite and self.detector is not None and is_made_by(self.dataset, clip, self.field, made_by):
                 self.kept += 1
-            elif not overwrite and is_a_persons(self.dataset, clip, self.field):
-                raise UsageError(
-                    "the field has labels that a person made or edited",
-                    f"'{self.field}' of '{clip.name}'",
-                    "choose another field, or pass overwrite=True to replace them",
-                )
-            else:
-                todo.append(clip)
+                continue
+            if not overwrite:
+                check_replaceable(self.dataset, clip, self.field)
+            todo.append(clip)
         lengths = [clip.frames for clip in todo]
         total = None if None in lengths else sum(length or 0 for length in lengths)
         for clip in todo:
             try:
-                self.one(clip, made_by, total)
+                self.one(clip, made_by, total, overwrite)
             except UnavailableError:
                 raise
             except (OsvError, OSError) as error:
@@ -185,7 +181,7 @@ class TrackingRun:
         settings["confidence"] = plain_confidence(self.settings["confidence"])
         return {"detector": detector, "tracker": plain(self.options), **settings, **unique}
 
-    def one(self, clip: Clip, made_by: str, total: int | None) -> None:
+    def one(self, clip: Clip, made_by: str, total: int | None, overwrite: bool) -> None:
         """Track one clip and write it."""
         rate = self.settings["frame_rate"] or clip.frame_rate or FRAME_RATE
         refine = self.settings["refine"]
@@ -212,16 +208,17 @@ class TrackingRun:
             tracks = refined(tracks, followed.untracked, **{"frame_rate": rate, **changes})
         names = voted(tracks, followed.classes)
         length = max(clip.samples) if not clip.video else followed.frames
-        forget_edits(self.dataset, clip, self.field)
-        replace_field(
-            self._writer,
-            self.dataset,
-            clip,
-            self.field,
-            frame_labels(tracks, followed.size or clip.size(), names, length, followed.classes),
-            [(name, identity) for identity, name in names.items()],
-            made_by,
-        )
+        # Tracking takes long, and someone may have edited meanwhile.
+        with replacing(self.dataset, clip, self.field, overwrite=overwrite):
+            replace_field(
+                self._writer,
+                self.dataset,
+                clip,
+                self.field,
+                frame_labels(tracks, followed.size or clip.size(), names, length, followed.classes),
+                [(name, identity) for identity, name in names.items()],
+                made_by,
+            )
         self.done.append(
             TrackedClip(clip.name, followed.frames, len(names), len(tracks), followed.explained or "")
         )

@@ -28,7 +28,7 @@ from osv_lab.store.convert.tracks import LabelledTracks, frame_labels, tracks_of
 from osv_lab.store.database import connect, database_errors
 from osv_lab.store.formats.mot import CLASSES as MOT_CLASSES
 from osv_lab.store.memory import collecting_only_new
-from osv_lab.store.track_journal import forget_edits, is_a_persons
+from osv_lab.store.track_journal import replacing
 from osv_lab.store.track_run import TrackingReport, TrackingRun, voted
 from osv_lab.track.tracker import ObjectTracker
 from osv_lab.track.tracks import Tracks
@@ -162,8 +162,6 @@ def write_tracks(
     view, clip = one_clip(where)
     field = field.removeprefix("frames.")
     dataset = view._dataset
-    if not overwrite and is_a_persons(dataset, clip, field):
-        raise UsageError("the field has labels that a person made or edited", f"'{field}'", "pass overwrite=True")
     known = class_names if isinstance(class_names, Mapping) else dict(enumerate(class_names))
     unnamed = set(np.unique(tracks.class_id).tolist()) - set(known)
     if unnamed:
@@ -175,16 +173,16 @@ def write_tracks(
     columns = (tracks.frame, tracks.track_id, tracks.class_id, tracks.xyxy, tracks.confidence)
     made_by = bytes_digest(b"".join(column.tobytes() for column in columns))
     writer = Writer(dataset)
-    forget_edits(dataset, clip, field)
-    replace_field(
-        writer,
-        dataset,
-        clip,
-        field,
-        frame_labels(tracks, clip.size(), names, length, known),
-        [(name, identity) for identity, name in names.items()],
-        made_by[:16],
-    )
+    with replacing(dataset, clip, field, overwrite=overwrite):
+        replace_field(
+            writer,
+            dataset,
+            clip,
+            field,
+            frame_labels(tracks, clip.size(), names, length, known),
+            [(name, identity) for identity, name in names.items()],
+            made_by[:16],
+        )
     writer.finish()
 
 

@@ -34,6 +34,7 @@ class FrameReader:
 
     Attributes:
         frames: How many frames the file has.
+        keys: The numbers of its keyframes, in order: what is decoded first to get at a frame.
 
     Raises:
         InvalidDataError: not a video that can be read, or frames that are too large.
@@ -45,9 +46,12 @@ class FrameReader:
     """
 
     def __init__(self, path: Path | str, *, width: int | None = None) -> None:
+        from av.video.reformatter import VideoReformatter
+
         self._container = open_container(path)
         try:
             self._stream = video_stream(self._container, str(path))
+            self._stream.thread_type = "AUTO"
             context = self._stream.codec_context
             check_pixels((context.width, context.height), MAX_PIXELS, str(path))
             self._width = width
@@ -57,10 +61,13 @@ class FrameReader:
         except InvalidDataError:
             self._container.close()
             raise
-        self._times, self._keys = times, keys
+        self._times, self.keys = times, keys
         self._number = {time: number for number, time in enumerate(times, start=1)}
         self.frames = len(times)
         self._decoded: Iterator[av.VideoFrame] = iter(())
+        self._wanted = 0  # the time from which on every frame is decoded
+        # One for all frames: what it takes to scale is set up once.
+        self._reformatter = VideoReformatter()
         self._next = len(times) + 2  # so that the first read seeks
 
     def _index(self) -> tuple[list[int], list[int]]:
@@ -100,7 +107,8 @@ class FrameReader:
         self._container.close()
 
     def _one(self, number: int) -> Image | None:
-        key = self._keys[bisect.bisect_right(self._keys, number) - 1]
+        self._wanted = self._times[number - 1]
+        key = self.keys[bisect.bisect_right(self.keys, number) - 1]
         if not self._next <= number < self._next + NEAR or key > self._next:
             self._seek(key)
         for frame in self._decoded:
@@ -130,6 +138,9 @@ class FrameReader:
                 return
             if packet is None:
                 return
+            # What lies before is decoded only where others refer to it.
+            before = packet.pts is not None and packet.pts < self._wanted
+            self._stream.codec_context.skip_frame = "NONREF" if before else "DEFAULT"
             try:
                 yield from packet.decode()
             except av.error.InvalidDataError:
@@ -141,5 +152,5 @@ class FrameReader:
         scale = min(1.0, self._width / across) if self._width else 1.0
         width, height = max(1, round(frame.width * scale)), max(1, round(frame.height * scale))
         # Scaled while it is converted: a large frame is never held as BGR.
-        pixels = frame.to_ndarray(format="bgr24", width=width, height=height)
+        pixels = self._reformatter.reformat(frame, width, height, "bgr24").to_ndarray()
         return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else np.asarray(pixels, dtype=np.uint8)

@@ -54,13 +54,23 @@ def save_thresholds(
 
 
 def _save_registered(ref: str, path: Path, thresholds: Mapping[str, Any]) -> str:
-    """Replace the sidecar among the version's artifacts; this machine's copy of them first."""
+    """Replace the sidecar among the version's artifacts; its tag has every copy on a machine made anew.
+
+    Raises:
+        UsageError: the version's files are no artifacts of a run.
+    """
     from osv_lab.detect.reference import registered_version
     from osv_lab.train import tracking
 
     version = registered_version(ref)
     content = {**read_sidecar(path), "thresholds": dict(thresholds)}
     store = tracking.client()
+    if not str(version.source).startswith("runs:/"):
+        raise UsageError(
+            "thresholds are kept only with files that a run holds",
+            f"{ref} lies at {version.source}",
+            "register the file with osv_lab.train.registry.register(), or keep them with the file itself",
+        )
     run_id, _, folder = str(version.source).removeprefix("runs:/").partition("/")
     with tempfile.TemporaryDirectory() as temporary:
         copy = sidecar_path(Path(temporary) / path.name)

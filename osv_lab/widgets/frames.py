@@ -30,6 +30,11 @@ class ClipFrames:
 
             self._reader = FrameReader(clip.path, width=width)
 
+    @property
+    def keys(self) -> list[int]:
+        """The numbers of a video's keyframes; none of images, each of which is read alone."""
+        return [] if self._reader is None else self._reader.keys
+
     def jpegs(self, numbers: Sequence[int]) -> list[bytes]:
         """Pictures by frame number; an empty one where a frame is missing or cannot be read."""
         reader = self._reader

@@ -119,12 +119,13 @@ class TrackInspector(LabWidget):
         self._editor = TrackEditor(where, self._field)
         self._clip, self._where = clip, where
         self.progress("read the tracks", 2, 3)
-        why = ""
+        why, keys = "", list[int]()
         try:
             self._frames = ClipFrames(clip, self._width)
+            keys = self._frames.keys
         except OsvError as error:
             why = f"no pictures: {error}"
-        self.data = {"clips": list(names), "clip": clip.name, "pictures": why, **self._read()}
+        self.data = {"clips": list(names), "clip": clip.name, "pictures": why, "keys": keys, **self._read()}
         self.frame = min(max(1, self.frame), max(1, self.data["frames"]))
 
     def _read(self) -> dict[str, Any]:

@@ -78,6 +78,43 @@ def test_what_is_kept_as_ours_stays_until_they_change_it_again(loop: AnnotationL
     assert [one.object for one in loop.conflicts("key").conflicts] == [a]
 
 
+def test_a_field_or_view_of_the_keys_name_stays(fo: Any, loop: AnnotationLoop, pets: Any) -> None:
+    pets.clone_sample_field("pred", "mine_theirs")
+    pets.save_view("own_conflicts", pets.limit(2))
+    for key in ("mine", "own"):
+        with pytest.raises(UsageError, match="taken"):
+            loop.send(pets, key, "pred")
+    # One that came later.
+    Annotator(loop.connection, loop.send(pets, "key", "pred").task).finish()
+    pets.clone_sample_field("pred", "key_theirs")
+    pets.save_view("key_conflicts", pets.limit(2))
+    assert loop.pull("key").conflicts == ()
+    loop.cancel("key")
+    pets.reload()
+    assert pets.has_sample_field("key_theirs") and pets.has_saved_view("key_conflicts")
+
+
+def test_two_keys_do_not_share_a_field(loop: AnnotationLoop, pets: Any) -> None:
+    loop.send(pets, "batch 1", "pred")
+    with pytest.raises(UsageError, match="taken"):
+        loop.send(pets, "batch-1", "pred")
+
+
+def test_a_cancelled_run_takes_its_conflicts_along(loop: AnnotationLoop, pets: Any) -> None:
+    differ(loop, pets)
+    loop.cancel("key")
+    pets.reload()
+    assert not (pets.has_sample_field("key_theirs") or pets.has_saved_view("key_conflicts"))
+    assert loop.send(pets, "key", "pred").samples == 6
+
+
+def test_a_conflict_on_a_sample_that_is_gone_is_none(loop: AnnotationLoop, pets: Any) -> None:
+    differ(loop, pets)
+    pets.delete_samples([pets.first().id])
+    assert len(loop.conflicts("key").conflicts) == 1
+    assert loop.resolve("key", keep="theirs").conflicts == ()
+
+
 def test_only_what_is_in_conflict_can_be_settled(loop: AnnotationLoop, pets: Any) -> None:
     differ(loop, pets)
     with pytest.raises(NotFoundError, match="no open conflict"):

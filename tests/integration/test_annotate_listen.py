@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import queue
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from annotation_people import Annotator
 
-from osv_lab.annotate import AnnotationLoop
+from osv_lab.annotate import AnnotationLoop, listen
 from osv_lab.annotate.listen import SIGNATURE, Listener, signature
+from osv_lab.annotate.records import Runs
 from osv_lab.core.errors import NotFoundError, UnavailableError, UsageError
 
 NOTICE = json.dumps({"event": "update:job", "job": {"id": 3, "task_id": 7}}).encode()
@@ -100,8 +103,49 @@ def test_one_that_fails_is_not_the_last(heard: queue.Queue[str]) -> None:
 def test_what_cannot_be_listened_on_is_said(listener: Listener) -> None:
     with pytest.raises(UnavailableError, match="cannot be listened on"):
         Listener(print, {}.get, port=int(listener.address.rsplit(":", 1)[1]))
+    with pytest.raises(UnavailableError, match="70000"):
+        Listener(print, {}.get, port=70000)
     with pytest.raises(UsageError, match="secret"):
         Listener(print, {}.get, "")
+
+
+def test_who_sends_byte_by_byte_holds_no_place_for_long(
+    listener: Listener, heard: queue.Queue[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listen, "WHOLE_S", 0.2)
+    port = int(listener.address.rsplit(":", 1)[1])
+    with contextlib.ExitStack() as held:
+        slow = [held.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(listen.AT_ONCE)]
+        for one in slow:
+            one.sendall(b"POST / HTTP/1.1\r\nContent-Length: 900\r\n\r\n{")
+            # Less than each may be silent for, and more than all of it may take.
+            one.settimeout(listen.SILENT_S / 2)
+        for one in slow:
+            while one.recv(1000):
+                pass
+    assert post(listener, NOTICE, signature("secret", NOTICE)) == 202
+    assert heard.get(timeout=10) == "ours"
+
+
+def test_a_notice_that_cannot_be_worked_off_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    def down(_: int) -> None:
+        raise UnavailableError("the database is down")
+
+    with Listener(print, down, "secret") as listener, pytest.raises(http.client.RemoteDisconnected):
+        post(listener, NOTICE, signature("secret", NOTICE))
+    assert "could not be taken" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_an_address_of_version_six_is_one_that_can_be_asked() -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        with pytest.raises(UnavailableError, match="cannot be listened on"):
+            Listener(print, {}.get, "secret", host="::1")
+        return
+    with Listener(print, {}.get, "secret", host="::1") as listener:
+        assert post(listener, NOTICE, signature("secret", NOTICE)) == 204
 
 
 def webhooks(loop: AnnotationLoop, pets: Any) -> list[Any]:
@@ -125,3 +169,19 @@ def test_a_finished_job_is_pulled_when_the_server_says_so(loop: AnnotationLoop, 
     assert webhooks(loop, pets) == []
     with pytest.raises(NotFoundError):
         loop.listen("nothing")
+    with pytest.raises(UsageError, match="how it reaches us"):
+        loop.listen("key", host="0.0.0.0")
+
+
+def test_nothing_is_registered_on_a_server_where_the_run_is_not(loop: AnnotationLoop, pets: Any) -> None:
+    with pytest.raises(NotFoundError, match="nothing to listen for"):
+        loop.listen()
+    loop.send(pets, "key", "pred")
+    runs, here = Runs(pets), Runs(pets).get("key")
+    runs.put(replace(here, url="http://elsewhere:8080"))
+    with pytest.raises(UsageError, match="sent elsewhere"):
+        loop.listen("key")
+    with pytest.raises(NotFoundError, match="nothing to listen for"):
+        loop.listen()
+    assert webhooks(loop, pets) == []
+    runs.put(here)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -160,24 +161,43 @@ def test_an_upload_that_fails_leaves_no_task(
     assert loop.list().runs == ()
 
 
+@pytest.mark.parametrize("error", [UnavailableError("the server is silent"), KeyboardInterrupt()], ids=repr)
 def test_a_task_whose_making_was_not_answered_is_no_orphan(
-    loop: AnnotationLoop, pets: Any, monkeypatch: pytest.MonkeyPatch
+    loop: AnnotationLoop, pets: Any, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    plain = Connection.call
+    plain, late = Connection.call, []
 
-    def late(self: Connection, method: str, path: str, *rest: Any, **options: Any) -> Any:
-        answer = plain(self, method, path, *rest, **options)
+    def slow(self: Connection, method: str, path: str, query: Any = None, body: Any = None) -> Any:
         if (method, path) == ("POST", "/api/tasks"):
-            raise UnavailableError("the server is silent")
-        return answer
+            # The server makes it when nobody waits for the answer any more.
+            late.append(body)
+            raise error
+        return plain(self, method, path, query, body)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Connection, "call", late)
-        with pytest.raises(UnavailableError, match="silent"):
+        patch.setattr(Connection, "call", slow)
+        with pytest.raises(type(error)):
             loop.send(pets, "key", "pred")
+    loop.connection.call("POST", "/api/tasks", body=late[0])
     assert loop.list().runs[0]["phase"] == "sending"
     task = loop.send(pets, "key", "pred")
     assert tasks_of(loop) == [task.task]
+
+
+def test_what_was_begun_on_another_server_is_cleared_there_and_nowhere_else(
+    loop: AnnotationLoop, pets: Any
+) -> None:
+    loop.send(pets, "key", "pred")
+    runs, here = Runs(pets), Runs(pets).get("key")
+    empty = loop.connection.call("POST", "/api/projects", body={"name": f"{pets.name} other", "labels": []})["id"]
+    there = replace(here, key="begun", uid="elsewhere", url="http://elsewhere:8080", phase="sending")
+    runs.put(replace(there, project=empty, made_project=True))
+    with pytest.raises(UsageError, match="sent elsewhere"):
+        loop.send(pets, "begun", "pred")
+    # The project of that number on this server is somebody else's.
+    assert loop.connection.get(f"/api/projects/{empty}")["id"] == empty
+    runs.remove("begun")
+    loop.connection.call("DELETE", f"/api/projects/{empty}")
 
 
 KILLED = """

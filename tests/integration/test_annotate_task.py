@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from scripted_detector import ScriptedDetector
 from osv_lab.annotate import AnnotationLoop
 from osv_lab.annotate.connection import Connection
 from osv_lab.annotate.cvat_function import DetectorFunction, create, ontology_of
+from osv_lab.annotate.records import Runs
 from osv_lab.core.errors import NotFoundError, UnavailableError, UsageError
 
 SURE, UNSURE = ("cat", 0.9, (2.0, 2.0, 20.0, 20.0)), ("dog", 0.4, (30.0, 20.0, 60.0, 40.0))
@@ -137,6 +139,35 @@ def test_a_write_that_the_server_drops_is_noticed_and_repeated(
             loop.predict("key", ScriptedDetector(SURE, UNSURE))
     loop.predict("key", ScriptedDetector(SURE, UNSURE))
     assert on_frames(task) == [2, 1, 2, 2, 2, 2]
+
+
+def test_large_jobs_are_written_in_parts(
+    loop: AnnotationLoop, task: Annotator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("osv_lab.annotate.predict_task.WRITE", 3)
+    plain, sizes = Connection.call, []
+
+    def counting(self: Connection, method: str, path: str, query: Any = None, body: Any = None) -> Any:
+        if method == "PATCH":
+            sizes.append((query["action"], len(body["shapes"])))
+        return plain(self, method, path, query, body)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Connection, "call", counting)
+        loop.predict("key", ScriptedDetector(SURE, UNSURE))
+        # A frame is not divided: 2 frames of the first job, and 3 of the second.
+        assert sizes == [("create", 4), ("create", 4), ("create", 2)]
+        loop.predict("key", ScriptedDetector(SURE, ref="scripted@2"))
+    assert on_frames(task) == [1, 1, 1, 1, 1, 1]
+
+
+def test_a_run_that_is_not_there_to_its_end_is_not_labelled(loop: AnnotationLoop, pets: Any) -> None:
+    loop.send(pets, "key", "pred")
+    runs, whole = Runs(pets), Runs(pets).get("key")
+    runs.put(replace(whole, phase="sending", task=None))
+    with pytest.raises(UsageError, match="interrupted while sending"):
+        loop.predict("key", ScriptedDetector(SURE))
+    runs.put(whole)
 
 
 def test_any_task_can_be_labelled_with_its_images_from_the_server(

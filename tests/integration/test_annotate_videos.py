@@ -12,10 +12,14 @@ from annotation_films import FRAMES, HEIGHT, WIDTH, busy_film, frame_labels, of_
 from annotation_people import Annotator, looping
 from cvat_double.reach import Reachable
 from PIL import Image
+from scripted_detector import ScriptedDetector
 
 from osv_lab.annotate import AnnotationLoop
 from osv_lab.annotate.interpolation import interpolate
 from osv_lab.annotate.objects import Keyframe
+from osv_lab.annotate.records import Runs
+from osv_lab.annotate.webhooks import task_keys
+from osv_lab.core.errors import UsageError
 
 
 @pytest.fixture
@@ -254,6 +258,26 @@ def test_only_the_windows_are_sent_and_touched(loop: AnnotationLoop, films: Any)
     kept = [number for number, some in after.items() if any(one.get("index") for one in some)]
     assert kept == [*range(1, 4), *range(13, 30)]
     assert loop.pull("key").changed == 0
+
+
+def test_a_window_of_the_first_frame_alone_has_jobs_that_are_none_of_ours(
+    loop: AnnotationLoop, films: Any
+) -> None:
+    # CVAT takes a last frame of 0 for none at all, so that the task has the whole video.
+    before = frame_labels(films)
+    loop.send(films, "key", "frames.pred", windows={films.first().id: [(1, 1)]}, segment_size=15)
+    assert all(job.edited == job.added == job.removed == 0 for job in loop.status("key").jobs)
+    assert loop.pull("key", done="any").changed == 0
+    assert frame_labels(films) == before
+
+
+def test_every_task_of_a_run_is_listened_for_and_no_detector_labels_them(loop: AnnotationLoop, films: Any) -> None:
+    windows = {films.first().id: [(4, 9), (30, 35)]}
+    task = loop.send(films, "key", "frames.pred", windows=windows)
+    assert len(task.tasks) == 2
+    assert task_keys(Runs(films), loop.connection.settings.url) == dict.fromkeys(task.tasks, "key")
+    with pytest.raises(UsageError, match="clips"):
+        loop.predict("key", ScriptedDetector(("car", 0.9, (2.0, 2.0, 20.0, 20.0))))
 
 
 def test_a_view_of_clips_is_its_windows(fo: Any, loop: AnnotationLoop, films: Any) -> None:

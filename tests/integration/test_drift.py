@@ -12,8 +12,10 @@ from serving import NEAR, SURE, measured, png, until
 from tiny_model import write_tiny_model
 
 from osv_lab.core.errors import NotFoundError, UsageError
+from osv_lab.serve.drift import Reference
 from osv_lab.serve.keys import Keys, add_key
 from osv_lab.serve.run import start_server
+from osv_lab.store.bulk_values import declare_capture, set_captures
 from osv_lab.store.captures import import_captures
 from osv_lab.store.drift import drift, make_reference
 from osv_lab.store.ingest import ingest
@@ -88,6 +90,26 @@ def test_drift_is_measured_shown_and_found_again_in_the_dataset(
     dataset.match_tags("captured").set_values("capture.rules", [["near"]] * 120)
     chosen = drift(dataset, referenced)
     assert chosen.biased and "differences are expected" in chosen.summary()
+
+
+def test_what_higher_thresholds_of_some_classes_left_out_is_no_drift(
+    fo: Any, referenced: Path, dataset_name: str
+) -> None:
+    """The reference has lamps from 0.2 up; captured answers, made after thresholds were chosen, only from 0.9 up."""
+    dataset = fo.load_dataset(dataset_name)
+    boxes = fo.Detections(
+        detections=[fo.Detection(label="lamp", bounding_box=[0.3, 0.3, 0.3, 0.3], confidence=0.999)]
+    )
+    dataset.set_values("served_predictions", [boxes.copy() for _ in range(80)])
+    digest = Reference.read(referenced).digest
+    capture = {"rules": ["random"], "digest": digest, "brightness": 0.95, "partial": False, "threshold": 0.1}
+    declare_capture(dataset)
+    of_lamps = {}
+    for name, more in (("one", {}), ("each", {"thresholds": [["*", 0.1], ["lamp", 0.9]]})):
+        set_captures(dataset, {one: {**capture, **more} for one in dataset.values("id")}, ["captured"])
+        of_lamps[name] = {one.feature: one.images for one in drift(dataset.view(), referenced).shifts}
+    assert of_lamps["one"]["scores"] == 80 and of_lamps["each"].get("scores", 0) == 0
+    assert of_lamps["each"]["brightness"] == 80
 
 
 def test_references_that_cannot_be(fo: Any, referenced: Path, dataset_name: str, tmp_path: Path) -> None:

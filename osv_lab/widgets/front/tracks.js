@@ -86,6 +86,7 @@ function drawTracks({ model, root, body, tools, ask, question, note }) {
   };
 
   async function edit(kind, values) {
+    if (edits.element.inert) return; // one at a time: a key that is held down would split what was split
     const tracks = kind === "undo" || kind === "redo" ? [] : chosen();
     edits.element.inert = true;
     await ask("edit", { kind, tracks, frame, ...values });
@@ -96,6 +97,7 @@ function drawTracks({ model, root, body, tools, ask, question, note }) {
   function play(on) {
     if (on === playing) return;
     playing = on;
+    if (pictures) pictures.playing = on;
     toggle.textContent = on ? "Pause" : "Play";
     if (!on) return;
     if (frame >= data.frames) frame = 1;
@@ -114,8 +116,7 @@ function drawTracks({ model, root, body, tools, ask, question, note }) {
           go(next, true);
           if (next >= data.frames) return play(false);
         } else {
-          pictures.at = next;
-          pictures.fill();
+          pictures.moveTo(next);
         }
       }
       requestAnimationFrame(step);
@@ -188,7 +189,7 @@ function drawTracks({ model, root, body, tools, ask, question, note }) {
       boxes = null;
       frame = model.get("frame");
       delete root.dataset.picture;
-      pictures = data.pictures ? null : new Pictures(data.frames, (numbers) => question("pictures", { numbers }, true), () => paint());
+      pictures = data.pictures ? null : new Pictures(data.frames, data.keys, (numbers) => question("pictures", { numbers }, true), () => paint(), (error) => note(error.message, "bad"));
       if (data.pictures) note(data.pictures, "bad");
     }
     clips.replaceChildren(...data.clips.map((name) => h("option", { value: name, selected: name === data.clip }, name)));

@@ -54,6 +54,39 @@ def test_networks_that_differ_do_not(tmp_path: Path, images: list[np.ndarray], s
     assert report.raw is not None and not report.raw.same
 
 
+def test_classes_in_another_order_do_not_pass_for_ties(tmp_path: Path, images: list[np.ndarray]) -> None:
+    """Each anchor's greatest score and its box are the same, and there is no truth whose mAP would tell."""
+    first = load_detector(write_tied(tmp_path / "a.onnx", (0, 1)))
+    model = onnx.load(str(write_tied(tmp_path / "b.onnx", (0, 1))))
+    for item in model.graph.initializer:
+        if item.name == "score":
+            values = onnx.numpy_helper.to_array(item)[:, [0, 1, 2, 3, 5, 4]]
+            item.CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(values), item.name))
+    onnx.save(model, str(tmp_path / "b.onnx"))
+    other = load_detector(tmp_path / "b.onnx")
+    report = compare_outputs(first, other, images)
+    assert report.raw is not None and not report.raw.same
+    assert not report.passed, report.summary()
+
+
+def test_every_doubtful_image_is_looked_at(tmp_path: Path) -> None:
+    """An error that only some images show is not hidden by ties in the ones before."""
+    first = load_detector(write_tied(tmp_path / "a.onnx", (0, 1)))
+    other = load_detector(write_tied(tmp_path / "b.onnx", (1, 0)))
+    run = other._run  # type: ignore[attr-defined]
+
+    def wrong_where_it_is_bright(tensor: np.ndarray, network: object) -> list[np.ndarray]:
+        found = [one.copy() for one in run(tensor, network)]
+        found[0][tensor.mean(axis=(1, 2, 3)) > 0.7, 0, :2] += 5
+        return found
+
+    other._run = wrong_where_it_is_bright  # type: ignore[attr-defined]
+    dark = [np.full((64, 64, 3), 100, np.uint8)] * 20
+    assert compare_outputs(first, other, dark, iou=0.4).passed
+    report = compare_outputs(first, other, [*dark, np.full((64, 64, 3), 250, np.uint8)], iou=0.4)
+    assert not report.passed and report.raw is not None and report.raw.images == 21
+
+
 def test_what_cannot_be_compared_before_suppression(tmp_path: Path, images: list[np.ndarray]) -> None:
     (tmp_path / "both.yaml").write_text("models: [a.onnx]\n")
     first = load_detector(write_tied(tmp_path / "a.onnx", (0, 1)))

@@ -155,6 +155,15 @@ def test_measured_on_other_images(dataset: Any) -> None:
         assert counts(other, label) == every[level]
 
 
+def test_a_precision_that_others_do_not_reach_is_said(dataset: Any) -> None:
+    chosen = choose_thresholds(dataset, key="test", min_precision=0.97, n_boot=0)
+    assert all(row.met for row in chosen.classes if row.objects)
+    other = chosen.measured_on(dataset, "val", n_boot=0)
+    known = [row for row in other.classes if row.objects]
+    assert [row.met for row in known] == [row.precision >= 0.97 for row in known]
+    assert not all(row.met for row in known) and any("0.97 is not reached here" in note for note in other.notes)
+
+
 def test_a_report_and_its_evaluation_are_the_same(dataset: Any) -> None:
     report = evaluate(dataset.match_tags("val"), key="again")
     of_report, of_key = choose_thresholds(report, n_boot=0), choose_thresholds(dataset, key="val", n_boot=0)
@@ -210,6 +219,14 @@ def test_cuts_mean_the_same_above_and_at_least(pairs: list[tuple[float, bool]]) 
         np.testing.assert_array_equal(kept, scores >= cut)
         np.testing.assert_array_equal(kept, scores.astype(np.float32) > np.float32(cut))
     assert curve.at(curve.cuts[-1]).true == curve.at(curve.cuts[-1]).false == 0
+
+
+def test_many_scores_close_together_are_not_one() -> None:
+    scores = np.linspace(0.5, 0.52, 100_001)
+    curve = curve_of("x", scores, np.ones(len(scores), bool), len(scores))
+    for level in (0.501, 0.51, 0.519):
+        assert curve.at(level).true == pytest.approx((scores > level).sum(), abs=60)
+    assert (np.diff(curve.cuts) > 0).all() and 1000 < len(curve.cuts) < 3000
 
 
 def test_objectives_read_well() -> None:

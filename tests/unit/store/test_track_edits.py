@@ -319,6 +319,24 @@ def test_trackers_leave_edited_tracks_alone(video: Any) -> None:
     assert not editor.edits().edits, "the journal of tracks that are gone is gone"
 
 
+def test_an_edit_made_while_a_tracker_runs_is_not_lost(video: Any) -> None:
+    track(video, from_field="frames.tracks", field="other")
+    edits = []
+
+    def edit_once(*_: Any) -> None:
+        if not edits:
+            edits.append(TrackEditor(video.first()).delete(4))
+
+    report = track(video, from_field="frames.other", field="tracks", progress=edit_once)
+    assert [one.consequence for one in report.problems] == ["file skipped"]
+    assert "a person made or edited" in report.problems[0].what
+    assert lives(video) == {k: _LIVED[k] for k in (1, 2, 3)}
+    kept = TrackEditor(video.first()).edits().undoable
+    assert kept is not None and (kept.number, kept.words) == (edits[0].number, edits[0].words)
+    again = track(video, from_field="frames.other", field="tracks", overwrite=True)
+    assert not again.problems and not TrackEditor(video.first()).edits().edits
+
+
 def test_classes_that_count_on_their_own(fo: Any, dataset_name: str) -> None:
     dataset = blank_video(fo, dataset_name, 4)
     sample = dataset.first()

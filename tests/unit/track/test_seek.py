@@ -18,11 +18,14 @@ def every_frame(path: Path) -> dict[int, np.ndarray]:
     return {frame.number: frame.image for frame in VideoSource(path).frames()}
 
 
-@pytest.mark.parametrize("variable", [False, True])
-def test_any_frame_in_any_order(tmp_path: Path, variable: bool) -> None:
+@pytest.mark.parametrize(
+    ("variable", "gop", "bidirectional"), [(False, 12, 0), (True, 12, 0), (False, 60, 3), (True, 200, 2)]
+)
+def test_any_frame_in_any_order(tmp_path: Path, variable: bool, gop: int, bidirectional: int) -> None:
     rng = np.random.default_rng(1)
     times = np.cumsum(rng.integers(1, 4, 90)) / 50 if variable else None
-    path = write_video(tmp_path / "v.mp4", 90, times=None if times is None else times.tolist())
+    given = None if times is None else times.tolist()
+    path = write_video(tmp_path / "v.mp4", 90, times=given, gop=gop, bidirectional=bidirectional)
     wanted = every_frame(path)
     reader = FrameReader(path)
     assert reader.frames == len(wanted) == 90
@@ -34,6 +37,9 @@ def test_any_frame_in_any_order(tmp_path: Path, variable: bool) -> None:
     assert reader.read([0, 91, -5]) == [None, None, None]
     pair = reader.read([40, 2])
     assert all(np.array_equal(a, wanted[n]) for a, n in zip(pair, [40, 2], strict=True))
+    grid = reader.read(range(1, 91, 8))
+    assert all(np.array_equal(a, wanted[n]) for a, n in zip(grid, range(1, 91, 8), strict=True))
+    assert reader.keys[0] == 1 and len(reader.keys) == -(-90 // gop)
     reader.close()
 
 
