@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 from app_scenes import lamps
 from tiny_model import write_shifted, write_tiny_model

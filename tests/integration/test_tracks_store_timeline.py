@@ -84,7 +84,7 @@ def test_windows_are_the_frames_around_events(switched: Any) -> None:
     assert timeline.windows(["switch"], 5) == {sample: [(SWITCH - 6, SWITCH + 5)]}
     assert timeline.windows(["gap"], 40) == {sample: [(1, 60)]}
     assert timeline.windows(["gap", "switch"], 1) == {sample: [(29, 35), (SWITCH - 2, SWITCH + 1)]}
-    with pytest.raises(NotFoundError, match="no such events.*2 switch"):
+    with pytest.raises(NotFoundError, match=r"no such events.*2 switch"):
         timeline.windows(["teleport"])
 
 
