@@ -44,8 +44,8 @@ def main() -> None:
             ("on_load", {}),
         ):
             begin = time.process_time()
-            took, size = answer(PANEL, dataset.name, method, {}, **event)
-            line(f"panel {method}", took, time.process_time() - begin, f"{size / 1024:.0f} KiB")
+            one = answer(PANEL, dataset.name, method, {}, **event)
+            line(f"panel {method}", one.took_s, time.process_time() - begin, f"{one.size / 1024:.0f} KiB")
         editor = TrackEditor(dataset.first())
         timed("timeline", lambda: track_timeline(dataset.first()))
         edits: dict[str, Callable[[], Any]] = {
