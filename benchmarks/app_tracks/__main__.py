@@ -7,10 +7,8 @@ CPU is that of the process; the database's comes on top.
 from __future__ import annotations
 
 import argparse
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,8 +23,7 @@ def main() -> None:
     parser.add_argument("--tracks", type=int, default=300)
     parser.add_argument("--frames", type=int, default=1200)
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="osv-bench-") as folder:
-        own_lab(Path(folder))
+    with own_lab():
         from osv_lab.evaluate.track_timeline import track_timeline
         from osv_lab.store.track_edits import TrackEditor
 

@@ -145,7 +145,7 @@ class Form:
         """A registered model, or a model file in a folder that forms may read."""
         from osv_lab.app.models import model_choices
 
-        offered = model_choices()
+        offered = model_choices(anew=not self.ctx.params)  # When the form opens; later ones are of keystrokes.
         default = default or next(iter(offered), None)
         value = self.choice(name, label, offered, default, help=help or _MODEL_HELP, free=True)
         if not value:

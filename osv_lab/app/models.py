@@ -17,11 +17,15 @@ KEEP_S = 10.0
 _kept: tuple[float, dict[str, str]] = (0.0, {})
 
 
-def model_choices() -> Mapping[str, str]:
+def model_choices(*, anew: bool = False) -> Mapping[str, str]:
     """Registered models by reference, newest first, the best weights of training runs, and model files in the lab's
-    folder of models; and how each is told of."""
+    folder of models; and how each is told of.
+
+    Args:
+        anew: Look now, whatever is kept.
+    """
     global _kept
-    if time.monotonic() > _kept[0]:
+    if anew or time.monotonic() > _kept[0]:
         _kept = (time.monotonic() + KEEP_S, {**_registered(), **_trained(), **_files()})
     return _kept[1]
 

@@ -168,7 +168,7 @@ def serve_and_capture(app: Driver, name: str) -> None:
     app.page.get_by_role("button", name="Import them").click()
     app.form.wait_for()
     app.send()
-    app.told(f"{TESTED} captured images into .* 0 new, {TESTED} it had")
+    app.told(f"{TESTED} captured images into .* .0 new, {TESTED} it had")
     app.done()
     app.wait_for_count(f"{TESTED} samples")
     app.picture("app-loop-7-captured")
