@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import gzip
 import http.server
@@ -18,22 +17,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-import cv2
 import httpx
-import numpy as np
 import psutil
 import pytest
 from hostile_bodies import MEGABYTE, png_header
+from server_requests import IMAGE, JSON, RAW, TEXT
 from support import ROOT
 from tiny_model import write_tiny_model
 
 PUBLIC = "93.184.215.14"
 """Played by the test's own site."""
 
-IMAGE = cv2.imencode(".png", np.full((64, 64, 3), 200, np.uint8))[1].tobytes()
-TEXT = base64.b64encode(IMAGE).decode()
-JSON, RAW = {"Content-Type": "application/json"}, {"Content-Type": "image/png"}
-FORM = {"Content-Type": "multipart/form-data; boundary=xyz"}
 Attack = Callable[["Stage"], tuple[int, str]]
 """Sends one hostile request; gives the status and the body of the answer."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from osv_lab.app.operators import About, Ask, LabOperator
@@ -97,36 +98,49 @@ class Serving(LabPanel):
     )
 
     def draw(self, ctx: Any, page: Page) -> None:
+        from osv_lab.core.errors import UnavailableError
         from osv_lab.serve.status import server_status
+        from osv_lab.up import pages
 
-        url = _url()
+        up = pages()
         page.every(LOOK_MS, self.look)
         bar = page.row("bar")
-        if url is None:
+        if "api" not in up:
             bar.button("serve", "Serve a model", self.on_serve, main=True, icon="play_arrow")
             page.note(
                 "empty", "Nothing is served.", more="Serve a registered model, and this page shows how it does."
             )
         else:
-            bar.button("stop", "Stop serving", self.on_stop, icon="stop")
-            look = server_status(url)
-            page.text("said", f"**{look.summary()}**  \n{url} ({look.in_flight} requests in the house)")
-            page.table("models", look.rows())
-            self._drift(page, look)
+            if list(up) == ["api"]:
+                bar.button("stop", "Stop serving", self.on_stop, icon="stop")
+            else:
+                page.text("together", f"Started together with {_others(up)}: `osv down` stops them all.")
+            try:
+                look = server_status(up["api"])
+            except UnavailableError as error:
+                page.note("no_answer", error.what, "warning", f"{error.found}; see its log in the folder up")
+            else:
+                page.text("said", f"**{look.summary()}**  \n{look.url} ({look.in_flight} requests in the house)")
+                page.table("models", look.rows())
+                self._drift(page, look)
         self._captures(page)
 
     def _drift(self, page: Page, look: Any) -> None:
-        rows = [row for state in look.drift for row in _shifts(state)]
-        if rows:
-            drifted = [row["what"] for row in rows if row["drifted"]]
-            said = f"Drifted: {', '.join(drifted)}" if drifted else "What it sees is like what it was trained on."
-            page.note("drift_said", said, "warning" if drifted else "success")
-            page.table("drift", rows)
-        else:
+        rows = look.shifts()
+        if not rows:
             page.text(
                 "no_drift",
                 "No comparison with the training yet: *Deploy* writes the reference, and images must come.",
             )
+            return
+        drifted = [row["feature"] for row in rows if row["state"] == "drifted"]
+        if drifted:
+            page.note("drift_said", f"Drifted: {', '.join(drifted)}", "warning")
+        elif all(row["state"] == "too few images" for row in rows):
+            page.note("drift_said", "Too few images yet to compare with the training.")
+        else:
+            page.note("drift_said", "What it sees is like what it was trained on.", "success")
+        page.table("drift", rows)
 
     def _captures(self, page: Page) -> None:
         from osv_lab.core.errors import NotFoundError
@@ -168,16 +182,17 @@ def _loopback(url: str) -> str:
 
     from osv_lab.core.errors import UsageError
 
-    if urlsplit(url).hostname not in ("127.0.0.1", "localhost", "::1"):
+    try:
+        host = urlsplit(url).hostname
+    except ValueError:
+        host = None
+    if host not in ("127.0.0.1", "localhost", "::1"):
         raise UsageError("not a server of this machine", url, "ask others with osv_lab.serve.client.Client")
     return url
 
 
-def _shifts(state: Any) -> list[dict[str, Any]]:
-    return [
-        {"model": state["model"], "what": one["feature"], "index": one["psi"], "drifted": one["drifted"]}
-        for one in state.get("features", ())
-    ]
+def _others(up: Mapping[str, str]) -> str:
+    return ", ".join(name for name in up if name != "api")
 
 
 def register(plugin: Any) -> None:

@@ -6,8 +6,6 @@ import os
 import re
 import shutil
 import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -110,6 +108,9 @@ def fetch_weights(name: str, *, timeout_s: float = 10.0) -> Path:
     target = load_settings().models_dir / f"{stem}.pt"
     if os.environ.get("OSV_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
         raise _cannot_fetch(stem, "OSV_OFFLINE is set")
+    import urllib.error
+    import urllib.request
+
     try:
         request = urllib.request.Request(f"{WEIGHTS_URL}{stem}.pt", headers={"User-Agent": "osv-lab"})
         with urllib.request.urlopen(request, timeout=timeout_s) as answer:

@@ -2,48 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pydantic_core import to_json
-
 from osv_lab.core.errors import OsvError
 from osv_lab.serve.errors import RequestError, as_request_error
-from osv_lab.serve.inputs import decode, form_parts, image_bytes
+from osv_lab.serve.inputs import decode, image_bytes
 from osv_lab.serve.limits import Limits
-from osv_lab.serve.message import Answer, Fetch, Sent, is_url
+from osv_lab.serve.message import NOTHING_ASKED, Answer, Fetch, NothingAsked, Sent
 from osv_lab.serve.models import Models
 from osv_lab.serve.observe import Observation, observe
 from osv_lab.serve.pictures import draw, picture_kind
-from osv_lab.serve.schemas import (
-    BatchRequest,
-    OneImageOptions,
-    Options,
-    PredictRequest,
-    detections_json,
-    item_json,
-    parse_fields,
-    parse_json,
-    size_json,
-    with_query,
-)
+from osv_lab.serve.results import detections_json, item_json, size_json
 
 if TYPE_CHECKING:
     import numpy as np
     import supervision as sv
 
     from osv_lab.detect.detector import Found
-    from osv_lab.serve.house import Ticket
     from osv_lab.serve.metrics import Metrics
     from osv_lab.serve.scheduler import Batcher
-    from osv_lab.serve.slot import ServedModel, Thresholds
+    from osv_lab.serve.schemas import OneImageOptions
+    from osv_lab.serve.served import ServedModel, Thresholds
+    from osv_lab.serve.ticket import Ticket
 
 _log = logging.getLogger("osv_lab.serve")
-
-_KINDS = "send application/json with image_url, multipart/form-data with file, or the image itself as image/*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +80,9 @@ class Answers:
             RequestError: the request cannot be answered with predictions.
         """
         timing = _Timing(ticket.started)
-        data, options = self._one_image(sent) if fetched is None else (fetched, self._options(sent))
+        data, options = self._one_image(sent)
+        if fetched is not None:
+            data = fetched
         if isinstance(data, Fetch):
             return data
         model = self.models.current(options.model)
@@ -134,20 +124,9 @@ class Answers:
         Raises:
             RequestError: the request as a whole cannot be used.
         """
-        options: Options
-        images: Sequence[str | bytes]
-        if sent.kind == "multipart/form-data":
-            files, fields = form_parts(sent.body, sent.content_type, self._limits)
-            options, batch_size, images = parse_fields({**sent.query, **fields}, Options), 8, files
-            if not files:
-                raise RequestError(422, "the form has no file", ", ".join(fields), "name the parts 'file'")
-        elif sent.kind == "application/json":
-            request = with_query(parse_json(BatchRequest, sent.body), sent.query, Options)
-            options, batch_size, images = request, request.batch_size, request.images
-        else:
-            raise RequestError(
-                415, "batches come as JSON or as a form", sent.content_type or "no content type", _KINDS
-            )
+        from osv_lab.serve.reading import read_batch
+
+        options, batch_size, images = read_batch(sent, self._limits)
         if len(images) > self._limits.max_batch:
             raise RequestError(
                 413, "too many images in one batch", len(images), f"send at most {self._limits.max_batch}"
@@ -211,41 +190,30 @@ class Answers:
             _log.exception("an answer could not be observed")
             return None
 
-    def _one_image(self, sent: Sent) -> tuple[bytes | Fetch, OneImageOptions]:
-        if sent.options is not None:
-            return sent.body, OneImageOptions.model_validate(sent.options)
-        if sent.kind == "application/json":
-            request = with_query(parse_json(PredictRequest, sent.body), sent.query, OneImageOptions)
-            if is_url(request.image_url):
-                return Fetch(request.image_url), request
-            return image_bytes(request.image_url, self._limits), request
-        if sent.kind == "multipart/form-data":
-            files, fields = form_parts(sent.body, sent.content_type, self._limits)
-            options = parse_fields({**sent.query, **fields}, OneImageOptions)
-            if len(files) != 1:
-                raise RequestError(
-                    422,
-                    "the form must have one file",
-                    f"{len(files)} files",
-                    "name it 'file', or use /predict/batch",
-                )
-            return files[0], options
-        if sent.kind.startswith("image/") or sent.kind == "application/octet-stream":
-            return sent.body, parse_fields(sent.query, OneImageOptions)
-        raise RequestError(415, "the content type is not one of those read", sent.content_type or "none", _KINDS)
+    def _one_image(self, sent: Sent) -> tuple[bytes | Fetch, OneImageOptions | NothingAsked]:
+        if sent.bare:
+            return sent.body, NOTHING_ASKED
+        # What reads anything else takes longer to import than a model to load; a worker has it soon after its start.
+        from osv_lab.serve.reading import read_one
 
-    def _options(self, sent: Sent) -> OneImageOptions:
-        """The options of a request whose image was fetched: only JSON names an address."""
-        request: PredictRequest = with_query(parse_json(PredictRequest, sent.body), sent.query, OneImageOptions)
-        return request
+        return read_one(sent, self._limits)
 
 
 def _answer(
     content: Mapping[str, Any] | bytes, model: ServedModel, timing: _Timing, kind: str = "application/json"
 ) -> Answer:
     headers = [("Content-Type", kind), *model.headers, ("Server-Timing", timing.header())]
-    # The same bytes as json's, in a tenth of the time; non-finite numbers were taken out before.
-    return Answer(content if isinstance(content, bytes) else to_json(content), headers)
+    return Answer(content if isinstance(content, bytes) else _to_json(content), headers)
+
+
+def _to_json(content: Mapping[str, Any]) -> bytes:
+    """JSON, by pydantic's encoder where that is imported already: it takes a tenth of the time. Non-finite numbers were
+    taken out before."""
+    encode = getattr(sys.modules.get("pydantic_core"), "to_json", None)
+    if encode is None:
+        return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+    encoded: bytes = encode(content)
+    return encoded
 
 
 class _Timing:

@@ -195,7 +195,7 @@ class Served:
         """
         await asyncio.to_thread(self.slot.load)
         if self.crew is None:
-            await asyncio.to_thread(lambda: self.answers)
+            await asyncio.to_thread(self._prepare)
         if self.places.single() or self.capture is not None:
             await asyncio.to_thread(lambda: self.rest)
         self.house.start()
@@ -214,6 +214,12 @@ class Served:
                 self.crew.stop()
             await asyncio.to_thread(self.house.stop)
             await asyncio.to_thread(self.observers.close)
+
+    def _prepare(self) -> None:
+        """Import what requests are read and answered with, where this process does it."""
+        import osv_lab.serve.reading  # noqa: F401
+
+        _ = self.answers
 
     def routes(self) -> Mapping[tuple[str, str], Handler]:
         """What is answered without a framework."""

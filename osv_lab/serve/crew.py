@@ -29,7 +29,7 @@ from osv_lab.serve.elsewhere import Elsewhere
 from osv_lab.serve.limits import Limits
 from osv_lab.serve.process import POSSIBLE, WorkerProcess
 from osv_lab.serve.scheduler import Plan, Scheduling
-from osv_lab.serve.slot import ServedModel, thresholds_of
+from osv_lab.serve.served import ServedModel, thresholds_of
 
 if TYPE_CHECKING:
     from osv_lab.detect.detector import Detector
@@ -123,7 +123,7 @@ class Crew:
         scheduling: Scheduling = "auto",
         max_batch: int | None = None,
     ) -> ServedModel:
-        """Load a model into all workers; as :func:`osv_lab.serve.slot.load_model` does into this process.
+        """Load a model into all workers; as :func:`osv_lab.serve.served.load_model` does into this process.
 
         It stays loaded as long as somebody holds what is returned. Not to be called on the event loop.
 

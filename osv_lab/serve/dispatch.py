@@ -15,9 +15,9 @@ from osv_lab.serve.errors import RequestError
 from osv_lab.serve.metrics import Metrics
 
 if TYPE_CHECKING:
-    from osv_lab.serve.house import Ticket
     from osv_lab.serve.process import WorkerProcess
     from osv_lab.serve.remote import Call
+    from osv_lab.serve.ticket import Ticket
 
 _log = logging.getLogger("osv_lab.serve")
 

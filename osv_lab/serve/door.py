@@ -111,7 +111,12 @@ class Door:
         await send({"type": "lifespan.startup.complete"})
         await receive()
         coming.cancel()
-        await living.__aexit__(None, None, None)
+        try:
+            await living.__aexit__(None, None, None)
+        except BaseException:
+            _log.exception("the server did not stop as it should")
+            await send({"type": "lifespan.shutdown.failed", "message": "see the log"})
+            raise
         await send({"type": "lifespan.shutdown.complete"})
 
 

@@ -28,7 +28,7 @@ from osv_lab.detect.confidence import Confidence, check_confidence, limit_of
 from osv_lab.serve.metrics import metric_lines
 from osv_lab.serve.observe import Observation
 from osv_lab.serve.profile import MIN_IMAGES, Look, Profile, Shift, brightness_only, compare, look
-from osv_lab.serve.slot import SIDECAR_KEY as SIDECAR_KEY
+from osv_lab.serve.served import SIDECAR_KEY as SIDECAR_KEY
 
 WINDOW = 1000
 """Images that are compared with the reference: the newest ones."""

@@ -9,7 +9,7 @@ import asyncio
 import functools
 import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,6 +20,7 @@ from osv_lab.serve.metrics import Metrics
 from osv_lab.serve.models import Models
 from osv_lab.serve.remote import call_of
 from osv_lab.serve.scheduler import Batcher
+from osv_lab.serve.ticket import CLIENT_GONE, LATE, Ticket, too_late
 
 if TYPE_CHECKING:
     from osv_lab.serve.answers import Answers
@@ -28,56 +29,6 @@ Result = TypeVar("Result")
 
 FETCHERS = 8
 """Threads that wait for other hosts, so that those that compute never do."""
-
-CLIENT_GONE = 499
-"""The status of a request whose client did not wait; nginx's, seen in metrics and logs only."""
-
-
-class Ticket:
-    """One request: until when its answer is of use, and whether anybody still waits for it.
-
-    Args:
-        started: ``time.perf_counter()`` when the request arrived.
-        deadline: ``time.perf_counter()`` after which nothing is begun for it.
-        gone: Waits until the client has gone.
-    """
-
-    __slots__ = ("_gone", "_watch", "abandoned", "deadline", "started")
-
-    def __init__(self, started: float, deadline: float, gone: Callable[[], Awaitable[None]]) -> None:
-        self.started = started
-        self.deadline = deadline
-        self.abandoned = False
-        self._gone = gone
-        self._watch: asyncio.Future[None] | None = None
-
-    def check(self) -> None:
-        """Refuse to begin what nobody waits for; called in worker threads, just before the work.
-
-        Raises:
-            RequestError: 499 when the client has gone, 503 when it is too late.
-        """
-        if self.abandoned:
-            raise RequestError(CLIENT_GONE, "the client has gone")
-        if time.perf_counter() > self.deadline:
-            raise _late()
-
-    @property
-    def left_s(self) -> float:
-        """Seconds until the deadline, at least 0."""
-        return max(0.0, self.deadline - time.perf_counter())
-
-    def watch(self) -> asyncio.Future[None]:
-        """Done when the client has gone; one watch per request, begun when it is first needed."""
-        if self._watch is None:
-            self._watch = asyncio.ensure_future(self._gone())
-        return self._watch
-
-    def close(self) -> None:
-        """The request is over: what is left of it is not begun."""
-        self.abandoned = True
-        if self._watch is not None:
-            self._watch.cancel()
 
 
 class House:
@@ -204,8 +155,11 @@ class House:
         Raises:
             RequestError: 503 when it has waited too long or the house is not open, 499 when the client has gone.
         """
-        begun = self._thread(ticket, work, *arguments)
-        return await self._result(ticket, asyncio.wrap_future(begun), begun.cancel)
+        if self._pool is None:
+            raise _not_open()
+        waits = self._work >= self.lanes or self.batcher.busy
+        begun = self._pool.submit(_checked, ticket, work, arguments)
+        return await self._result(ticket, asyncio.wrap_future(begun), begun.cancel, waits)
 
     async def compute(self, ticket: Ticket, name: str, *arguments: Any) -> Any:
         """Have a method of :class:`~osv_lab.serve.answers.Answers` called when its turn comes: in a worker process
@@ -226,28 +180,27 @@ class House:
         call = call_of(name, self.models, self.observing(), arguments)
         job = Job(call, ticket, asyncio.get_running_loop().create_future())
         dispatch.begin(job)
-        return await self._result(ticket, job.answer, lambda: dispatch.cancel(job))
+        # It waits where all workers are busy, and where none is up.
+        return await self._result(ticket, job.answer, lambda: dispatch.cancel(job), job.link is None)
 
-    def _thread(self, ticket: Ticket, work: Callable[..., Result], *arguments: Any) -> Future[Result]:
-        if self._pool is None:
-            raise _not_open()
-        return self._pool.submit(_checked, ticket, work, arguments)
-
-    async def _result(self, ticket: Ticket, answer: asyncio.Future[Result], cancel: Callable[[], bool]) -> Result:
+    async def _result(
+        self, ticket: Ticket, answer: asyncio.Future[Result], cancel: Callable[[], bool], waits: bool
+    ) -> Result:
         """The result of what was begun, while somebody waits for it.
 
         Args:
             cancel: Has it not done; tells whether it never will be.
+            waits: Whether it waits for its turn, so that it may become late, or its client go.
         """
         self._work += 1
         try:
-            if self._work > self.lanes or self.batcher.busy:
+            if waits:
                 await self._wait(ticket, answer, cancel)
             return await answer
         except RequestError as error:
             if error.status == CLIENT_GONE:
                 self.metrics.count("abandoned")
-            elif error.what == _LATE:
+            elif error.what == LATE:
                 self.metrics.count("expired")
             raise
         finally:
@@ -262,14 +215,7 @@ class House:
             # A piece that runs already may still be waiting for its batch; it asks its ticket then.
             ticket.abandoned = ticket.abandoned or gone
             if cancel():
-                raise RequestError(CLIENT_GONE, "the client has gone") if gone else _late()
-
-
-_LATE = "the request waited too long"
-
-
-def _late() -> RequestError:
-    return RequestError(503, _LATE, "", "try again in a moment", retry_after_s=1)
+                raise RequestError(CLIENT_GONE, "the client has gone") if gone else too_late()
 
 
 def _not_open() -> RequestError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from starlette.types import Send
 
     from osv_lab.serve.observe import Observation
+    from osv_lab.serve.served import Thresholds
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,31 @@ class Sent:
     def kind(self) -> str:
         """The media type alone, in lower case."""
         return media_type(self.content_type)
+
+    @property
+    def is_image(self) -> bool:
+        """Whether the body is the image itself."""
+        return self.kind.startswith("image/") or self.kind == "application/octet-stream"
+
+    @property
+    def bare(self) -> bool:
+        """Whether it is an image and nothing else: there are no options to read."""
+        return self.is_image and not self.query and self.options is None
+
+
+class NothingAsked:
+    """What :class:`osv_lab.serve.schemas.OneImageOptions` without any field says, and needs no parser for."""
+
+    model: str | None = None
+    format: str = "json"
+    model_fields_set: Set[str] = frozenset()
+
+    def thresholds(self, defaults: Thresholds) -> Thresholds:
+        """The model's own."""
+        return defaults
+
+
+NOTHING_ASKED = NothingAsked()
 
 
 def media_type(content_type: str) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 
 from osv_lab.core.errors import OsvError
 from osv_lab.serve.errors import RequestError, as_request_error
-from osv_lab.serve.slot import ModelSlot, ServedModel
+from osv_lab.serve.served import ServedModel
+from osv_lab.serve.slot import ModelSlot
 
 DEFAULT = "default"
 """Name of the model that answers where a request names none."""

@@ -19,7 +19,7 @@ def patient_protocol(head_timeout_s: float) -> type[asyncio.Protocol]:
     """Uvicorn's HTTP protocol, with a limit on the time until a request's head is complete.
 
     The time runs from the start of a connection, and again from the first byte of each further request. The body has
-    a limit of its own, :attr:`osv_lab.serve.inputs.Limits.body_timeout_s`.
+    a limit of its own, :attr:`osv_lab.serve.limits.Limits.body_timeout_s`.
 
     Example:
         >>> uvicorn.Config(app, http=patient_protocol(10.0))                    # doctest: +SKIP

@@ -11,13 +11,14 @@ if TYPE_CHECKING:
     import supervision as sv
 
     from osv_lab.detect.detector import Found
+    from osv_lab.serve.message import NothingAsked
     from osv_lab.serve.schemas import OneImageOptions
 
 _ENCODINGS = {"image/jpeg": ".jpg", "image/png": ".png"}
 _LONGEST_SIDE = 65_500  # of a JPEG
 
 
-def picture_kind(options: OneImageOptions, accept: str) -> str | None:
+def picture_kind(options: OneImageOptions | NothingAsked, accept: str) -> str | None:
     """``image/jpeg`` or ``image/png`` where a picture is wanted, ``None`` for JSON.
 
     A browser's ``Accept``, which names all sorts of images last, wants JSON: only what comes first counts.

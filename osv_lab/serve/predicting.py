@@ -16,10 +16,11 @@ import osv_lab.serve.fetch  # noqa: F401 - here, not later in a thread
 from osv_lab.core.errors import OsvError
 from osv_lab.serve.asked import Asked
 from osv_lab.serve.errors import RequestError
-from osv_lab.serve.house import House, Ticket
+from osv_lab.serve.house import House
 from osv_lab.serve.inputs import image_bytes
 from osv_lab.serve.limits import Limits
 from osv_lab.serve.message import Answer, Fetch, Sent, is_url
+from osv_lab.serve.ticket import Ticket
 
 if TYPE_CHECKING:
     from osv_lab.serve.answers import Answers, Batch

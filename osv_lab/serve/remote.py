@@ -17,14 +17,14 @@ from osv_lab.core.errors import OsvError
 from osv_lab.serve import pipe
 from osv_lab.serve.message import Answer, Fetch, Sent
 from osv_lab.serve.models import DEFAULT
-from osv_lab.serve.slot import thresholds_of
+from osv_lab.serve.served import thresholds_of
 
 if TYPE_CHECKING:
     from osv_lab.serve.answers import Answers, Batch
-    from osv_lab.serve.house import Ticket
     from osv_lab.serve.models import Models
     from osv_lab.serve.observe import Observation
-    from osv_lab.serve.slot import ServedModel
+    from osv_lab.serve.served import ServedModel
+    from osv_lab.serve.ticket import Ticket
 
 Header = Mapping[str, Any]
 Asking = tuple[Header, Sequence[bytes], Mapping[str, "ServedModel"]]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import supervision as sv
 
     from osv_lab.detect.detector import Detector, Found
-    from osv_lab.serve.slot import ServedModel, Thresholds
+    from osv_lab.serve.served import ServedModel, Thresholds
 
 Scheduling = Literal["auto", "parallel", "batch"]
 SCHEDULINGS: tuple[Scheduling, ...] = ("auto", "parallel", "batch")

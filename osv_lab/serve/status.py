@@ -54,11 +54,21 @@ class ServerStatus(Report):
                 "task": one["task"],
                 "data": one["dataset_version"] or "",
                 "provider": one["provider"],
-                "input": "x".join(map(str, one["input_size"])),
+                "input": "x".join(map(str, one["input_size"] or ("any",))),
                 "scheduling": one["scheduling"]["mode"],
                 "digest": (one["digest"] or "")[:12],
             }
             for one in self.models
+        ]
+
+    def shifts(self) -> list[Mapping[str, Any]]:
+        """How far each feature of each model has moved, as ``model``, ``feature``, ``psi``, ``state`` (``drifted``,
+        ``changed``, ``stable`` or ``too few images``) and ``images``; empty where nothing can be compared."""
+        shown = ("feature", "psi", "state", "images")
+        return [
+            {"model": state["model"], **{name: feature[name] for name in shown}}
+            for state in self.drift
+            for feature in state["features"]
         ]
 
     def summary(self) -> str:

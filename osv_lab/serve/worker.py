@@ -25,9 +25,12 @@ from osv_lab.serve.scheduler import LARGEST_BATCH, Batcher
 
 if TYPE_CHECKING:
     from osv_lab.serve.limits import Limits
-    from osv_lab.serve.slot import ServedModel
+    from osv_lab.serve.served import ServedModel
 
 _log = logging.getLogger("osv_lab.serve")
+
+_A_MOMENT_S = 0.5
+"""After this what the first answer does not need is imported."""
 
 
 class Worker:
@@ -48,7 +51,7 @@ class Worker:
 
         Args:
             asked: ``ref``, ``options``, ``scheduling`` and ``max_batch`` as for
-                :func:`osv_lab.serve.slot.load_model`, and ``described``: what the front says of this model to
+                :func:`osv_lab.serve.served.load_model`, and ``described``: what the front says of this model to
                 clients, when another worker has loaded it before.
 
         Returns:
@@ -57,7 +60,7 @@ class Worker:
         Raises:
             OsvError: it cannot be loaded.
         """
-        from osv_lab.serve.slot import load_model
+        from osv_lab.serve.served import load_model
 
         options = dict(asked["options"])
         if isinstance(options.get("imgsz"), list):
@@ -85,7 +88,7 @@ class Worker:
         """The answer to a job, an error being one too."""
         from osv_lab.serve import remote
         from osv_lab.serve.answers import Answers
-        from osv_lab.serve.house import Ticket
+        from osv_lab.serve.ticket import Ticket
 
         async def unknown() -> None:
             """Whether the client is still there is the front's to know."""
@@ -145,18 +148,31 @@ class Tally:
         return taken
 
 
-def import_all() -> None:
-    """Import what the first job would otherwise wait for. Not in two threads: numpy gives up where it meets itself."""
-    import cv2
+def import_for_loading() -> None:
+    """Import what a model is loaded with. Not in two threads: numpy gives up where it meets itself."""
     import onnxruntime  # noqa: F401
-    import PIL.Image
 
     import osv_lab.detect.onnx
+    import osv_lab.detect.reference
+    import osv_lab.serve.served  # noqa: F401
+
+
+def import_for_answering() -> None:
+    """Import what the first answer to an image needs."""
+    import cv2
+    import PIL.Image
+
     import osv_lab.serve.answers
-    import osv_lab.serve.remote  # noqa: F401
+    import osv_lab.serve.remote
+    import osv_lab.serve.ticket  # noqa: F401
 
     cv2.setNumThreads(1)  # other workers have the other cores
     PIL.Image.preinit()
+
+
+def import_for_reading() -> None:
+    """Import what reads JSON, forms and options; whoever asks with one before waits for this."""
+    import osv_lab.serve.reading  # noqa: F401
 
 
 def main() -> None:
@@ -170,8 +186,15 @@ def main() -> None:
     if first is None:
         return
     worker = Worker(_limits(first[0]["limits"]))
-    import_all()  # while the front does the same
-    threading.Thread(target=_obey, args=(control, worker), name="control", daemon=True).start()
+    # While the front does the same; a model is loaded, mostly without Python, while the rest is imported.
+    import_for_loading()
+    imported = threading.Event()
+    threading.Thread(target=_obey, args=(control, worker, imported), name="control", daemon=True).start()
+    import_for_answering()
+    imported.set()
+    later = threading.Timer(_A_MOMENT_S, import_for_reading)
+    later.daemon = True
+    later.start()
     _work(jobs, worker)
 
 
@@ -181,7 +204,7 @@ def _limits(said: Mapping[str, Any]) -> Limits:
     return Limits(**said, fetch=FetchPolicy(allow=False))
 
 
-def _obey(control: socket.socket, worker: Worker) -> None:
+def _obey(control: socket.socket, worker: Worker, imported: threading.Event) -> None:
     """Load and forget models as told; end the process, whatever it is at, when nobody tells any more."""
     try:
         while (frame := pipe.receive(control)) is not None:
@@ -191,7 +214,11 @@ def _obey(control: socket.socket, worker: Worker) -> None:
                 if order["do"] == "forget":
                     worker.forget(order["key"])
                     continue
-                said = {} if order["do"] == "import" else {"loaded": worker.load(order["key"], order)}
+                if order["do"] == "import":
+                    imported.wait()
+                    said = {}
+                else:
+                    said = {"loaded": worker.load(order["key"], order)}
             except OsvError as error:
                 said = {"error": pipe.error_json(error)}
             except Exception as error:  # noqa: BLE001 - as above

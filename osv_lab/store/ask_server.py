@@ -79,15 +79,17 @@ def ask_server(
         The report. An image that the server refuses is named in it; the others are written.
 
     Raises:
-        UsageError: videos, or a field that cannot be used.
+        UsageError: videos, a batch size out of range, or a field that cannot be used.
         UnavailableError: no server there, or it stays busy; what was answered until then is written.
 
     Example:
         >>> ask_server(dataset.take(20), "http://127.0.0.1:8000").summary()           # doctest: +SKIP
         "models:/cells@champion answered 20 images with 311 objects into 'served'"
     """
+    from osv_lab.serve.asking import check_batch_size
     from osv_lab.serve.client import Client
 
+    check_batch_size(batch_size)
     if view.media_type not in (None, "image"):
         raise UsageError(
             "a server is asked about images", f"the view holds {view.media_type}", "track the videos instead"
@@ -100,23 +102,25 @@ def ask_server(
     writer = Writer(view._dataset)
     todo = iter(paths.items())
     with database_errors(), Client(url, key) as client:
-        while batch := list(itertools.islice(todo, batch_size)):
-            found = client.predict_batch([path for _, path in batch], batch_size, **options)
-            by_container: dict[str, dict[str, list[Label]]] = {}
-            for (sample_id, path), one in zip(batch, found, strict=True):
-                if one.error is not None:
-                    problems.append(
-                        Problem(path, f"{one.error['what']}: {one.error['found']}", "", "file skipped")
-                    )
-                    continue
-                labels = _labels(one)
-                models[str(one.model["ref"])] += 1
-                classes.update(label.label for label in labels)
-                by_container.setdefault(CONTAINERS[one.model["task"]], {})[sample_id] = labels
-            for container, labels_of in by_container.items():
-                writer.set_labels(field, labels_of, container)
-            progress("ask", sum(models.values()) + len(problems), len(paths))
-    writer.finish()
+        try:
+            while batch := list(itertools.islice(todo, batch_size)):
+                found = client.predict_batch([path for _, path in batch], batch_size, **options)
+                by_container: dict[str, dict[str, list[Label]]] = {}
+                for (sample_id, path), one in zip(batch, found, strict=True):
+                    if one.error is not None:
+                        problems.append(
+                            Problem(path, f"{one.error['what']}: {one.error['found']}", "", "file skipped")
+                        )
+                        continue
+                    labels = _labels(one)
+                    models[str(one.model["ref"])] += 1
+                    classes.update(label.label for label in labels)
+                    by_container.setdefault(CONTAINERS[one.model["task"]], {})[sample_id] = labels
+                for container, labels_of in by_container.items():
+                    writer.set_labels(field, labels_of, container)
+                progress("ask", sum(models.values()) + len(problems), len(paths))
+        finally:
+            writer.finish()
     return ServedReport(url, dict(models), field, dict(classes.most_common()), tuple(problems))
 
 

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from osv_lab.core.errors import InvalidDataError, OsvError, UsageError
-from osv_lab.core.files import write_atomic
+from osv_lab.core.errors import OsvError, UsageError
 from osv_lab.core.progress import Progress, silent
 from osv_lab.core.report import Report
+from osv_lab.core.sidecars import sidecar_path, update_sidecar
 from osv_lab.detect.confidence import limit_of
 from osv_lab.serve.drift import SIDECAR_KEY, Reference
 from osv_lab.serve.observe import observe
@@ -167,7 +166,7 @@ def make_reference(
         >>> make_reference("best.onnx", dataset.match_tags("val"))         # doctest: +SKIP
     """
     from osv_lab.detect import load_detector
-    from osv_lab.serve.slot import dataset_version_of, sidecar_of, stored_thresholds
+    from osv_lab.serve.served import dataset_version_of, sidecar_of, stored_thresholds
     from osv_lab.store.predict import decoded_images
 
     connect()
@@ -321,7 +320,7 @@ def _place(model: object, detector: Detector, out: str | Path | None) -> Path:
             str(model),
             "give --out drift.json, and serve --drift",
         )
-    return path.with_name(f"{path.name}.osv.json")
+    return sidecar_path(path)
 
 
 def _write(reference: Reference, place: Path) -> None:
@@ -329,14 +328,7 @@ def _write(reference: Reference, place: Path) -> None:
         if not place.name.endswith(".osv.json"):
             reference.write(place)
             return
-        known = json.loads(place.read_text("utf-8")) if place.exists() else {}
-        if not isinstance(known, dict):
-            raise ValueError("not a JSON object")
-        write_atomic(place, json.dumps({**known, SIDECAR_KEY: reference.to_json()}, indent=2, ensure_ascii=False))
-    except ValueError as error:
-        raise InvalidDataError(
-            "the model's sidecar cannot be read", f"{place}: {error}", "mend or remove it"
-        ) from None
+        update_sidecar(place.with_name(place.name.removesuffix(".osv.json")), {SIDECAR_KEY: reference.to_json()})
     except OSError as error:
         found = f"{place}: {error.strerror}"
         raise UsageError(

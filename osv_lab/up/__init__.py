@@ -15,7 +15,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from osv_lab.up.services import Service, planned
 from osv_lab.up.supervisor import Supervisor
 
 DOWN_TIMEOUT_S = 60.0
+_LOOKS = 10
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,9 @@ def up(
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     stop = stop or threading.Event()
     taken = UnavailableError("the lab is up already", _where(folder), "look at it, or stop it: osv down")
-    with exclusive(folder / "lock", taken), _stopped_by_signals(stop):
+    with _alone(folder / "lock", taken), _stopped_by_signals(stop):
+        # Of one that was killed: its process number is another's by now.
+        (folder / "state.json").unlink(missing_ok=True)
         services, left_out = planned(settings, model, only, ports or {}, Path(notebooks), capture)
         running = Running(tuple(services), left_out, folder)
         supervisor = Supervisor(services, folder)
@@ -132,7 +135,8 @@ def down(settings: Settings | None = None) -> str:
     state = _state(folder)
     if "pid" not in state:
         raise UnavailableError("the lab is still starting", folder, "try again in a moment")
-    os.kill(int(state["pid"]), signal.SIGTERM)
+    with suppress(ProcessLookupError):
+        os.kill(int(state["pid"]), signal.SIGTERM)
     deadline = time.monotonic() + DOWN_TIMEOUT_S
     while time.monotonic() < deadline:
         with suppress(_StillUpError), exclusive(folder / "lock", _StillUpError("still up")):
@@ -149,6 +153,21 @@ def pages(settings: Settings | None = None) -> Mapping[str, str]:
     with suppress(_StillUpError), exclusive(folder / "lock", _StillUpError("still up")):
         return {}
     return dict(_state(folder).get("pages") or {})
+
+
+@contextmanager
+def _alone(lock: Path, taken: OsvError) -> Iterator[None]:
+    """Hold the lock; whoever only looks whether it is held (:func:`pages`, :func:`down`) has it for a moment."""
+    with ExitStack() as held:
+        for left in reversed(range(_LOOKS)):
+            try:
+                held.enter_context(exclusive(lock, taken))
+                break
+            except UnavailableError:
+                if not left:
+                    raise
+                time.sleep(0.05)
+        yield
 
 
 class _StillUpError(OsvError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -26,6 +27,8 @@ START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 20.0
 MAX_RESTARTS, RESTART_WINDOW_S = 5, 60.0
 """A service that dies this often in this time is left alone."""
+LOG_BYTES = 32 * 2**20
+"""A log that has grown beyond this is begun anew."""
 
 _log = logging.getLogger("osv_lab.up")
 
@@ -78,7 +81,7 @@ class Supervisor:
                 )
 
     def watch(self, stop: threading.Event) -> None:
-        """Start again what dies, until ``stop`` is set."""
+        """Start again what dies, and keep logs from growing without end, until ``stop`` is set."""
         while not stop.wait(0.25):
             for member in self._members:
                 if member.given_up or member.process is None:
@@ -86,6 +89,7 @@ class Supervisor:
                         self._begin(member)
                 elif member.process.poll() is not None:
                     self._bury(member)
+                self._trim(member)
 
     def stop(self) -> None:
         """End all of them, the last started first; what does not end when asked is killed."""
@@ -111,6 +115,13 @@ class Supervisor:
                 start_new_session=True,
                 preexec_fn=end_with_parent if sys.platform == "linux" else None,
             )
+
+    def _trim(self, member: _Member) -> None:
+        """Begin a long log anew: the service keeps it open, and appends."""
+        log = self._log(member)
+        if log.exists() and log.stat().st_size > LOG_BYTES:
+            shutil.copyfile(log, log.with_name(f"{log.name}.1"))
+            os.truncate(log, 0)
 
     def _bury(self, member: _Member) -> None:
         """Note a death, and when the service is to be started again."""

@@ -8,9 +8,12 @@ from typing import Any
 
 import httpx
 import pytest
+from fiftyone.operators.executor import ExecutionContext, Executor
+from fiftyone.operators.registry import OperatorRegistry
 from serving import NEAR, SURE, measured, png, until
 from tiny_model import write_tiny_model
 
+from osv_lab.app.plugins import use_plugins
 from osv_lab.core.errors import NotFoundError, UsageError
 from osv_lab.serve.drift import Reference
 from osv_lab.serve.keys import Keys, add_key
@@ -136,3 +139,44 @@ def test_references_that_cannot_be(fo: Any, referenced: Path, dataset_name: str,
                 assert measured(server).get("osv_observations_total|observed", 0) == 0
             assert len(http.get(f"{server.url}/drift").json()["models"]) == expected
     assert drift(dataset, made.path, captured_only=False).samples == 0, "nothing was predicted into the field yet"
+
+
+def test_what_drifted_is_said_in_the_app(
+    fo: Any, referenced: Path, dataset_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_plugins()
+    panel = OperatorRegistry().get_operator("@osv/serve/serving")
+    with start_server(referenced, processes=0) as server, httpx.Client(trust_env=False) as http:
+        monkeypatch.setattr("osv_lab.up.pages", lambda: {"api": server.url})
+
+        def shown() -> tuple[str, list[dict[str, Any]]]:
+            """What the Serving panel puts on its page, and its table of drift."""
+            params = {"__method__": "look", "panel_id": "one", "panel_state": {}, "event_args": {}}
+            request = {"dataset_name": dataset_name, "params": params, "view": [], "panel_id": "one"}
+            ctx = ExecutionContext(request_params=request, executor=Executor(), operator_uri=panel.uri)
+            panel.execute(ctx)
+            asked = {one["operator_uri"]: one["params"] for one in (r.to_json() for r in ctx.executor._requests)}
+            return json.dumps(asked), asked["set_panel_data"]["data"].get("drift", [])
+
+        def answered(levels: list[int]) -> None:
+            for number, level in enumerate(levels):
+                image, headers = png(level, 1000 + number), {"Content-Type": "image/png"}
+                http.post(f"{server.url}/predict", content=image, headers=headers).raise_for_status()
+
+        assert "No comparison with the training yet" in shown()[0]
+        answered([SURE])
+        until(lambda: measured(server)["osv_observations_total|observed"] == 1)
+        assert "Too few images yet" in shown()[0]
+        answered([NEAR + number % 20 for number in range(60)])
+        until(lambda: measured(server)["osv_observations_total|observed"] == 61)
+        said, table = shown()
+        assert "Drifted: scores, brightness" in said and "Stop serving" in said
+        assert {row["feature"]: row["state"] for row in table}["scores"] == "drifted"
+        assert {row["feature"]: row["state"] for row in table}["classes"] == "stable"
+
+        # osv up has started others too: a button that stops the App it is in is none of this page.
+        monkeypatch.setattr("osv_lab.up.pages", lambda: {"app": "http://127.0.0.1:5151", "api": server.url})
+        said, _ = shown()
+        assert "Stop serving" not in said and "Started together with app" in said
+    said, table = shown()
+    assert "no server answers" in said and table == []

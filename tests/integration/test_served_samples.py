@@ -11,11 +11,15 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from fiftyone.operators.executor import ExecutionContext, Executor
+from fiftyone.operators.registry import OperatorRegistry
 from serving import until
 from tiny_model import write_tiny_model
 
+from osv_lab.app.plugins import use_plugins
 from osv_lab.core.errors import UnavailableError, UsageError
 from osv_lab.core.settings import load_settings
+from osv_lab.serve.client import Client
 from osv_lab.serve.status import server_status
 from osv_lab.store.ask_server import ask_server
 from osv_lab.store.captures import import_captures
@@ -83,10 +87,48 @@ def test_what_is_served_answers_into_the_store_and_comes_home(served: str, photo
     assert photos.count_sample_tags()["captured"] == 3
 
 
+def test_what_was_answered_before_the_server_went_is_kept(
+    photos: Any, served: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UsageError, match="between 1 and 64"):
+        ask_server(photos, served, batch_size=0)
+    seen = [photos.first()]
+    answer, asked = Client.predict_batch, []
+
+    def once(self: Client, *arguments: Any) -> Any:
+        asked.append(arguments)
+        if len(asked) > 1:
+            raise UnavailableError("no server answers", "it has gone")
+        return answer(self, *arguments)
+
+    monkeypatch.setattr(Client, "predict_batch", once)
+    with pytest.raises(UnavailableError, match="it has gone"):
+        ask_server(photos.sort_by("filepath"), served, "half", batch_size=2)
+    assert photos.exists("half").count() == 2
+    assert len(seen[0]["half"].detections) == 1, "samples in memory know of it too"
+
+
+@pytest.mark.parametrize(
+    "url", ["http://example.org:8000", "http://127.0.0.1@example.org", "127.0.0.1:8000", "http://["]
+)
+def test_a_form_sends_images_to_this_machine_only(photos: Any, url: str) -> None:
+    use_plugins()
+    operator = OperatorRegistry().get_operator("@osv/serve/ask_server")
+    request = {"dataset_name": photos.name, "params": {"url": url}, "view": []}
+    ctx = ExecutionContext(request_params=request, executor=Executor(), operator_uri=operator.uri)
+    field = operator.resolve_input(ctx).type.properties["url"]
+    assert field.invalid
+    assert "not a server of this machine" in field.error_message
+
+
 def test_one_server_is_up_at_a_time_and_the_second_says_where_the_first_is(served: str, tmp_path: Path) -> None:
     with pytest.raises(UnavailableError, match=f"the lab is up already.*{served}"):
         serve_in_background(str(tmp_path / "other.onnx"), free_port())
     assert server_status(served).ready
+    # What the first one said is still there, and nothing else is.
+    folder = load_settings().home / "up"
+    assert [path.name for path in folder.glob("background*")] == ["background.log"]
+    assert served in (folder / "background.log").read_text()
 
 
 def test_a_port_or_a_server_that_is_not_there_is_said() -> None:

@@ -26,9 +26,9 @@ from tiny_model import write_tiny_model
 from osv_lab.core.errors import InvalidDataError, UsageError
 from osv_lab.detect import load_detector
 from osv_lab.detect.detector import make_detections
+from osv_lab.serve.results import detections_json
 from osv_lab.serve.run import ServerHandle, start_server
-from osv_lab.serve.schemas import detections_json
-from osv_lab.serve.slot import load_model
+from osv_lab.serve.served import load_model
 
 RAW = {"Content-Type": "image/png"}
 

@@ -36,8 +36,9 @@ from hostile_bodies import (
     webp_bomb,
     webp_lossless_bomb,
 )
-from hostile_stage import FORM, IMAGE, JSON, MEGABYTE, RAW, TEXT, Attack, Stage, body, said, sent, stage, url, wire
+from hostile_stage import MEGABYTE, Attack, Stage, body, said, sent, stage, url, wire
 from PIL import Image
+from server_requests import FORM, IMAGE, JSON, RAW, TEXT
 from support import ROOT
 
 __all__ = ["stage"]

@@ -23,8 +23,9 @@ from support import ROOT
 from tiny_model import write_tiny_model
 
 from osv_lab.core.errors import InvalidDataError, NotFoundError, UsageError
+from osv_lab.serve.crew import Crew
 from osv_lab.serve.run import ServerHandle, start_server
-from osv_lab.serve.slot import load_model
+from osv_lab.serve.served import load_model
 
 RAW = {"Content-Type": "image/png"}
 
@@ -161,6 +162,25 @@ def test_with_no_worker_up_readiness_says_so_and_what_waits_is_answered_later(se
         assert {one.result().status_code for one in waiting} <= {200, 503}
     assert ask(server, png(200)).status_code == 200
     all_up(server, 2)
+
+
+@linux
+def test_with_no_worker_up_nobody_waits_beyond_the_deadline(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    may_start = threading.Event()
+    fill = Crew._fill
+    monkeypatch.setattr(Crew, "_fill", lambda *arguments: (may_start.wait(30), fill(*arguments)))
+    with start_server(model, processes=1, scheduling="parallel", deadline_s=0.3) as server:
+        [pid] = all_up(server, 1)
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: get(server, "/ready").status_code == 503)
+        late = httpx.post(server.url + "/predict", content=png(20), headers=RAW, timeout=10, trust_env=False)
+        assert (late.status_code, late.json()["error"]["what"]) == (503, "the request waited too long")
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(server.url + "/predict", content=png(20), headers=RAW, timeout=0.1, trust_env=False)
+        until(lambda: "osv_in_flight 0" in get(server, "/metrics").text)
+        may_start.set()
+        until(lambda: get(server, "/ready").status_code == 200)
+        assert ask(server, png(200)).status_code == 200
 
 
 def test_who_left_the_queue_is_not_sent_to_a_worker(model: Path) -> None:

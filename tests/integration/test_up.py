@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +21,10 @@ from tiny_model import write_tiny_model
 
 from osv_lab.core.errors import UsageError
 from osv_lab.core.settings import load_settings
-from osv_lab.up.services import PORTS, planned
+from osv_lab.train.locks import exclusive
+from osv_lab.up import up
+from osv_lab.up.services import PORTS, Service, planned
+from osv_lab.up.supervisor import Supervisor
 
 OSV = (sys.executable, "-m", "osv_lab")
 TIMEOUT_S = 180
@@ -163,6 +167,48 @@ def test_a_taken_port_and_a_model_that_is_none(lab: Lab) -> None:
     error = json.loads(answer.stdout)
     assert error["what"] == "server does not start"
     assert "none.onnx" in error["found"], "the reason is in the message, not only in a log"
+
+
+def test_a_log_does_not_grow_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("osv_lab.up.supervisor.LOG_BYTES", 2000)
+    port, log = free_ports()["api"], tmp_path / "site.log"
+    command = (sys.executable, "-m", "http.server", "--bind", "127.0.0.1", "-d", str(tmp_path), str(port))
+    site = Service("site", "site", command, port, "/")
+    stop, supervisor = threading.Event(), Supervisor([site], tmp_path)
+    supervisor.start(stop)
+    watching = threading.Thread(target=supervisor.watch, args=(stop,))
+    watching.start()
+    try:
+        until(lambda: answers(site.address) and log.with_name("site.log.1").exists(), "the log is begun anew")
+        until(lambda: log.stat().st_size < 2000, "it is short again")
+        assert answers(f"{site.address}/?again")
+        until(lambda: "?again" in log.read_text(), "the service goes on writing")
+        assert "\0" not in log.read_text()
+    finally:
+        stop.set()
+        watching.join()
+        supervisor.stop()
+
+
+def test_who_only_looks_is_in_nobodys_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OSV_HOME", str(tmp_path))
+    lock = tmp_path / "up" / "lock"
+    done = threading.Event()
+
+    def look() -> None:
+        with exclusive(lock):
+            done.set()
+            time.sleep(0.2)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    assert done.wait(10)
+    # What a killed one has left says nothing about the one that starts now.
+    (tmp_path / "up" / "state.json").write_text('{"pid": 1, "pages": {"api": "http://127.0.0.1:1"}}')
+    with pytest.raises(UsageError, match="no such folder"):
+        up(only=["jupyter"], notebooks=tmp_path / "none")
+    looking.join()
+    assert not (tmp_path / "up" / "state.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The model slot: loaded once, safe for threads, order kept, a bad item alone."""
+"""The model slot: loaded once, safe for threads."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from tiny_model import CLASSES, write_tiny_model
 
-from osv_lab.core.errors import InvalidDataError, NotFoundError, OsvError, UnavailableError, UsageError
-from osv_lab.serve.slot import ModelSlot, Thresholds
+from osv_lab.core.errors import NotFoundError, OsvError, UnavailableError, UsageError
+from osv_lab.serve.served import Thresholds
+from osv_lab.serve.slot import ModelSlot
 
 LOW = Thresholds(confidence=0.05)
 
@@ -69,52 +70,6 @@ def test_thresholds(slot: ModelSlot) -> None:
         slot.check(Thresholds(classes=("lapm",)))
     with pytest.raises(UsageError, match="between 0 and 1"):
         slot.check(Thresholds(confidence=2))
-
-
-@pytest.mark.parametrize("batch_size", [1, 3, 8, 100])
-def test_order_is_kept_and_a_bad_item_stands_alone(slot: ModelSlot, batch_size: int) -> None:
-    bad = InvalidDataError("not an image")
-    levels = [30, 250, None, 90, 140, None, None, 200, 60, 110]
-    items = [bad if level is None else grey(level) for level in levels]
-    outcomes = list(slot.predict_batch(items, LOW, batch_size=batch_size))
-    assert [index for index, _, _ in outcomes] == list(range(10))
-    for level, (_, image, outcome) in zip(levels, outcomes, strict=True):
-        if level is None:
-            assert outcome is bad
-            assert image is None
-        else:
-            assert not isinstance(outcome, OsvError)
-            assert outcome.confidence == pytest.approx([level / 255], abs=1e-4)
-            assert image is not None
-            assert image[0, 0, 0] == level
-
-
-def test_an_image_the_model_refuses_does_not_spoil_its_batch(slot: ModelSlot) -> None:
-    items = [grey(100), np.zeros((64, 64), np.uint8), grey(200)]
-    outcomes = [outcome for _, _, outcome in slot.predict_batch(items, LOW)]
-    assert isinstance(outcomes[1], UsageError)
-    scores = [float(one.confidence[0]) for one in (outcomes[0], outcomes[2])]  # type: ignore[union-attr, index]
-    assert scores == pytest.approx([100 / 255, 200 / 255], abs=1e-4)
-
-
-def test_batches_are_read_as_they_are_needed(slot: ModelSlot) -> None:
-    read = []
-
-    def images() -> object:
-        for level in (10, 20, 30, 40):
-            read.append(level)
-            yield grey(level, 100)
-
-    outcomes = slot.predict_batch(images(), LOW, batch_size=8, max_pixels=20_000)  # type: ignore[arg-type]
-    next(outcomes)
-    assert read == [10, 20, 30]
-    assert len(list(outcomes)) == 3
-
-
-def test_no_images_and_no_batch_size(slot: ModelSlot) -> None:
-    assert list(slot.predict_batch([], LOW)) == []
-    with pytest.raises(UsageError, match="at least 1"):
-        list(slot.predict_batch([], LOW, batch_size=0))
 
 
 def test_many_threads_get_their_own_answers(slot: ModelSlot) -> None:

@@ -16,7 +16,7 @@ from osv_lab.detect.export import export_model
 from osv_lab.evaluate.detection import evaluate
 from osv_lab.evaluate.verify import verify
 from osv_lab.serve.documents import Detection
-from osv_lab.serve.schemas import detections_json
+from osv_lab.serve.results import detections_json
 from osv_lab.store.ingest import ingest
 from osv_lab.store.predict import predict
 from osv_lab.store.synthetic import render_dataset
