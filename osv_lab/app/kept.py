@@ -5,7 +5,9 @@ A panel answers at once: what takes longer than :data:`PATIENCE_S` is made in a 
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
@@ -13,11 +15,13 @@ from typing import Any, TypeVar, cast
 
 MOST = 16
 PATIENCE_S = 0.5
+FRESH_S = 5.0
+"""A panel looks again every second: what was ready longer ago is no answer to it any more."""
 
 Result = TypeVar("Result")
 
 _results: OrderedDict[Hashable, tuple[Any, Any]] = OrderedDict()
-_making: dict[Hashable, Future[Any]] = {}
+_making: dict[Hashable, _Making] = {}
 _lock = threading.Lock()
 
 
@@ -53,45 +57,51 @@ def kept(dataset: Any, make: Callable[[], Result], *key: Hashable) -> Result:
 def kept_soon(dataset: Any, make: Callable[[], Result], *key: Hashable) -> Result:
     """As :func:`kept`, for a panel, which shows what happens meanwhile.
 
+    What became ready while the panel waited is given as it is, so that a dataset that goes on changing is shown too.
+
     Raises:
         NotYetError: it is not there within :data:`PATIENCE_S`, and made on in a thread; call again.
     """
     place = (dataset.name, *key)
     with _lock:
-        future = _making.get(place)
-        if future is None:
-            future = _making[place] = Future()
-            # A daemon, unlike a pool's threads: the server does not wait for it when it ends.
-            work = threading.Thread(
-                target=_make, args=(place, future, lambda: kept(dataset, make, *key)), daemon=True
-            )
-            work.start()
+        making = _making.get(place)
+        if making is None or making.is_old():
+            making = _making[place] = _Making(lambda: kept(dataset, make, *key))
     try:
-        result = future.result(PATIENCE_S)
+        return cast("Result", making.future.result(PATIENCE_S))
     except TimeoutError:
-        if not future.done():
-            raise NotYetError from None
-        raise
+        if making.future.done():
+            raise
+        raise NotYetError from None
     finally:
-        if future.done():
-            _forget(place, future)
-    return cast("Result", result)
+        if making.future.done():
+            with _lock:
+                if _making.get(place) is making:
+                    del _making[place]
 
 
-def _make(place: Hashable, future: Future[Any], make: Callable[[], Any]) -> None:
-    try:
-        future.set_result(make())
-    except BaseException as error:  # noqa: BLE001 (raised to whoever asks next)
-        future.set_exception(error)
-    else:
-        # Kept by now, and judged anew by whoever asks next; an error waits to be told.
-        _forget(place, future)
+class _Making:
+    """Something being made in a thread: a daemon, so that the server does not wait for it when it ends."""
 
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self.future: Future[Any] = Future()
+        self._make = make
+        self._ended = math.inf
+        threading.Thread(target=self._run, name="osv-kept", daemon=True).start()
 
-def _forget(place: Hashable, future: Future[Any]) -> None:
-    with _lock:
-        if _making.get(place) is future:
-            del _making[place]
+    def is_old(self) -> bool:
+        """Whether it ended and nobody came for it."""
+        return time.monotonic() - self._ended > FRESH_S
+
+    def _run(self) -> None:
+        try:
+            made = self._make()
+        except BaseException as error:  # noqa: BLE001 (raised to whoever asks)
+            self._ended = time.monotonic()
+            self.future.set_exception(error)
+        else:
+            self._ended = time.monotonic()
+            self.future.set_result(made)
 
 
 def _state(dataset: Any) -> tuple[str, ...]:

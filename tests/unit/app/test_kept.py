@@ -54,6 +54,31 @@ def test_a_panel_does_not_wait_for_what_takes_long(dataset: Any, monkeypatch: py
     assert [kept_soon(dataset, make, "slow"), kept(dataset, make, "slow"), times.times] == [1, 1, 1]
 
 
+def test_a_dataset_that_goes_on_changing_is_shown_and_what_nobody_came_for_is_made_anew(
+    dataset: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = Making()
+
+    def changed_meanwhile() -> None:
+        """It is asked for, becomes ready, and the dataset changes before anybody looks again."""
+        go = threading.Event()
+        monkeypatch.setattr(module, "PATIENCE_S", 0.01)
+        with pytest.raises(NotYetError):
+            kept_soon(dataset, lambda: go.wait(60) and times(), "changing")
+        making = module._making[dataset.name, "changing"]
+        go.set()
+        making.future.result(60)
+        dataset.add_sample(dataset.first().copy())
+        monkeypatch.setattr(module, "PATIENCE_S", 60)
+
+    changed_meanwhile()
+    assert [kept_soon(dataset, times, "changing"), kept_soon(dataset, times, "changing")] == [1, 2]
+    monkeypatch.setattr(module, "FRESH_S", -1)
+    dataset.add_sample(dataset.first().copy())
+    changed_meanwhile()
+    assert kept_soon(dataset, times, "changing") == 4
+
+
 def test_what_fails_meanwhile_is_told_and_may_be_tried_again(
     dataset: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
