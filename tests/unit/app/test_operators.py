@@ -24,6 +24,7 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
     "choice": ("@osv/tracks/edit_tracks", {"action": "explode"}, "no such what to do"),
     "type": ("@osv/curate/select", {"strategy": ["mix"]}, "Invalid value type"),
     "range": ("@osv/curate/quality", {"least_similarity": 7}, "must be less than 1"),
+    "file": ("@osv/evaluate/export_model", {"model": "models:/x/1", "name": "../x"}, "not a name for a file"),
     "whole": ("@osv/curate/find_label_errors", {"limit": 1.5}, "must be a whole number"),
 }
 
