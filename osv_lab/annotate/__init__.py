@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from osv_lab.annotate.autolabel_report import AutolabelReport
     from osv_lab.annotate.conflicts import ConflictReport
     from osv_lab.annotate.cvat_function import DetectorFunction
-    from osv_lab.annotate.loop import AnnotationLoop, AnnotationRuns
+    from osv_lab.annotate.listing import AnnotationRuns
+    from osv_lab.annotate.loop import AnnotationLoop
     from osv_lab.annotate.predict_task import TaskPredictions
     from osv_lab.annotate.pull import SyncReport
     from osv_lab.annotate.send import AnnotationTask
@@ -44,7 +45,7 @@ _HOME = {
     "TaskPredictions": "predict_task",
     "YieldReport": "yields",
     "AnnotationLoop": "loop",
-    "AnnotationRuns": "loop",
+    "AnnotationRuns": "listing",
     "AnnotationStatus": "status",
     "AnnotationTask": "send",
     "SyncReport": "pull",

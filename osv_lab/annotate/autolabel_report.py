@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from osv_lab.annotate.documents import TRUSTED, WHY
-from osv_lab.core.errors import InvalidDataError, NotFoundError, nearest
+from osv_lab.core.errors import InvalidDataError, NotFoundError, UsageError, nearest
 from osv_lab.core.report import Report
-from osv_lab.store.annotation_store import read_samples
+from osv_lab.store.annotation_store import is_of_frames, name_of, read_samples
 from osv_lab.store.documents import CONTAINERS, SOURCE
 from osv_lab.store.records import Problem
 
@@ -29,13 +30,13 @@ class AutolabelReport(Report):
         model: The reference of the detector.
         key: What the samples' field is marked with: the same for the same detector and settings.
         settings: The detector, the label of each class, thresholds.
-        labelled: Images labelled now.
-        kept: Images that had these proposals already.
+        labelled: Images, or frames, labelled now.
+        kept: Images, or frames, that had these proposals already.
         classes: By label, the proposals that are there now, and how many of them are trusted.
         why: By reason, how many proposals a person should look at for it.
         staying: Labels of people and others, which stayed as they are.
         disagreements: Detections of another class where there is such a label.
-        images: Images with proposals to look at, and images where all are trusted.
+        images: Images, or frames, with proposals to look at, and those where all are trusted.
         problems: One entry per image that could not be labelled.
     """
 
@@ -83,22 +84,49 @@ class AutolabelReport(Report):
         kept = f", {self.kept:,} had theirs already" if self.kept else ""
         failed = f"; {len(self.problems):,} failed" if self.problems else ""
         differ = f"; {self.disagreements:,} disagreements with labels" if self.disagreements else ""
-        unsure = f"{self.proposals - self.trusted:,} to look at on {self.images[0]:,} images"
+        media = "frames" if is_of_frames(self.field) else "images"
+        unsure = f"{self.proposals - self.trusted:,} to look at on {self.images[0]:,} {media}"
         return (
-            f"{self.labelled:,} images labelled{kept}: {self.proposals:,} proposals in '{self.field}', "
+            f"{self.labelled:,} {media} labelled{kept}: {self.proposals:,} proposals in '{self.field}', "
             f"{self.trusted:,} trusted, {unsure}{differ}{failed}"
         )
 
     def view(self, kind: str = "uncertain") -> Any:
         """The saved view: images to send to people, where all is trusted, or with disagreements.
 
+        Of videos those with such frames; for the frames themselves see :meth:`windows`.
+
         Raises:
             NotFoundError: no such kind.
         """
         if kind not in VIEWS:
             raise NotFoundError("no such view", repr(kind), nearest(kind, VIEWS))
-        name = f"{self.field}_{kind}"
+        name = f"{name_of(self.field)}_{kind}"
         return self.dataset.load_saved_view(name) if self.dataset.has_saved_view(name) else self.dataset.select([])
+
+    def windows(self, margin: int = 12) -> dict[str, list[tuple[int, int]]]:
+        """Of videos, where a person should look: first and last frame, by sample id, to :meth:`send` as ``windows``.
+
+        Args:
+            margin: Frames before and after that go along; windows that touch are one.
+
+        Example:
+            >>> loop.send(report.view(), "to_check", report.field, windows=report.windows())    # doctest: +SKIP
+        """
+        if not is_of_frames(self.field):
+            raise UsageError("windows are for videos", f"'{self.field}' is of images", "send the view")
+        found: dict[str, list[tuple[int, int]]] = {}
+        lengths = dict(zip(*self.dataset.values(["id", "metadata.total_frame_count"]), strict=True))
+        for one in read_samples(self.dataset, self.view("uncertain").values("id"), self.field):
+            if not any(_is_proposal(label) and not label[TRUSTED] for label in one.labels):
+                continue
+            first, last = max(one.frame - margin, 1), min(one.frame + margin, lengths.get(one.id) or math.inf)
+            some = found.setdefault(one.id, [])
+            if some and first <= some[-1][1] + 1:
+                some[-1] = some[-1][0], int(last)
+            else:
+                some.append((first, int(last)))
+        return found
 
     def boxes(self, *, trusted: bool) -> Any:
         """The images with nothing but the proposals that are trusted, or that are not: to look at, not to send."""
@@ -125,9 +153,11 @@ def report(
     why: Counter[str] = Counter()
     staying = uncertain_images = trusted_images = 0
     ids = view.values("id")
-    for start in range(0, len(ids), _BATCH):
-        for sample in read_samples(dataset, ids[start : start + _BATCH], field):
-            own = [one for one in sample.labels if one.get(SOURCE) == "auto" and TRUSTED in one]
+    # A video is read alone: it may have as many frames as a dataset has images.
+    step = 1 if is_of_frames(field) else _BATCH
+    for start in range(0, len(ids), step):
+        for sample in read_samples(dataset, ids[start : start + step], field):
+            own = [one for one in sample.labels if _is_proposal(one)]
             staying += len(sample.labels) - len(own)
             unsure = [one for one in own if not one[TRUSTED]]
             uncertain_images += bool(unsure)
@@ -159,22 +189,29 @@ def _reasons(why: str) -> list[str]:
     return ["could be another class" if one.startswith("could be") else one for one in why.split(", ") if one]
 
 
+def _is_proposal(label: Mapping[str, Any]) -> bool:
+    return label.get(SOURCE) == "auto" and TRUSTED in label
+
+
 def _save_views(dataset: Any, field: str, container: str) -> None:
     """Views that follow the labels: what people change or confirm is no proposal any more."""
     from fiftyone import ViewField
 
+    name = name_of(field)
     if container in CONTAINERS:
-        labels = ViewField(_path(field, container))
+        labels = ViewField(_path(name, container))
         unsure, sure = (labels.filter(_proposals(one)).length() > 0 for one in (False, True))
-        differs = ViewField(_path(f"{field}_disagreements", container)).length() > 0
+        differs = ViewField(_path(f"{name}_disagreements", container)).length() > 0
     else:
-        unsure, sure = (_proposals(one, f"{field}.") for one in (False, True))
-        differs = ViewField(f"{field}_disagreements.label").exists()
+        unsure, sure = (_proposals(one, f"{name}.") for one in (False, True))
+        differs = ViewField(f"{name}_disagreements.label").exists()
     views = {"uncertain": unsure, "trusted": sure & ~unsure}
     if dataset.get_field(f"{field}_disagreements") is not None:
         views["disagreements"] = differs
-    for name, condition in views.items():
-        dataset.save_view(f"{field}_{name}", dataset.match(condition), overwrite=True)
+    for kind, condition in views.items():
+        if is_of_frames(field):
+            condition = ViewField("frames").filter(condition).length() > 0
+        dataset.save_view(f"{name}_{kind}", dataset.match(condition), overwrite=True)
 
 
 def _proposals(trusted: bool, prefix: str = "") -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -38,7 +39,7 @@ class Connection:
     """A logged-in session.
 
     The SDK sends the requests and uploads; bodies are plain JSON here, since its models drop fields that the other
-    side's version knows, and building them costs more than the request.
+    side's version knows, and building them costs more than the request. Several threads may call at once.
 
     Args:
         settings: Where and who.
@@ -179,8 +180,7 @@ class Connection:
         self.close()
 
     def _wait(self, request: str) -> None:
-        deadline = time.monotonic() + PROCESSING_S
-        pause = 0.1
+        start = time.monotonic()
         while True:
             answer = self.get(f"/api/requests/{request}")
             if answer["status"] == "finished":
@@ -188,12 +188,13 @@ class Connection:
             if answer["status"] == "failed":
                 reason = str(answer.get("message") or "").strip().splitlines()
                 raise InvalidDataError("CVAT could not use the files", reason[-1][:300] if reason else "no reason")
-            if time.monotonic() > deadline:
+            waited = time.monotonic() - start
+            if waited > PROCESSING_S:
                 raise UnavailableError(
                     "CVAT did not finish with the upload", f"in {PROCESSING_S:.0f} s", "send again"
                 )
-            time.sleep(pause)
-            pause = min(pause * 1.5, 2.0)
+            # So often that little is lost by not looking, however long it takes.
+            time.sleep(min(max(waited / 5, 0.1), 2.0))
 
     def _about(self) -> str:
         answer = self._client.api_client.rest_client.request("GET", f"{self.settings.url}/api/server/about")
@@ -222,10 +223,12 @@ class Connection:
             total=2, connect=2, read=False, status=0, redirect=2, other=0, backoff_factor=0.2
         )
         plain_request = rest.request
+        counting = threading.Lock()
 
         def request(*args: Any, **options: Any) -> Any:
             options["_request_timeout"] = options.get("_request_timeout") or (CONNECT_S, self.deadline_s)
-            self.calls += 1
+            with counting:
+                self.calls += 1
             return plain_request(*args, **options)
 
         rest.request = request

@@ -15,22 +15,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LookedAt:
-    """What people have gone over, or have before them now: ids of labels; and samples of finished jobs."""
+    """What people have gone over, or have before them now: ids of labels; and
+    images and frames of finished jobs, by :func:`osv_lab.annotate.records.place_name`."""
 
     labels: frozenset[str]
-    samples: frozenset[str]
+    places: frozenset[str]
 
 
 def looked_at(dataset: fo.Dataset, field: str) -> LookedAt:
     """What people know of a label field, by the runs that it was sent with."""
     runs = Runs(dataset)
     labels: set[str] = set()
-    samples: set[str] = set()
+    places: set[str] = set()
     for key in runs.names():
         if runs.get(key).field == field:
             labels.update(str(shape.uid) for shape in runs.base(key).shapes)
-            samples.update(place.partition(" ")[0] for _, place in runs.returned(key))
-    return LookedAt(frozenset(labels), frozenset(samples))
+            places.update(place for _, place in runs.returned(key))
+    return LookedAt(frozenset(labels), frozenset(places))
 
 
 def made_by_people(shape: Shape) -> bool:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from osv_lab.annotate.agreement import AgreementReport, agreement_of
 from osv_lab.annotate.changes import Resolution
-from osv_lab.annotate.conflicts import ConflictReport, keep_open, open_conflicts
-from osv_lab.annotate.connection import DEADLINE_S, Connection
+from osv_lab.annotate.conflicts import ConflictReport, open_conflicts
 from osv_lab.annotate.keyframes import TOLERANCE
+from osv_lab.annotate.listing import AnnotationRuns, list_runs
 from osv_lab.annotate.ontology import Ontology
 from osv_lab.annotate.pack_clips import Windows
 from osv_lab.annotate.predict_task import TaskPredictions, predict_task
@@ -20,39 +18,21 @@ from osv_lab.annotate.proposals import THRESHOLD, Levels
 from osv_lab.annotate.pull import SyncReport, pull
 from osv_lab.annotate.records import Runs
 from osv_lab.annotate.rules import IOU, Rules, loaded
-from osv_lab.annotate.send import AnnotationTask, remove_project, remove_tasks, send
-from osv_lab.annotate.settings import cvat_settings
+from osv_lab.annotate.send import AnnotationTask, cancel, send
+from osv_lab.annotate.session import Session
 from osv_lab.annotate.settle import Keep, resolve
-from osv_lab.annotate.status import AnnotationStatus, check_server, is_here, status
-from osv_lab.annotate.webhooks import Listening, task_keys
+from osv_lab.annotate.status import AnnotationStatus, is_here, status
+from osv_lab.annotate.target import Target, task_of_run, task_of_server
+from osv_lab.annotate.webhooks import Listening
 from osv_lab.annotate.workflow import Done, Stage, advance, reassign, send_back
 from osv_lab.annotate.yields import YieldReport, yield_of
-from osv_lab.core.errors import NotFoundError, UsageError
-from osv_lab.core.progress import Progress, silent
-from osv_lab.core.report import Report
+from osv_lab.core.errors import NotFoundError
 
 if TYPE_CHECKING:
-    import fiftyone as fo
-
     from osv_lab.detect.detector import Detector
 
 
-@dataclass(frozen=True)
-class AnnotationRuns(Report):
-    """The runs of a dataset, as they are remembered here."""
-
-    runs: tuple[Mapping[str, Any], ...]
-
-    def rows(self) -> Sequence[Mapping[str, Any]]:
-        """One row per run."""
-        return self.runs
-
-    def summary(self) -> str:
-        """One line."""
-        return f"{len(self.runs)} annotation runs" if self.runs else "nothing was sent yet"
-
-
-class AnnotationLoop:
+class AnnotationLoop(Session):
     """Sends samples of a dataset to CVAT and brings the labels back.
 
     The server is asked first when it is first needed; :meth:`list` needs none.
@@ -72,32 +52,6 @@ class AnnotationLoop:
         ...     loop.status("first_batch")
         ...     loop.pull("first_batch")
     """
-
-    def __init__(
-        self,
-        dataset: fo.Dataset | str,
-        url: str | None = None,
-        credentials: tuple[str, str] | None = None,
-        token: str | None = None,
-        organization: str | None = None,
-        *,
-        deadline_s: float = DEADLINE_S,
-        progress: Progress = silent,
-    ) -> None:
-        from osv_lab.store.catalogue import open_dataset
-
-        self.dataset: Any = open_dataset(dataset) if isinstance(dataset, str) else dataset
-        self._who = (url, credentials, token, organization)
-        self._deadline_s = deadline_s
-        self._progress = progress
-        self._cvat: Connection | None = None
-
-    @property
-    def connection(self) -> Connection:
-        """The connection, made when it is first asked for."""
-        if self._cvat is None:
-            self._cvat = Connection(cvat_settings(*self._who), deadline_s=self._deadline_s)
-        return self._cvat
 
     def send(
         self,
@@ -199,29 +153,26 @@ class AnnotationLoop:
         """
         return status(self.connection, Runs(self.dataset), key)
 
-    def predict(self, key: str, detector: Detector | str, *rules: Any, **options: Any) -> TaskPredictions:
-        """Let a detector label the task of a run, as :meth:`annotate_task` does, with the images from this machine.
+    def predict(
+        self,
+        key: str,
+        detector: Detector | str,
+        ontology: Ontology | None = None,
+        thresholds: Levels = THRESHOLD,
+        *,
+        iou: float = IOU,
+    ) -> TaskPredictions:
+        """Let a detector label the task of a run, with the images from this machine.
 
-        Args:
-            key: The run.
-            detector: A detector, or what :func:`osv_lab.detect.load_detector` loads.
-            rules: As for :meth:`annotate_task`: ``ontology``, ``thresholds``.
-            options: Likewise: ``iou``.
+        Everything else is as for :meth:`annotate_task`.
 
         Raises:
             NotFoundError: no such run, or its task has none of the labels.
             UsageError: the run is of videos or sequences, was not sent to its end, or is on another server.
             UnavailableError: the server does not have what was written.
         """
-        run = Runs(self.dataset).get(key)
-        check_server(self.connection, run)
-        if run.task is None or run.phase != "sent":
-            raise UsageError(f"'{key}' was interrupted while {run.phase}", fix="run the same send or cancel again")
-        if run.clips:
-            raise UsageError("only tasks of images can be labelled", f"'{key}' is of clips", "track them instead")
-        paths = dict(zip(*self.dataset.select(run.samples).values(["id", "filepath"]), strict=True))
-        files = {frame: paths[sample] for frame, sample in enumerate(run.samples) if sample in paths}
-        return self._label(run.task, files, key, detector, *rules, **options)
+        target = task_of_run(self.connection, self.dataset, key)
+        return self._label(target, detector, ontology, thresholds, iou)
 
     def annotate_task(
         self,
@@ -250,28 +201,15 @@ class AnnotationLoop:
             UsageError: the task is a video.
             UnavailableError: the server does not have what was written.
         """
-        runs = Runs(self.dataset)
-        key = task_keys(runs, self.connection.settings.url).get(task)
-        if key is not None and runs.get(key).clips:
-            # What is recorded is of one task, and of clips each is one.
-            key = None
-        return self._label(task, {}, key, detector, ontology, thresholds, iou)
+        target = task_of_server(self.connection, self.dataset, task)
+        return self._label(target, detector, ontology, thresholds, iou)
 
     def _label(
-        self,
-        task: int,
-        files: Mapping[int, str],
-        record: str | None,
-        detector: Detector | str,
-        ontology: Ontology | None = None,
-        thresholds: Levels = THRESHOLD,
-        iou: float = IOU,
+        self, target: Target, detector: Detector | str, ontology: Ontology | None, thresholds: Levels, iou: float
     ) -> TaskPredictions:
         found = loaded(detector)
         rules = Rules.of(found, ontology, thresholds, iou=iou)
-        return predict_task(
-            self.connection, self.dataset, task, found, rules, files, record=record, progress=self._progress
-        )
+        return predict_task(self.connection, self.dataset, target, found, rules, self._progress)
 
     def pull(self, key: str, conflict: Resolution = "review", *, done: Done | None = None) -> SyncReport:
         """Merge what annotators did into the dataset.
@@ -420,60 +358,14 @@ class AnnotationLoop:
         names = keys or [name for name in runs.names() if is_here(self.connection, runs.get(name))]
         return Listening(self, names, ask, told, target, secret=secret, host=host, port=port)
 
-    def another(self) -> AnnotationLoop:
-        """A loop of the same dataset with a connection of its own, for another thread."""
-        url, credentials, token, organization = self._who
-        return AnnotationLoop(self.dataset, url, credentials, token, organization, deadline_s=self._deadline_s)
-
     def cancel(self, key: str) -> None:
         """Delete the task on the server and forget the run. Labels in the dataset stay as they are.
 
         What annotators did and nobody pulled is lost, and so are conflicts that are still open, with their view and
         field. A cancel that is interrupted is repeated by the same call.
         """
-        runs = Runs(self.dataset)
-        with runs.alone(key):
-            run = runs.get(key)
-            check_server(self.connection, run)
-            runs.put(replace(run, phase="cancelling"))
-            remove_tasks(self.connection, run)
-            if run.phase == "sending":
-                remove_project(self.connection, run)
-            keep_open(self.dataset, runs, run, ())
-            runs.remove(key)
+        cancel(self.connection, self.dataset, key)
 
     def list(self) -> AnnotationRuns:
         """The runs of the dataset, without asking the server."""
-        runs = Runs(self.dataset)
-        found = [runs.get(key) for key in runs.names()]
-        return AnnotationRuns(
-            tuple(
-                {
-                    "key": run.key,
-                    "phase": run.phase,
-                    "field": run.field,
-                    "samples": len(run.samples),
-                    "done": run.done,
-                    "pulled": run.pulled,
-                    "jobs": len(run.jobs),
-                    "conflicts": len(runs.documents(run.key, "conflicts")),
-                    "task": run.task,
-                    "server": run.url,
-                }
-                for run in found
-            )
-        )
-
-    def close(self) -> None:
-        """End the session."""
-        if self._cvat is not None:
-            self._cvat.close()
-            self._cvat = None
-
-    def __enter__(self) -> AnnotationLoop:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        return list_runs(self.dataset)

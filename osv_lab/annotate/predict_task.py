@@ -21,6 +21,7 @@ from osv_lab.annotate.objects import Shape
 from osv_lab.annotate.records import Runs
 from osv_lab.annotate.rules import Rules
 from osv_lab.annotate.schema import Schema
+from osv_lab.annotate.target import Target
 from osv_lab.annotate.task_shapes import Place, TaskShapes, body_of, object_digest, place_digest, split
 from osv_lab.core.errors import NotFoundError, OsvError, UnavailableError, UsageError
 from osv_lab.core.progress import Progress, silent
@@ -84,12 +85,9 @@ class TaskPredictions(Report):
 def predict_task(
     cvat: Connection,
     dataset: fo.Dataset,
-    task: int,
+    target: Target,
     detector: Detector,
     rules: Rules,
-    files: Mapping[int, str] | None = None,
-    *,
-    record: str | None = None,
     progress: Progress = silent,
 ) -> TaskPredictions:
     """Label a task; see :meth:`osv_lab.annotate.AnnotationLoop.annotate_task`.
@@ -97,17 +95,14 @@ def predict_task(
     Args:
         cvat: The server.
         dataset: Where it is recorded what was written.
-        task: CVAT's id of the task.
+        target: The task.
         detector: What finds the objects.
         rules: How its detections become labels.
-        files: The image of each frame on this machine; others come from the server.
-        record: Under which key it is recorded.
         progress: Told about images.
     """
-    name = record or f"{cvat.settings.url}/tasks/{task}"
     runs = Runs(dataset)
-    with runs.alone(name):
-        return _Labelling(cvat, runs, name, task, detector, rules, files or {}, progress).run()
+    with runs.alone(target.record):
+        return _Labelling(cvat, runs, target.record, target.task, detector, rules, target.files, progress).run()
 
 
 class _Labelling:

@@ -83,12 +83,14 @@ class Rules:
         least = min([THRESHOLD, *levels.values()]) if isinstance(levels, Mapping) else levels
         return {"confidence": least / 2, "iou": self.iou, "max_detections": MAX_DETECTIONS}
 
-    def identity(self, detector: Detector) -> tuple[str, dict[str, Any]]:
-        """A key that is the same for the same detector and rules, and what it stands for."""
+    def identity(self, detector: Detector, tracker: Mapping[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+        """A key that is the same for the same detector, rules and tracker, and what it stands for."""
         about = plain(detector.describe())
         # Without a digest two detectors cannot be told apart, and what one did must not pass for the other's.
         unique = "" if about.get("digest") else uuid.uuid4().hex
         said = {"detector": about, **plain(self)}
+        if tracker is not None:
+            said["tracker"] = plain(tracker)
         return value_digest([said, unique])[:16], said
 
     def judged(

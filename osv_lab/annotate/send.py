@@ -11,31 +11,25 @@ import contextlib
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from osv_lab.annotate.codec import from_cvat, to_cvat
-from osv_lab.annotate.conflicts import check_names
+from osv_lab.annotate.conflicts import check_names, keep_open
 from osv_lab.annotate.connection import Connection
-from osv_lab.annotate.files import named_files
 from osv_lab.annotate.keyframes import TOLERANCE
-from osv_lab.annotate.objects import Shape
 from osv_lab.annotate.pack import Package, pack
 from osv_lab.annotate.pack_clips import Windows, is_of_clips, pack_clips
 from osv_lab.annotate.records import Run, Runs
-from osv_lab.annotate.schema import Schema, reconcile, wanted_labels
+from osv_lab.annotate.schema import reconcile, wanted_labels
 from osv_lab.annotate.send_clips import send_clips
+from osv_lab.annotate.send_images import send_images
 from osv_lab.annotate.status import annotation_jobs, check_server
 from osv_lab.annotate.workflow import check_done, user_id
-from osv_lab.core.errors import InvalidDataError, NotFoundError, OsvError, UnavailableError, UsageError
+from osv_lab.core.errors import NotFoundError, OsvError, UnavailableError, UsageError
 from osv_lab.core.progress import Progress, silent
 from osv_lab.core.report import Report
 
 if TYPE_CHECKING:
     import fiftyone as fo
-
-WRITE = 5000
-"""Objects per write, so that each stays well within the deadline of a call."""
 
 
 @dataclass(frozen=True)
@@ -171,6 +165,20 @@ def send(
             raise
 
 
+def cancel(cvat: Connection, dataset: fo.Dataset, key: str) -> None:
+    """Delete the tasks of a run and forget it; see :meth:`osv_lab.annotate.AnnotationLoop.cancel`."""
+    runs = Runs(dataset)
+    with runs.alone(key):
+        run = runs.get(key)
+        check_server(cvat, run)
+        runs.put(replace(run, phase="cancelling"))
+        remove_tasks(cvat, run)
+        if run.phase == "sending":
+            remove_project(cvat, run)
+        keep_open(dataset, runs, run, ())
+        runs.remove(key)
+
+
 def remove_tasks(cvat: Connection, run: Run) -> int:
     """Delete the tasks of a run, found by its uid; how many there were."""
     found = [
@@ -212,29 +220,10 @@ def _send(
     if run.clips:
         package = send_clips(cvat, runs, dataset, package, schema, jobs[0], tolerance, progress)
     else:
-        package = _send_images(cvat, runs, dataset, package, schema, jobs, progress)
+        package = send_images(cvat, runs, dataset, package, schema, jobs, progress)
     count = _assign(cvat, package.run, people)
     runs.put(replace(package.run, phase="sent"))
     return _report(cvat, package, count)
-
-
-def _send_images(
-    cvat: Connection,
-    runs: Runs,
-    dataset: fo.Dataset,
-    package: Package,
-    schema: Schema,
-    jobs: tuple[int, int],
-    progress: Progress,
-) -> Package:
-    """Make the task, write the labels, read them back, and keep what both sides agree on now."""
-    run = package.run
-    run = replace(run, task=_task(cvat, runs, dataset, package, jobs, progress))
-    runs.put(run)
-    shapes = _write(cvat, replace(package, run=run), schema, progress)
-    runs.put_base(run.key, shapes, run.samples)
-    runs.put_sent(run.key, shapes, run.samples)
-    return replace(package, run=run)
 
 
 def _project(cvat: Connection, name: str) -> tuple[int, bool]:
@@ -243,53 +232,6 @@ def _project(cvat: Connection, name: str) -> tuple[int, bool]:
     if found:
         return int(min(found)), False
     return int(cvat.call("POST", "/api/projects", body={"name": name, "labels": []})["id"]), True
-
-
-def _task(
-    cvat: Connection, runs: Runs, dataset: fo.Dataset, package: Package, jobs: tuple[int, int], progress: Progress
-) -> int:
-    """Make the task with its images; its frames are verified to be ours, in our order."""
-    run = package.run
-    body = {"name": run.task_name(dataset.name), "project_id": run.project}
-    body |= {"segment_size": jobs[0], "overlap": jobs[1]}
-    task = int(cvat.call("POST", "/api/tasks", body=body)["id"])
-    runs.put(replace(run, task=task))
-    with named_files(run.samples, package.files) as files:
-        cvat.upload(task, files, {"sorting_method": "predefined", "image_quality": 80}, progress)
-        names = [file.name for file in files]
-    frames = cvat.get(f"/api/tasks/{task}/data/meta")["frames"]
-    if [Path(frame["name"]).name for frame in frames] != names:
-        raise UnavailableError("the task does not have the images that were sent", f"task {task}", "send again")
-    for sample, size, frame in zip(run.samples, run.sizes, frames, strict=True):
-        if (frame["width"], frame["height"]) != size:
-            raise InvalidDataError(
-                "CVAT shows an image in another size than the dataset says",
-                f"sample {sample}: {frame['width']}x{frame['height']}, not {size[0]}x{size[1]}",
-                "compute the dataset's metadata anew",
-            )
-    return task
-
-
-def _write(cvat: Connection, package: Package, schema: Schema, progress: Progress) -> list[Shape]:
-    """Write the shapes, read them back, and return them with CVAT's ids."""
-    run = package.run
-    frames = {(sample, 0): frame for frame, sample in enumerate(run.samples)}
-    path = f"/api/tasks/{run.task}/annotations"
-    for start in range(0, len(package.shapes), WRITE):
-        progress("labels", start, len(package.shapes))
-        body = to_cvat(package.shapes[start : start + WRITE], frames, schema)
-        cvat.call("PATCH", path, {"action": "create"}, body)
-    progress("labels", len(package.shapes), len(package.shapes))
-    there, _ = from_cvat(cvat.get(path), run.samples, schema, run.types)
-    ids = {(shape.sample, shape.uid): shape.server_id for shape in there}
-    missing = [shape for shape in package.shapes if (shape.sample, shape.uid) not in ids]
-    if missing or len(there) != len(package.shapes):
-        raise UnavailableError(
-            "the server does not have the labels that were sent",
-            f"{len(there)} of {len(package.shapes)} are there",
-            "send again",
-        )
-    return [replace(shape, server_id=ids[shape.sample, shape.uid]) for shape in package.shapes]
 
 
 def _assign(cvat: Connection, run: Run, people: Sequence[int]) -> int:

@@ -18,6 +18,7 @@ from osv_lab.annotate.objects import Shape, Track
 from osv_lab.annotate.pack import Package
 from osv_lab.annotate.records import Run, Runs, place_name
 from osv_lab.annotate.schema import Schema
+from osv_lab.annotate.send_images import MEDIA
 from osv_lab.annotate.status import annotation_jobs
 from osv_lab.annotate.tracks import part_name, tracks_of
 from osv_lab.core.errors import InvalidDataError, UnavailableError
@@ -86,7 +87,7 @@ def _title(package: Package, clip: Clip) -> str:
 
 def _upload(cvat: Connection, package: Package, clip: Clip, problems: list[str], progress: Progress) -> Clip:
     """Give a task its media; its frames are verified to be ours."""
-    options: dict[str, Any] = {"image_quality": 80}
+    options: dict[str, Any] = dict(MEDIA)
     if clip.is_video:
         options |= {"start_frame": clip.start_frame, "stop_frame": clip.stop_frame}
         if clip.step > 1:

@@ -25,6 +25,9 @@ def add_commands(verbs: Any) -> None:
         metavar="[LABEL=]0.6",
         help="proposals below are for people; may be repeated (0.6)",
     )
+    verb.add_argument(
+        "--tracker", metavar="NAME", help="of videos, make tracks of the proposals: botsort, bytetrack, deepsort"
+    )
 
     verb = dataset_verb(verbs, "predict", predict, "a detector labels a CVAT task, only where no person's work is")
     verb.add_argument("model", help="a model: a path, or models:/NAME@ALIAS")
@@ -65,6 +68,7 @@ def autolabel(args: argparse.Namespace) -> Any:
             ontology_of(args.map),
             levels(args.threshold, THRESHOLD),
             trust=levels(args.trust, TRUST),
+            tracker=args.tracker,
             progress=progress,
         )
 

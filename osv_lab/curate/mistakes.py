@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from osv_lab.core.progress import Progress, silent
 from osv_lab.curate.evidence import ClassSizes, Evidence, ImageBoxes, gather, iou
 
 KINDS = ("spurious", "wrong_class", "badly_placed")
+"""What a label can be guilty of."""
+
+ALL_KINDS = (*KINDS, "missing")
 RATE = 0.03
 """The share of labels that each kind of mistake is made of, per round."""
 ROUNDS = 6
@@ -62,11 +65,12 @@ def judge(images: list[ImageBoxes], classes: int, seed: int, progress: Progress 
     found = []
     for place, one in enumerate(evidence):
         labels, missing = learned[place % FOLDS]
-        found.append(
-            Judged(
-                one, _probabilities(labels, one.labels, 4)[:, 1:], _probabilities(missing, one.missing, 2)[:, 1]
-            )
-        )
+        judged = _by_formula(one)
+        if labels is not None:
+            judged = replace(judged, labels=_probabilities(labels, one.labels, 4)[:, 1:])
+        if missing is not None:
+            judged = replace(judged, missing=_probabilities(missing, one.missing, 2)[:, 1])
+        found.append(judged)
     return found
 
 
@@ -120,7 +124,10 @@ def _misplaced(box: np.ndarray, random: np.random.Generator) -> np.ndarray:
 def _learn(
     images: list[ImageBoxes], classes: int, sizes: ClassSizes, seed: int, progress: Progress
 ) -> list[tuple[object, object]]:
-    """For each fold a model of labels and one of unexplained predictions, learned from the other folds."""
+    """For each fold a model of labels and one of unexplained predictions, learned from the other folds.
+
+    There is none where there is too little to learn from: predictions that labels explain all of, for instance.
+    """
     from sklearn.ensemble import HistGradientBoostingClassifier  # type: ignore[import-untyped]
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
@@ -146,8 +153,12 @@ def _learn(
 
     def fitted(prefix: str, fold: int) -> object:
         others = table[f"{prefix}fold"] != fold
-        model = HistGradientBoostingClassifier(**options, random_state=seed)
-        return model.fit(table[f"{prefix}x"][others], table[f"{prefix}y"][others]) if others.any() else None
+        rows, outcomes = table[f"{prefix}x"][others], table[f"{prefix}y"][others]
+        if len(np.unique(outcomes)) < 2:
+            return None
+        # A column without any value cannot be binned.
+        rows[:, np.isnan(rows).all(axis=0)] = 0
+        return HistGradientBoostingClassifier(**options, random_state=seed).fit(rows, outcomes)
 
     models = []
     # OpenMP's threads spin while they wait: on a busy machine one per core is many times slower than half of them.
@@ -161,7 +172,7 @@ def _learn(
 def _probabilities(model: object, rows: np.ndarray, outcomes: int) -> np.ndarray:
     """``(n, outcomes)``; an outcome that was never seen has none."""
     found = np.zeros((len(rows), outcomes))
-    if len(rows) and model is not None:
+    if len(rows):
         found[:, model.classes_] = model.predict_proba(rows)  # type: ignore[attr-defined]
     return found
 

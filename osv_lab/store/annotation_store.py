@@ -96,6 +96,29 @@ def name_of(field: str) -> str:
     return field.removeprefix(FRAMES)
 
 
+def read_places(dataset: fo.Dataset, places: Iterable[tuple[str, int]], field: str) -> list[Labelled]:
+    """Samples and frames by sample id and frame number, 0 for a sample; frames without the field too.
+
+    Samples that are gone are left out, and frames of a video that is.
+    """
+    if not is_of_frames(field):
+        return read_samples(dataset, [sample for sample, _ in places], field)
+    from bson import ObjectId
+
+    name = name_of(field)
+    wanted: dict[str, list[int]] = {}
+    for sample, frame in places:
+        wanted.setdefault(sample, []).append(frame)
+    found: list[Labelled] = []
+    with database_errors():
+        for sample in sorted(known_samples(dataset, wanted)):
+            asked = {"_sample_id": ObjectId(sample), "frame_number": {"$in": wanted[sample]}}
+            cursor = dataset._frame_collection.find(asked, {"frame_number": 1, name: 1})
+            there = {one["frame_number"]: one.get(name) for one in cursor}
+            found += [Labelled(sample, "", None, there.get(frame), frame) for frame in wanted[sample]]
+    return found
+
+
 def _read_frames(dataset: fo.Dataset, samples: Iterable[str], name: str) -> list[Labelled]:
     from bson import ObjectId
 

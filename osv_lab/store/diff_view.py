@@ -65,6 +65,7 @@ def _fill(dataset: Any, diff: VersionDiff, progress: Progress) -> None:
         new = new_sample(path, entry, labels)
         new.tags = [*dict.fromkeys((*new.tags, *sample.changes))]
         new.frames = None if dataset.media_type == "image" else {}
+        new.capture = {}
         writer.insert([new])
         progress("show", done + 1, len(diff.changed))
     writer.finish()

@@ -105,7 +105,7 @@ def test_an_image_that_cannot_be_read_is_named_and_the_others_are_labelled(pets:
 def test_a_field_that_somebody_writes_meanwhile_loses_nothing(pets: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import fiftyone as fo
 
-    from osv_lab.annotate import autolabel as module
+    from osv_lab.annotate import autolabel_write as module
 
     plain, mine = module.replace_labels, fo.Detection(label="mine", bounding_box=[0.8, 0.1, 0.1, 0.1])
 
