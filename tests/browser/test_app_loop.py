@@ -72,7 +72,7 @@ def ingest_and_look(app: Driver, name: str, source: Path) -> None:
     app.fill("Source", str(source))
     app.send()
     app.told(f"{IMAGES} files of .* {IMAGES} added")
-    app.done()
+    app.open(name)
     app.wait_for_count(f"{IMAGES} samples")
     app.panel("Health").get_by_text(f"{IMAGES} images, {IMAGES} labelled").wait_for()
     app.picture("app-loop-1-health")
