@@ -174,6 +174,8 @@ def _planted(source: Path, model: Path, folder: Path, seed: int) -> tuple[dict[s
     report = find_label_errors(dataset, limit=1_000_000)
     seconds = time.perf_counter() - begin
     own = plan.recall_of_labels(faults, list(report.suggestions))
+    lacking = {sample: [box for _, box in some] for sample, some in reviewed.places(dataset, "missing").items()}
+    own["missing ones, precision"] = plan.precision_of_missing(faults, list(report.suggestions), lacking)
     begin = time.perf_counter()
     brain = plan.brain_labels(fo, dataset, faults)
     print(

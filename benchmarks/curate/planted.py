@@ -160,6 +160,16 @@ def recall_of_dropped(
     return _share(planted, "dropped", kept[:first])
 
 
+def precision_of_missing(
+    planted: Planted, suggestions: list[Any], lacking: dict[str, list[np.ndarray]], first: int = FIRST
+) -> float:
+    """The share of the first suggested missing boxes that were dropped or lack in the data set itself."""
+    for sample, box in planted.dropped:
+        lacking = {**lacking, sample: [*lacking.get(sample, ()), box]}
+    missing = [one for one in suggestions if one.kind == "missing"][:first]
+    return float(np.mean([_hit(one, lacking) for one in missing])) if missing else 0.0
+
+
 def _hit(one: Any, boxes: dict[str, list[np.ndarray]]) -> bool:
     some = boxes.get(one.sample)
     return bool(some and iou(corners(np.array([one.box])), corners(np.array(some))).max() >= 0.5)

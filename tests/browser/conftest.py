@@ -64,6 +64,25 @@ def page(browser: Browser) -> Iterator[Page]:
     context.close()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What a person would have seen when a test failed: a screenshot, and the page's words in the report."""
+    from playwright.sync_api import Error
+
+    report = yield
+    page = getattr(item, "funcargs", {}).get("page")
+    if report.when == "call" and report.failed and page is not None:
+        try:
+            page.screenshot(path=ROOT / "test-output" / f"failed-{item.name}.png", timeout=10_000)
+            words = page.locator("body").inner_text(timeout=10_000)
+        except Error as error:
+            words = f"no longer to be seen: {error}"
+        report.sections.append(("the page", words[-3000:]))
+    return report
+
+
 @pytest.fixture(scope="session")
 def app_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppServer]:
     """The App's server with the lab's plugins, one for the session. Give each test a dataset of its own."""
