@@ -26,16 +26,6 @@ FLAGS = [
 ]
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """What the page showed when a test failed is left in ``test-output/``."""
-    report = yield
-    page = getattr(item, "funcargs", {}).get("page")
-    if report.when == "call" and report.failed and page is not None:
-        page.screenshot(path=ROOT / "test-output" / f"failed-{item.name}.png")
-    return report
-
-
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """The browser of ``OSV_CHROMIUM``, or the first of the usual names on the path."""
