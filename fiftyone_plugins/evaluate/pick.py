@@ -59,12 +59,10 @@ class ExportModel(LabOperator):
 
         form.target()
         model = form.model("model") or ""
-        form.choice("format", "Format", FORMATS)
-        form.text(
-            "name", "Name of the file", help=f"In {load_settings().models_dir}; empty: {_name_of(model)}.onnx"
-        )
-        if model:
-            form.check("name", _file, form.values["name"], model)
+        format = form.choice("format", "Format", FORMATS)
+        form.text("name", "Name of the file", help=f"In {load_settings().models_dir}; empty: {_name_of(model)}")
+        if model and format in FORMATS:
+            form.check("name", _file, form.values["name"], model, format)
         form.number("imgsz", "Input size in pixels", low=32, whole=True, help="Empty: what it was trained at")
         form.switch("half", "16-bit weights")
         form.switch("verify", "Check against the weights", True)
@@ -73,7 +71,11 @@ class ExportModel(LabOperator):
         from osv_lab.detect.export import export_model
         from osv_lab.evaluate.verify import verify
 
-        options = {"imgsz": ask["imgsz"], "half": ask["half"], "out": _file(ask["name"], ask["model"])}
+        options = {
+            "imgsz": ask["imgsz"],
+            "half": ask["half"],
+            "out": _file(ask["name"], ask["model"], ask["format"]),
+        }
         artifact = export_model(ask["model"], ask["format"], **options)
         if not ask["verify"] or str(artifact.path) == ask["model"]:
             return artifact
@@ -88,16 +90,18 @@ def _name_of(model: str) -> str:
     return path.parent.parent.name if path.parent.name == "weights" else path.stem
 
 
-def _file(name: str, model: str) -> Path:
+def _file(name: str, model: str, format: str) -> Path:
     """Where an export of a model goes: among the lab's models, over no other model's."""
     from osv_lab.core.errors import UsageError
     from osv_lab.core.settings import load_settings
     from osv_lab.core.sidecars import read_sidecar
+    from osv_lab.detect.export import SUFFIXES
 
-    name = name.strip().removesuffix(".onnx") or _name_of(model)
+    suffix = SUFFIXES[format]
+    name = name.strip().removesuffix(suffix) or _name_of(model)
     if not re.fullmatch(r"[\w-][\w .@-]*", name):
         raise UsageError("not a name for a file", repr(name), "use letters, digits, '-', '_' and '.'")
-    path = load_settings().models_dir / f"{name}.onnx"
+    path = load_settings().models_dir / f"{name}{suffix}"
     if path.exists() and str(path) != model and read_sidecar(path).get("source_ref") != model:
         raise UsageError("another model has this name", str(path), "choose another name")
     return path
