@@ -1,4 +1,4 @@
-"""Measure curation: ``python -m benchmarks.curate [--seeds 3] [--hashes 100000]``."""
+"""Measure curation: ``python -m benchmarks.curate [--seeds 0 1 2] [--hashes 100000] [--samples 10000]``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,24 @@ import numpy as np
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.curate", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the planted faults")
     parser.add_argument("--hashes", type=int, default=100_000)
-    parser.add_argument("--only", choices=("hashes", "planted"))
+    parser.add_argument("--samples", type=int, default=10_000, help="of the dataset that health looks at")
+    parser.add_argument("--only", choices=("hashes", "health", "planted"))
     parser.add_argument("--measure-hashes", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--measure-health", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure_hashes:
         print(json.dumps(measure_hashes(options.measure_hashes)))
         return 0
-    if options.only != "planted":
+    if options.measure_health:
+        print(json.dumps(measure_health(options.measure_health)))
+        return 0
+    if options.only in (None, "hashes"):
         hashes(options.hashes)
-    if options.only != "hashes":
+    if options.only in (None, "health"):
+        healths(options.samples)
+    if options.only in (None, "planted"):
         planted(options.seeds)
     return 0
 
@@ -62,7 +70,66 @@ def measure_hashes(n: int) -> dict[str, float]:
     return {"pairs": pairs, "seconds": time.perf_counter() - begin, "peak_mb": peak}
 
 
-def planted(seeds: int) -> None:
+def healths(most: int) -> None:
+    """``health`` of datasets with 13 boxes in each image, as many as BCCD has: each size in a process and a lab."""
+    print(f"{'samples':>10} {'boxes':>8} {'seconds':>8} {'peak MB':>8} {'before':>8}")
+    for n in (most // 4, most // 2, most):
+        folder = Path(tempfile.mkdtemp(prefix="osv-bench-"))
+        places = {"OSV_HOME": folder / "home", "FIFTYONE_DATABASE_DIR": folder / "mongo"}
+        environment = {**os.environ, **{name: str(path) for name, path in places.items()}}
+        environment.pop("FIFTYONE_DATABASE_URI", None)
+        command = [sys.executable, "-m", "benchmarks.curate", "--measure-health", str(n)]
+        try:
+            run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        one = json.loads(run.stdout.splitlines()[-1])
+        columns = f"{one['seconds']:>8.2f} {one['peak_mb']:>8.0f} {one['before_mb']:>8.0f}"
+        print(f"{n:>10,} {one['boxes']:>8,} {columns}", flush=True)
+
+
+def measure_health(n: int, boxes: int = 13) -> dict[str, float]:
+    from osv_lab.core.privacy import silence
+
+    silence()
+    from osv_lab.curate.health import health
+    from osv_lab.store.bulk import NewSample, Writer
+    from osv_lab.store.database import connect
+    from osv_lab.store.records import Box
+
+    random = np.random.default_rng(51)
+    corner, size = random.uniform(0, 0.8, (n, boxes, 2)), random.uniform(0.02, 0.2, (n, boxes, 2))
+    names = random.choice(["Platelets", "RBC", "WBC"], (n, boxes), p=[0.08, 0.84, 0.08])
+    dataset = connect().Dataset("bench")
+    writer = Writer(dataset, {"ground_truth": "Detections"})
+    metadata = {"_cls": "ImageMetadata", "width": 640, "height": 480}
+    for begin in range(0, n, 500):
+        writer.insert(
+            [
+                NewSample(
+                    f"/nowhere/{place}.jpg",
+                    f"{place:064x}",
+                    metadata,
+                    {
+                        "ground_truth": [
+                            Box(str(name), (float(x), float(y), float(w), float(h)))
+                            for name, (x, y), (w, h) in zip(names[place], corner[place], size[place], strict=True)
+                        ]
+                    },
+                    tags=[("train", "val", "test")[place % 3]],
+                )
+                for place in range(begin, min(begin + 500, n))
+            ]
+        )
+    writer.finish()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    report = health(dataset)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    found = {"boxes": sum(report.objects.values()), "seconds": report.duration_s}
+    return {**found, "before_mb": before, "peak_mb": peak}
+
+
+def planted(seeds: Sequence[int]) -> None:
     """Recall of planted faults on BCCD, by seed and in the mean."""
     shared = Path(os.environ.get("OSV_SHARED_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
     source, model = shared / "bccd" / "BCCD", shared / "models" / "bccd_yolo11n.onnx"
@@ -76,10 +143,10 @@ def planted(seeds: int) -> None:
         FIFTYONE_SHOW_PROGRESS_BARS="false",
     )
     try:
-        results = [_planted(source, Path(shutil.copy(model, folder)), folder, seed) for seed in range(seeds)]
+        results = [_planted(source, Path(shutil.copy(model, folder)), folder, seed) for seed in seeds]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    print(f"{'among the first 200':32} {'ours, mean':>10} {'least':>6} {'Brain, mean':>11}   ({seeds} seeds)")
+    print(f"{'among the first 200':32} {'ours, mean':>10} {'least':>6} {'Brain, mean':>11}   ({len(seeds)} seeds)")
     for name in results[0][0]:
         own = [one[0][name] for one in results]
         brain = [one[1][name] for one in results if name in one[1]]
@@ -89,6 +156,7 @@ def planted(seeds: int) -> None:
 
 def _planted(source: Path, model: Path, folder: Path, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
     from benchmarks.curate import planted as plan
+    from benchmarks.curate import reviewed
     from osv_lab.curate.label_errors import find_label_errors
     from osv_lab.curate.quality import quality
     from osv_lab.detect import load_detector
@@ -106,6 +174,8 @@ def _planted(source: Path, model: Path, folder: Path, seed: int) -> tuple[dict[s
     report = find_label_errors(dataset, limit=1_000_000)
     seconds = time.perf_counter() - begin
     own = plan.recall_of_labels(faults, list(report.suggestions))
+    lacking = {sample: [box for _, box in some] for sample, some in reviewed.places(dataset, "missing").items()}
+    own["missing ones, precision"] = plan.precision_of_missing(faults, list(report.suggestions), lacking)
     begin = time.perf_counter()
     brain = plan.brain_labels(fo, dataset, faults)
     print(
@@ -116,6 +186,15 @@ def _planted(source: Path, model: Path, folder: Path, seed: int) -> tuple[dict[s
     own |= plan.recall_of_images(faults, quality(dataset))
     brain |= plan.brain_copies(dataset, faults)
     dataset.delete()
+    mended = fo.load_dataset("clean").clone(f"mended-{seed}")
+    reviewed.mend(fo, mended)
+    faults = plan.plant_labels(fo, mended, seed)
+    found = list(find_label_errors(mended, limit=1_000_000).suggestions)
+    doubtful = {sample: [box for _, box in some] for sample, some in reviewed.places(mended, "doubtful").items()}
+    own["dropped, BCCD mended"] = plan.recall_of_dropped(faults, found, {})
+    own["the same, doubtful set aside"] = plan.recall_of_dropped(faults, found, doubtful)
+    brain["dropped, BCCD mended"] = plan.brain_labels(fo, mended, faults)["dropped"]
+    mended.delete()
     return own, brain
 
 

@@ -29,7 +29,7 @@ SHARE = 0.15
 REVIEWED = 0.5
 """Places that are looked at, as a share of the labels."""
 
-SEEN, SEEN_BY_FOLD = 2400, 1600
+SEEN, SEEN_BY_FOLD = 1600, 1200
 
 
 def main() -> int:

@@ -3,7 +3,8 @@
 Matches written back, so that the Model Evaluation panel shows them, against FiftyOne's ``evaluate_detections`` on the
 same dataset; and the metric alone on arrays against faster-coco-eval (``pip install faster-coco-eval``; left out where
 it is not there). Each in a process of its own, prepared before the clock starts, in turns; seconds are of the
-processor, of all threads, since other programs may be running.
+processor, of all threads, since other programs may be running. With ``--folder`` what is measured is kept there, so
+that the same call after an interruption only does what is missing.
 """
 
 from __future__ import annotations
@@ -35,13 +36,20 @@ def main() -> int:
     parser.add_argument("--boxes", type=int, default=10, help="objects per image, and predictions (10)")
     parser.add_argument("--turns", type=int, default=1)
     parser.add_argument("--json", type=Path, help="also write the numbers here")
+    parser.add_argument(
+        "--folder", type=Path, help="keep the dataset and what is measured here, and go on with it"
+    )
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
         print("RESULT " + json.dumps(measure(options.measure)))
         return 0
-    with tempfile.TemporaryDirectory(prefix="osv-bench-") as folder:
-        results = run_all(options, Path(folder))
+    if options.folder:
+        options.folder.mkdir(parents=True, exist_ok=True)
+        results = run_all(options, options.folder.resolve())
+    else:
+        with tempfile.TemporaryDirectory(prefix="osv-bench-") as folder:
+            results = run_all(options, Path(folder))
     ratios = show(results)
     if options.json:
         options.json.write_text(json.dumps(results, indent=2))
@@ -141,7 +149,7 @@ def make(images: int, boxes: int) -> None:
 
     fo = connect()
     rng = np.random.default_rng(51)
-    dataset = fo.Dataset("bench", persistent=True)
+    dataset = fo.Dataset("bench", persistent=True, overwrite=True)
     samples = []
     for number in range(images):
         size = rng.uniform(0.03, 0.25, (boxes, 2))
@@ -195,12 +203,17 @@ def run_all(options: argparse.Namespace, folder: Path) -> dict[str, dict[str, fl
         "FIFTYONE_SHOW_PROGRESS_BARS": "false",
     }
     environment.pop("FIFTYONE_DATABASE_URI", None)
-    print(f"writing {options.images:,} images with {options.boxes} objects and predictions each", flush=True)
-    code = f"from benchmarks.evaluate.__main__ import make; make({options.images}, {options.boxes})"
-    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
-    results: dict[str, dict[str, float]] = {}
-    for _ in range(options.turns):
+    kept = folder / f"{options.images}x{options.boxes}.json"
+    results: dict[str, dict[str, float]] = json.loads(kept.read_text()) if kept.is_file() else {}
+    if not kept.is_file():
+        print(f"writing {options.images:,} images with {options.boxes} objects and predictions each", flush=True)
+        code = f"from benchmarks.evaluate.__main__ import make; make({options.images}, {options.boxes})"
+        subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+        kept.write_text("{}")
+    for turn in range(options.turns):
         for name in MEASURES:
+            if turn == 0 and name in results:
+                continue
             if name.endswith("faster-coco-eval") and importlib.util.find_spec("faster_coco_eval") is None:
                 print("faster-coco-eval is not installed, so the metric alone has no peer")
                 continue
@@ -212,6 +225,7 @@ def run_all(options: argparse.Namespace, folder: Path) -> dict[str, dict[str, fl
             found = json.loads(lines[-1].removeprefix("RESULT "))
             if name not in results or found["seconds"] < results[name]["seconds"]:
                 results[name] = found
+                kept.write_text(json.dumps(results))
             print(f"  {name}: {found['seconds']:.2f} s of processor, {found['wall_s']:.2f} s of wall", flush=True)
     return results
 

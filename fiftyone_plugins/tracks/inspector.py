@@ -279,5 +279,14 @@ def _seek(ctx: Any, where: _Where, first: int, last: int) -> None:
         ctx.ops.open_sample(id=samples[min(samples, key=lambda number: abs(number - last))])
         return
     until = min(where.timeline().frames, last + round(_AFTER_S * where.frame_rate()))
+    span = [first, max(first, until)]
+    if _shows(ctx.view, where.clip, span):
+        ctx.ops.open_sample(id=ctx.view.first().id)
+        return
     ctx.panel.state.seeking = True
-    ctx.ops.set_view(view=ctx.dataset.select(where.clip).to_clips([[[first, max(first, until)]]]))
+    ctx.ops.set_view(view=ctx.dataset.select(where.clip).to_clips([[span]]))
+
+
+def _shows(view: Any, clip: str, span: list[int]) -> bool:
+    """Whether a view is nothing but these frames of a video: it is set again without a change that the App tells of."""
+    return view.has_field("support") and list(view.values(["sample_id", "support"])) == [[clip], [span]]

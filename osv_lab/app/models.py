@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from osv_lab.core.errors import OsvError
 from osv_lab.core.settings import load_settings
 
-SUFFIXES = (".onnx", ".pt")
+SUFFIXES = (".onnx", ".xml", ".tflite", ".pt")
 ARCHITECTURES = ("yolo11n", "yolo11s", "yolo11m", "yolov8n", "yolov8s")
 KEEP_S = 10.0
 """A form is built again at every keystroke; the registry is not asked that often."""

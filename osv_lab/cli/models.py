@@ -64,7 +64,7 @@ def add_export(kinds: Any) -> None:
     """``osv export model``."""
     verb = add_verb(kinds, "model", export_model, "export weights, and verify the export on your own samples")
     verb.add_argument("model", help="a path or models:/name@alias")
-    verb.add_argument("--format", default="onnx")
+    verb.add_argument("--format", default="onnx", help="onnx (default), openvino or litert")
     verb.add_argument("--imgsz", type=int)
     verb.add_argument("--out", help="where to write; default: beside the weights")
     verb.add_argument(
@@ -219,6 +219,10 @@ def evaluate(args: argparse.Namespace) -> Any:
 def export_model(args: argparse.Namespace) -> Any:
     from osv_lab.detect.export import export_model
 
+    if args.int8 is not None and args.format != "onnx":
+        from osv_lab.core.errors import UsageError
+
+        raise UsageError("only ONNX files are quantised", f"--int8 with --format {args.format}", "leave one out")
     artifact = export_model(args.model, format=args.format, imgsz=args.imgsz, out=args.out)
     if args.int8 is not None:
         from osv_lab.evaluate.quantize import quantize

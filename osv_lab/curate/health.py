@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,8 @@ import numpy as np
 
 from osv_lab.core.errors import NotFoundError, UsageError, nearest
 from osv_lab.core.settings import SPLITS
-from osv_lab.curate.findings import Finding, FindingsReport, counted, worst_first
+from osv_lab.curate.findings import FindingsReport, counted, worst_first
+from osv_lab.curate.health_findings import about_boxes, about_classes, about_images, about_labels, objects_of
 from osv_lab.store.bulk_documents import read_columns
 from osv_lab.store.database import connect
 
@@ -26,9 +26,6 @@ GRID = 32
 SIZE_BINS, DENSITY_BARS = 50, 60
 """Cells each way of the plot of sizes, and the most bars of the plot of density."""
 
-RARE = 30
-"""With fewer objects a class can hardly be learned, nor its scores trusted."""
-
 PLOTS = ("classes", "splits", "density", "sizes", "places")
 
 
@@ -40,7 +37,7 @@ class HealthReport(FindingsReport):
         gt_field: The labels' field.
         samples: Images in the view.
         labelled: Images that somebody labelled; those without an object among them are background.
-        objects: Objects of each class, most first.
+        objects: Objects of each class, most first; labels without a class or a box are in a finding and nowhere else.
         images: Images that show each class.
         by_split: Objects of each class by split; ``""`` holds those in no split.
         density: ``(n,)`` objects in each labelled image.
@@ -133,16 +130,6 @@ _TITLES = {
 """Of each plot its title, and what its axes say."""
 
 
-@dataclass(frozen=True)
-class _Objects:
-    """All objects of a view as columns of one row each."""
-
-    sample: np.ndarray
-    label: np.ndarray
-    name: np.ndarray
-    xywh: np.ndarray
-
-
 def health(view: fo.SampleCollection, gt_field: str = "ground_truth") -> HealthReport:
     """Look at a dataset's labels as a whole.
 
@@ -174,7 +161,9 @@ def health(view: fo.SampleCollection, gt_field: str = "ground_truth") -> HealthR
         raise UsageError("health is about boxes", f"'{gt_field}' is not a field of Detections")
     documents = read_columns(view, gt_field, ("label", "bounding_box", "_id"), ["labelled", "tags", "metadata"])
     labelled = [one for one in documents if one.get("labelled") is not False and one["there"]]
-    objects = _columns(labelled)
+    every = objects_of(labelled)
+    # What has no class or no place can be counted, and nothing else.
+    objects = every.only(every.named & every.placed)
     split_of = {one["_id"]: next((tag for tag in one.get("tags") or () if tag in SPLITS), "") for one in documents}
     samples, names = objects.sample.tolist(), objects.name.tolist()
     counts = Counter(names)
@@ -183,15 +172,16 @@ def health(view: fo.SampleCollection, gt_field: str = "ground_truth") -> HealthR
     by_split: dict[str, Counter[str]] = {split: Counter() for split in dict.fromkeys(split_of.values())}
     for (split, name), count in Counter(zip(map(split_of.__getitem__, samples), names, strict=True)).items():
         by_split[split][name] = count
-    per_image = Counter(samples)
+    per_image = Counter(every.sample.tolist())
     density = np.array([per_image[one["_id"]] for one in labelled])
     ratio = {one["_id"]: _ratio(one.get("metadata") or {}) for one in labelled}
     width, height = objects.xywh[:, 2], np.maximum(objects.xywh[:, 3], 1e-9)
     aspects = width / height * np.array([ratio[one] for one in samples])
     findings = [
-        *_about_images(documents, labelled, per_image, split_of),
-        *_about_classes(counts, by_split, pairs),
-        *_about_boxes(objects, gt_field),
+        *about_images(documents, labelled, per_image, split_of),
+        *about_classes(counts, by_split, pairs),
+        *about_labels(every, gt_field),
+        *about_boxes(objects, gt_field),
     ]
     return HealthReport(
         dataset=view._dataset.name,
@@ -231,136 +221,5 @@ def cover(xywh: np.ndarray, grid: int = GRID) -> np.ndarray:
     return np.asarray(table.cumsum(axis=0).cumsum(axis=1)[:grid, :grid])
 
 
-def _columns(documents: Sequence[Mapping[str, Any]]) -> _Objects:
-    def column(name: str) -> list[Any]:
-        return list(itertools.chain.from_iterable(one[name] for one in documents))
-
-    ids = np.array([one["_id"] for one in documents], object)
-    return _Objects(
-        np.repeat(ids, [len(one["label"]) for one in documents]),
-        np.array(column("id"), object),
-        np.array(column("label"), object),
-        np.array(column("bounding_box"), float).reshape(-1, 4),
-    )
-
-
 def _ratio(metadata: Mapping[str, Any]) -> float:
     return float(metadata.get("width") or 1) / float(metadata.get("height") or 1)
-
-
-def _about_images(
-    documents: Sequence[Mapping[str, Any]],
-    labelled: Sequence[Mapping[str, Any]],
-    per_image: Mapping[str, int],
-    split_of: Mapping[str, str],
-) -> list[Finding]:
-    findings = []
-    known = {one["_id"] for one in labelled}
-    unlabelled = tuple(one["_id"] for one in documents if one["_id"] not in known)
-    if unlabelled:
-        share = len(unlabelled) / len(documents)
-        text = f"{counted(len(unlabelled), 'image')} ({share:.1%}) were never labelled; training leaves them out"
-        findings.append(Finding("unlabelled", text, 0.3 + 0.5 * share, unlabelled))
-    empty = tuple(one["_id"] for one in labelled if not per_image.get(one["_id"]))
-    if empty:
-        share = len(empty) / len(labelled)
-        text = f"{counted(len(empty), 'image')} ({share:.1%}) are labelled as showing nothing: is that so?"
-        findings.append(Finding("background", text, 0.1 + 0.6 * share, empty))
-    counts = np.array([per_image.get(one["_id"], 0) for one in labelled], float)
-    if len(counts) >= 20:
-        middle = np.median(counts)
-        spread = max(1.4826 * float(np.median(np.abs(counts - middle))), 1.0)
-        crowded = np.flatnonzero(counts > middle + 6 * spread)
-        if len(crowded):
-            ids = tuple(labelled[place]["_id"] for place in crowded[np.argsort(-counts[crowded])])
-            text = f"{counted(len(ids), 'image')} hold far more objects than the usual {middle:.0f}"
-            findings.append(Finding("crowded", text, 0.2, ids))
-    splits = Counter(split_of.values())
-    if any(splits.get(split) for split in SPLITS):
-        if nowhere := tuple(sample for sample, split in split_of.items() if not split):
-            findings.append(Finding("no_split", f"{counted(len(nowhere), 'image')} are in no split", 0.4, nowhere))
-        if not splits.get("val"):
-            findings.append(Finding("no_val", "no image is in the split val, which training is steered by", 0.5))
-    return findings
-
-
-def _about_classes(
-    counts: Counter[str], by_split: Mapping[str, Counter[str]], pairs: set[tuple[str, str]]
-) -> list[Finding]:
-    findings = []
-    most = counts.most_common(1)[0] if counts else ("", 0)
-
-    def showing(names: set[str]) -> tuple[str, ...]:
-        return tuple(sorted({sample for sample, name in pairs if name in names}))
-
-    rare = {name: count for name, count in counts.items() if count < RARE}
-    if rare:
-        told = ", ".join(f"{name} ({count})" for name, count in sorted(rare.items(), key=lambda one: one[1]))
-        text = f"too few objects to learn or to score: {told}"
-        findings.append(Finding("rare_classes", text, 0.7, showing(set(rare))))
-    few = {name for name, count in counts.items() if name not in rare and count * 10 <= most[1]}
-    if few:
-        text = f"{most[0]} has ten times as many objects or more than {', '.join(sorted(few))}"
-        findings.append(Finding("imbalance", text, 0.4, showing(few)))
-    if len([split for split in by_split if split]) > 1:
-        trained = by_split.get("train", Counter())
-        for split, some in by_split.items():
-            if split and split != "train" and (unseen := {name for name in some if not trained.get(name)}):
-                text = f"{split} asks for classes that train never shows: {', '.join(sorted(unseen))}"
-                findings.append(Finding(f"unseen_in_{split}", text, 0.9, showing(unseen)))
-        lacking = {
-            name
-            for name in trained
-            for split in ("val", "test")
-            if split in by_split and not by_split[split][name]
-        }
-        if lacking:
-            text = f"never in val or test, so never scored there: {', '.join(sorted(lacking))}"
-            findings.append(Finding("unscored_classes", text, 0.6, showing(lacking)))
-    folded: dict[str, set[str]] = {}
-    for name in counts:
-        folded.setdefault("".join(filter(str.isalnum, name.lower())), set()).add(name)
-    if twins := [names for names in folded.values() if len(names) > 1]:
-        told = "; ".join(" = ".join(sorted(names)) for names in twins)
-        findings.append(
-            Finding(
-                "similar_names", f"classes that differ in spelling only: {told}", 0.8, showing(set().union(*twins))
-            )
-        )
-    return findings
-
-
-def _about_boxes(objects: _Objects, field_name: str) -> list[Finding]:
-    x, y, w, h = objects.xywh.T
-    slack = 1e-3
-    outside = (x < -slack) | (y < -slack) | (x + w > 1 + slack) | (y + h > 1 + slack)
-    empty = (w <= 0) | (h <= 0)
-    tiny = ~empty & (w * h < 1e-5)
-    whole = w * h > 0.95
-    rows = list(
-        zip(objects.sample.tolist(), objects.name.tolist(), *np.round(objects.xywh, 4).T.tolist(), strict=True)
-    )
-    times = Counter(rows)
-    double = np.array([times[row] > 1 for row in rows], bool)
-    kinds = (
-        ("empty_boxes", empty, 0.8, "{} no area"),
-        ("outside", outside, 0.6, "{} beyond the image"),
-        ("double_boxes", double, 0.6, "{} there more than once"),
-        ("tiny_boxes", tiny, 0.3, "{} smaller than a hundred-thousandth of the image"),
-        ("whole_image", whole, 0.2, "{} the whole image"),
-    )
-    verbs = {
-        "empty_boxes": "have",
-        "outside": "reach",
-        "double_boxes": "are",
-        "tiny_boxes": "are",
-        "whole_image": "cover",
-    }
-    findings = []
-    for kind, where, severity, text in kinds:
-        if where.any():
-            samples = tuple(dict.fromkeys(objects.sample[where].tolist()))
-            text = f"{counted(int(where.sum()), 'box', 'boxes')} {text.format(verbs[kind])}"
-            labels = tuple(map(str, objects.label[where].tolist()))
-            findings.append(Finding(kind, text, severity, samples, labels, field_name))
-    return findings

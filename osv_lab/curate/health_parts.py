@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
-from osv_lab.core.errors import NotFoundError, nearest
+from osv_lab.core.errors import NotFoundError, UsageError, nearest
 
 if TYPE_CHECKING:
     from osv_lab.curate.health import HealthReport
@@ -22,6 +24,7 @@ def part(report: HealthReport, plot: str, x: Any, y: Any = None, trace: str = ""
 
     Raises:
         NotFoundError: no plot is called so.
+        UsageError: a place that is no number, in a plot over numbers.
     """
     from fiftyone import ViewField
 
@@ -30,6 +33,10 @@ def part(report: HealthReport, plot: str, x: Any, y: Any = None, trace: str = ""
 
     if plot not in PLOTS:
         raise NotFoundError("no such plot", repr(plot), nearest(plot, PLOTS))
+    if plot not in ("classes", "splits"):
+        for place in (x,) if plot == "density" else (x, y):
+            if not isinstance(place, Real) or not math.isfinite(place):
+                raise UsageError(f"a mark of the plot '{plot}' is at a number", repr(place))
     dataset, field = open_dataset(report.dataset), report.gt_field
     box = ViewField("bounding_box")
     if plot == "classes":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,8 +16,9 @@ from osv_lab.core.progress import Progress, silent
 from osv_lab.core.report import Report
 from osv_lab.core.settings import SEED
 from osv_lab.curate.evidence import ImageBoxes
+from osv_lab.curate.measures import FIELD as MEASURES
+from osv_lab.curate.mistakes import ALL_KINDS, Judged, judge
 from osv_lab.curate.mistakes import KINDS as LABEL_KINDS
-from osv_lab.curate.mistakes import Judged, judge
 from osv_lab.store.bulk import Writer
 from osv_lab.store.bulk_documents import boxes_in, read_documents
 from osv_lab.store.database import connect
@@ -25,7 +27,7 @@ from osv_lab.store.records import Attributes, Box
 if TYPE_CHECKING:
     import fiftyone as fo
 
-KINDS = (*LABEL_KINDS, "missing")
+KINDS = ALL_KINDS
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,8 @@ def find_label_errors(
     attributes: :mod:`osv_lab.curate.review` walks through them. The saved view
     ``key`` holds the samples, the likeliest errors first. What an earlier run of the same key wrote is replaced.
 
+    Labels without a class or a box are passed over.
+
     Predictions should be out of fold, from models that did not see the labels they judge (:func:`fold_splits`); a model
     agrees with the errors that it learned. Keep unsure predictions, down to a confidence of 0.05.
 
@@ -142,7 +146,8 @@ def find_label_errors(
 
     Raises:
         NotFoundError: there is no such field.
-        UsageError: a field of another kind, or ``key`` is in use for something else.
+        UsageError: a field of another kind, ``limit`` below 1, or ``key`` is in use for something else or cannot be the
+            name of a field.
         InvalidDataError: nothing is labelled.
 
     Example:
@@ -153,11 +158,12 @@ def find_label_errors(
     begin = time.perf_counter()
     for name in (pred_field, gt_field):
         _check_field(fo, view, name)
+    if pred_field == gt_field:
+        raise UsageError("labels are judged by predictions", f"'{gt_field}' is both", "name two fields")
+    if limit < 1:
+        raise UsageError("limit must be at least 1", limit)
     dataset = view._dataset
-    if key in (pred_field, gt_field) or (
-        dataset.get_field(key) is not None and key not in dataset.info.get("label_errors", [])
-    ):
-        raise UsageError("the key is a field that holds something else", repr(key), "choose another key")
+    _check_key(dataset, key)
     images, names = _read(view, gt_field, pred_field)
     if not any(len(one.boxes) for one in images):
         raise InvalidDataError(
@@ -191,13 +197,26 @@ def fold_splits(view: fo.SampleCollection, folds: int = 5, seed: int = SEED) -> 
         UsageError: fewer than 2 folds, or more than samples.
     """
     ids = view.values("id")
-    if not 2 <= folds <= len(ids):
+    if not isinstance(folds, int) or not 2 <= folds <= len(ids):
         raise UsageError(
             "folds must be at least 2 and at most the samples", folds, f"there are {len(ids)} samples"
         )
     order = np.random.default_rng(seed).permutation(len(ids))
     parts = [[ids[place] for place in sorted(order[number::folds])] for number in range(folds)]
     return [(view.exclude(part), view.select(part)) for part in parts]
+
+
+def _check_key(dataset: Any, key: str) -> None:
+    """That what goes under the key takes the place of nothing but an earlier run's."""
+    if not key.isidentifier() or key.startswith("_"):
+        raise UsageError("not a name of a field", repr(key), "use letters, digits and '_', such as 'label_errors'")
+    if key in dataset.info.get("label_errors", []):
+        return
+    kept = {"field": dataset.get_field(key) is not None, "saved view": dataset.has_saved_view(key)}
+    kept["field"] |= key == MEASURES
+    for what, there in kept.items():
+        if there:
+            raise UsageError(f"the key is a {what} that holds something else", repr(key), "choose another key")
 
 
 def _check_field(fo: Any, view: fo.SampleCollection, name: str) -> None:
@@ -218,15 +237,15 @@ def _read(view: fo.SampleCollection, gt_field: str, pred_field: str) -> tuple[li
         for one in read_documents(view, [gt_field, pred_field, "labelled"])
         if one.get("labelled") is not False and one.get(gt_field) is not None
     ]
-    names = sorted({label["label"] for one in documents for label in boxes_in(one, gt_field)})
+    names = sorted({label["label"] for one in documents for label in _usable(one, gt_field)})
     number = {name: place for place, name in enumerate(names)}
     images = []
     for one in documents:
         metadata = one.get("metadata") or {}
         # Without a known size a unit square serves: only ratios of sides count, but for how near the border is.
         size = (float(metadata.get("width") or 1000), float(metadata.get("height") or 1000))
-        labels = boxes_in(one, gt_field)
-        found = [label for label in boxes_in(one, pred_field) if label.get("confidence") is not None]
+        labels = _usable(one, gt_field)
+        found = [label for label in _usable(one, pred_field) if label.get("confidence") is not None]
         images.append(
             ImageBoxes(
                 one["_id"],
@@ -240,6 +259,16 @@ def _read(view: fo.SampleCollection, gt_field: str, pred_field: str) -> tuple[li
             )
         )
     return images, names
+
+
+def _usable(document: Mapping[str, Any], field: str) -> list[dict[str, Any]]:
+    """The labels that have a class and a box; :func:`osv_lab.curate.health.health` names the others."""
+
+    def usable(label: Mapping[str, Any]) -> bool:
+        box = label.get("bounding_box") or ()
+        return bool(label.get("label")) and len(box) == 4 and all(map(math.isfinite, box))
+
+    return [label for label in boxes_in(document, field) if usable(label)]
 
 
 def _xyxy(labels: Sequence[Mapping[str, Any]], size: tuple[float, float]) -> np.ndarray:

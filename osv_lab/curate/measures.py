@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from osv_lab.core.digests import bytes_digest
-from osv_lab.core.errors import InvalidDataError, NotFoundError, OsvError
+from osv_lab.core.errors import InvalidDataError, NotFoundError, OsvError, UsageError
 from osv_lab.core.progress import Progress, silent
 from osv_lab.curate.hashes import difference_hash, frequency_hash, to_hex
 from osv_lab.detect.images import decode_small
@@ -108,7 +108,19 @@ def measure_view(view: fo.SampleCollection, progress: Progress = silent) -> tupl
     Returns:
         One document per sample in the view's order (``id``, ``filepath``, ``tags`` and the measures), and how many
         images were looked at now.
+
+    Raises:
+        UsageError: the field :data:`FIELD` is there and holds something else.
     """
+    import fiftyone as fo
+
+    declared = view.get_field(FIELD)
+    if declared is not None and getattr(declared, "document_type", None) is not fo.DynamicEmbeddedDocument:
+        raise UsageError(
+            f"the field '{FIELD}' holds something else",
+            f"{type(declared).__name__} in '{view._dataset.name}'",
+            f"give it another name: dataset.rename_sample_field('{FIELD}', 'other')",
+        )
     documents = read_documents(view, [FIELD])
     todo = []
     for document in documents:

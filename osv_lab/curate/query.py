@@ -100,11 +100,12 @@ def query(view: fo.SampleCollection, text: str, *, labels: str = LABELS, predict
     """
     terms = parse(text)
     for term in terms:
-        if term.word == "in":
-            predictions = term.value or predictions
+        if term.word == "in" and term.value:
+            predictions = term.value
     build = _Builder(view, text, labels, predictions, terms)
     condition = None
     for term in terms:
+        build.check(term)
         if term.word == "in":
             continue
         one = build(term)
@@ -165,6 +166,16 @@ class _Builder:
         self._predicted = [
             term for term in terms if term.word == "pred" and not term.negated and not term.operator
         ]
+
+    def check(self, term: Term) -> None:
+        """That nothing which the term says would be left out of account."""
+        if term.operator and term.word in ("tag", "split", "labeltag", "labelled", "file", "in"):
+            self._fail(term, f"{term.word} is compared with nothing: leave out {term.operator}{term.number:g}")
+        if term.value is not None and term.operator and term.word in ("conf", "count"):
+            beside = "pred" if term.word == "conf" else "class"
+            self._fail(term, f"{term.word} wants no name: leave it out, and put {beside}:{term.value} beside it")
+        if term.word == "in" and (term.negated or not term.value):
+            self._fail(term, "in wants a colon and the name of a field, as in in:predictions")
 
     def __call__(self, term: Term) -> Any:
         from fiftyone import ViewField
@@ -244,7 +255,11 @@ class _Builder:
             # Without a value there is nothing to compare; MongoDB has nothing less than any number.
             return (field != None) & self._compared(field, term)  # noqa: E711
         value: Any = self._value(term)
+        if term.operator:
+            self._fail(term, f"{term.word} holds no numbers: leave out {term.operator}{term.number:g}")
         if isinstance(declared, fo.BooleanField):
+            if value.lower() not in ("yes", "true", "1", "no", "false", "0"):
+                self._fail(term, f"{term.word} is yes or no")
             value = value.lower() in ("yes", "true", "1")
         return field == value
 

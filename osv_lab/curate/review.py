@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from osv_lab.core.errors import InvalidDataError, NotFoundError, UsageError, nearest
 from osv_lab.core.report import Report
+from osv_lab.curate.mistakes import ALL_KINDS
 from osv_lab.store.bulk_documents import boxes_in, change_document
 from osv_lab.store.database import connect
 from osv_lab.store.documents import label_document
@@ -133,8 +134,17 @@ class LabelReview:
         Args:
             state: Only those in this state; ``None``: all.
             kind: Only those of this kind.
-            limit: The most items.
+            limit: The most items, at least 1.
+
+        Raises:
+            NotFoundError: no state or kind is called so.
+            UsageError: ``limit`` below 1.
         """
+        for what, name, names in (("state", state, STATES), ("kind of label error", kind, ALL_KINDS)):
+            if name is not None and name not in names:
+                raise NotFoundError(f"no such {what}", repr(name), nearest(name, names))
+        if limit < 1:
+            raise UsageError("limit must be at least 1", limit)
         wanted = {"state": state, "label": kind}
         match = {f"{self.key}.detections.{name}": value for name, value in wanted.items() if value is not None}
         found = self.dataset._sample_collection.aggregate(
@@ -233,8 +243,15 @@ class LabelReview:
         return None
 
     def view(self, state: State = "to_annotate") -> Any:
-        """The samples with suggestions in a state, and of the suggestions only those."""
+        """The samples with suggestions in a state, and of the suggestions only those.
+
+        Raises:
+            NotFoundError: no state is called so.
+        """
         from fiftyone import ViewField
+
+        if state not in STATES:
+            raise NotFoundError("no such state", repr(state), nearest(state, STATES))
 
         return self.dataset.filter_labels(self.key, ViewField("state") == state)
 

@@ -100,25 +100,33 @@ def select(
         The picks in order, each with its reason. The same input gives the same picks.
 
     Raises:
-        UsageError: an unknown strategy, ``n`` below 1, or embeddings of another number.
+        UsageError: an unknown strategy, ``n`` below 1, a field of another kind, or embeddings of another number, not of
+            two dimensions, or not finite.
         NotFoundError: no such predictions field.
 
     Example:
         >>> select(query(dataset, "labelled:no"), 100).view()            # doctest: +SKIP
     """
-    connect()
+    fo = connect()
     if strategy not in STRATEGIES:
         raise UsageError("no such strategy", repr(strategy), nearest(strategy, STRATEGIES))
     if n < 1:
         raise UsageError("n must be at least 1", n)
     if strategy != "diversity" and view.get_field(pred_field) is None:
         raise NotFoundError("no such field", repr(pred_field), "osv predict makes one, or select by diversity")
+    for name in (pred_field, gt_field) if strategy != "diversity" else ():
+        declared = view.get_field(name)
+        if declared is not None and getattr(declared, "document_type", None) is not fo.Detections:
+            raise UsageError("images are picked by boxes", f"'{name}' is not a field of Detections")
     documents = read_documents(view, [pred_field])
-    if embeddings is not None and len(embeddings) != len(documents):
-        raise UsageError(
-            "embeddings must be one row per sample", f"{len(embeddings)} for {len(documents)} samples"
-        )
-    found = [boxes_in(one, pred_field) for one in documents]
+    if embeddings is not None:
+        embeddings = np.asarray(embeddings, float)
+        if embeddings.ndim != 2 or len(embeddings) != len(documents) or not np.isfinite(embeddings).all():
+            raise UsageError(
+                "embeddings must be one row of finite numbers per sample",
+                f"shape {embeddings.shape} for {len(documents)} samples",
+            )
+    found = [[label for label in boxes_in(one, pred_field) if label.get("label")] for one in documents]
     unsure = _scaled(np.array([sum(_doubt(label) for label in some) for some in found]))
     needs = _needs(view._dataset, gt_field, [label["label"] for some in found for label in some])
     needed = _scaled(np.array([sum(needs[label["label"]] * _sure(label) for label in some) for some in found]))
@@ -127,7 +135,7 @@ def select(
         assert weights is not None
         order = [(int(place), float(weights[place])) for place in np.argsort(-weights, kind="stable")[:n]]
     else:
-        points = _hash_bits(view, progress) if embeddings is None else np.asarray(embeddings, float)
+        points = _hash_bits(view, progress) if embeddings is None else embeddings
         order = farthest_first(points, n, weights)
     picks = []
     for place, score in order:
@@ -167,11 +175,11 @@ def farthest_first(points: np.ndarray, n: int, weights: np.ndarray | None = None
         return []
     weigh = np.ones(len(points)) if weights is None else 0.5 + weights
     distance = np.linalg.norm(points - points.mean(axis=0), axis=1)
-    largest, picked = 0.0, list[tuple[int, float]]()
+    largest, picked, left = 0.0, list[tuple[int, float]](), np.ones(len(points), bool)
     for _ in range(min(n, len(points))):
-        value = distance * weigh
-        value[[place for place, _ in picked]] = -1
+        value = np.where(left, distance * weigh, -1)
         place = int(value.argmax())
+        left[place] = False
         own = np.linalg.norm(points - points[place], axis=1)
         distance = own if not picked else np.minimum(distance, own)
         largest = max(largest, float(value[place]))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from osv_lab.detect.detector import Detector
+    from osv_lab.detect.exported import ExportedDetector
 
 __all__ = ["load_detector"]
 
@@ -24,12 +25,13 @@ def load_detector(
     """Load a detector from wherever it is.
 
     Args:
-        ref: A path (``.onnx`` or ``.pt``; ``.yaml`` is an untrained architecture), an Ultralytics name
-            (``"yolo11n.pt"``), the ``.yaml`` or ``.json`` of an ensemble (:mod:`osv_lab.detect.ensemble`), or an MLflow
-            reference (``"models:/name@alias"``, ``"models:/name/3"``,
+        ref: A path (``.onnx``, OpenVINO's ``.xml``, LiteRT's ``.tflite``, or ``.pt``; ``.yaml`` is an untrained
+            architecture), an
+            Ultralytics name (``"yolo11n.pt"``), the ``.yaml`` or ``.json`` of an ensemble
+            (:mod:`osv_lab.detect.ensemble`), or an MLflow reference (``"models:/name@alias"``, ``"models:/name/3"``,
             ``"runs:/id/path"``).
-        providers: What may run it, in order of preference (``"cuda"``, ``"CPUExecutionProvider"``); by default the
-            fastest that works on this machine.
+        providers: What may run it, in order of preference (``"cuda"``, ``"CPUExecutionProvider"``; of OpenVINO
+            ``"cpu"``, ``"gpu"``, ``"npu"``); by default the fastest that works on this machine, OpenVINO on the CPU.
         imgsz: Input size of a model that takes any: the longer side in pixels, with each image letterboxed to the
             least rectangle, or ``(width, height)`` for exactly that size. To compare two detectors on equal input,
             load the second with ``imgsz=first.input_size``.
@@ -67,10 +69,8 @@ def load_detector(
             return load_ensemble(
                 path, load_detector, ref=str(ref), class_names=class_names, family=family, **options
             )
-    if path.suffix.lower() == ".onnx":
-        from osv_lab.detect.onnx import OnnxDetector
-
-        return OnnxDetector(
+    if (exported := _exported(path.suffix.lower())) is not None:
+        return exported(
             path,
             ref=str(ref),
             providers=providers,
@@ -93,5 +93,24 @@ def load_detector(
             border=border,
         )
     raise UsageError(
-        "no engine runs this kind of model", str(path), "use an .onnx or .pt file, or an ensemble's .yaml"
+        "no engine runs this kind of model",
+        str(path),
+        "use an .onnx, .xml, .tflite or .pt file, or an ensemble's .yaml",
     )
+
+
+def _exported(suffix: str) -> type[ExportedDetector] | None:
+    """The engine of an exported file."""
+    if suffix == ".onnx":
+        from osv_lab.detect.onnx import OnnxDetector
+
+        return OnnxDetector
+    if suffix == ".xml":
+        from osv_lab.detect.openvino import OpenVinoDetector
+
+        return OpenVinoDetector
+    if suffix == ".tflite":
+        from osv_lab.detect.litert import LiteRtDetector
+
+        return LiteRtDetector
+    return None

@@ -1,39 +1,44 @@
-"""Weights to a file that serves: export to ONNX, with what the file is written down in it and beside it."""
+"""Weights to a file that serves, with what the file is written down in it and beside it.
+
+OpenVINO's files are made from the ONNX file that ONNX Runtime runs, LiteRT's are converted from the weights. Files in 8
+bits (:func:`osv_lab.evaluate.quantize.quantize`) are ONNX Runtime's only.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
-import logging
 import os
 import shutil
 import tempfile
-import threading
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from osv_lab.core.digests import file_digest
-from osv_lab.core.errors import InvalidDataError, UnavailableError, UsageError, nearest, require_extra
+from osv_lab.core.errors import UsageError, nearest
 from osv_lab.core.files import atomic_path, write_atomic
+from osv_lab.core.modelfiles import model_files
 from osv_lab.core.report import Report
 from osv_lab.core.settings import load_settings
-from osv_lab.detect.onnx import OnnxDetector, input_size_of
+from osv_lab.core.sidecars import read_sidecar, sidecar_path
+from osv_lab.detect.exported import input_size_of
 from osv_lab.detect.reference import resolve_model
 
-FORMATS = ("onnx",)
+SUFFIXES: Mapping[str, str] = {"onnx": ".onnx", "openvino": ".xml", "litert": ".tflite"}
+"""What can be exported to, and how such a file's name ends."""
+
+FORMATS = tuple(SUFFIXES)
 """What can be exported to: what the engines of this package run."""
 
-OPSET = 17
-"""The ONNX operator set of exports: read by ONNX Runtime since 1.12 and by TensorRT since 8.6."""
+_TENSORRT = "export to onnx and load it with providers=['tensorrt']: the engine is built on the GPU that runs it"
+_COREML = (
+    "its files run on macOS only, where this lab has no engine to compare them; convert with Ultralytics' own tool"
+)
+_ELSEWHERE = {"tensorrt": _TENSORRT, "engine": _TENSORRT, "coreml": _COREML, "mlpackage": _COREML}
+"""Formats of Ultralytics' that are no file of this lab's, and what to do."""
 
-# Suppression inside the graph drops what is below this for good; predict's own threshold applies after it.
-_CONFIDENCE_INSIDE = 0.001
-
-_LOCK = threading.Lock()
+_OTHER_NAMES = {"tflite": "litert"}
 
 
 @dataclass(frozen=True)
@@ -41,10 +46,10 @@ class Artifact(Report):
     """A model file that can be served.
 
     Attributes:
-        path: The file; its sidecar is ``<path>.osv.json``.
-        format: ``"onnx"``.
-        digest: SHA-256 of the file.
-        size_bytes: Its size.
+        path: The file; its sidecar is ``<path>.osv.json``. An OpenVINO model's weights are the ``.bin`` beside it.
+        format: One of :data:`FORMATS`.
+        digest: SHA-256 of the file, or of its files' digests (:func:`osv_lab.core.modelfiles.model_digest`).
+        size_bytes: Size of its files.
         source_ref: What it was exported from, as the user gave it.
         source_digest: SHA-256 of that file, ``""`` for an untrained architecture.
         class_names: By class id.
@@ -91,16 +96,18 @@ def export_model(
     half: bool = False,
     out: str | Path | None = None,
 ) -> Artifact:
-    """Export an Ultralytics model.
+    """Export a model.
 
     The same weights and options give the same bytes. A file that is there already is replaced when the new one is
     whole, never before.
 
     Args:
-        ref: As for :func:`osv_lab.detect.load_detector`. A model that is an ONNX file already is taken as it is.
+        ref: As for :func:`osv_lab.detect.load_detector`: weights of Ultralytics', or an ONNX file, which is taken as it
+            is or converted; what its sidecar says is said of the new file too.
         format: One of :data:`FORMATS`.
         imgsz: Input size: a side, or ``(width, height)``; by default what it was trained at.
-        dynamic: Whether the file takes any batch and input size; otherwise one image of ``imgsz``.
+        dynamic: Whether the file takes any batch and input size; otherwise one image of ``imgsz``, as LiteRT's always
+            do.
         nms: Whether duplicates are suppressed inside the file, one image at a time, at IoU 0.7.
         half: Whether weights are float16: half the size, and faster on a GPU.
         out: The file or folder to write; by default beside the weights, or in the lab's models folder where that
@@ -119,37 +126,76 @@ def export_model(
         >>> export_model("best.pt").path                                # doctest: +SKIP
         PosixPath('best.onnx')
     """
+    format = _OTHER_NAMES.get(format, format)
+    if format in _ELSEWHERE:
+        raise UsageError("that is not exported as a file", f"'{format}'", _ELSEWHERE[format])
     if format not in FORMATS:
         raise UsageError("no such export format", f"'{format}'", nearest(format, FORMATS))
     source = resolve_model(ref, prefer=(".pt", ".onnx"))
     size = input_size_of(imgsz)
-    if source.suffix.lower() == ".onnx":
-        if (size, dynamic, nms, half) != (None, True, False, False):
-            raise UsageError(
-                "an ONNX file cannot be exported again", str(source), "export the .pt with these options"
-            )
+    exported = source.suffix.lower() == ".onnx"
+    if exported and (size, dynamic, nms, half and format == "onnx") != (None, True, False, False):
+        raise UsageError("an ONNX file cannot be exported again", str(source), "export the .pt with these options")
+    if exported and format == "onnx":
         return _as_it_is(ref, source, out)
-    if source.suffix.lower() not in (".pt", ".yaml", ".yml"):
+    if exported and read_sidecar(source).get("precision") == "int8":
+        # Measured: OpenVINO runs such a file with a quarter of its mAP gone, where ONNX Runtime loses nothing.
+        raise UsageError(
+            "8-bit ONNX files are run by ONNX Runtime only",
+            f"{source.name}, asked for {format}",
+            "serve the .onnx file, or export the weights in full or half precision",
+        )
+    if format == "litert" and (exported or nms or half):
+        raise UsageError(
+            "a LiteRT file is converted from weights, in full precision and without suppression inside",
+            f"{source.name}, nms={nms}, half={half}",
+            "give a .pt file, and leave nms and half out",
+        )
+    if not exported and source.suffix.lower() not in (".pt", ".yaml", ".yml"):
         raise UsageError("this kind of model cannot be exported", str(source), "give a .pt file")
-    target = _target(ref, source, out)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as folder:
-        written = _export_onnx(source, Path(folder), size, dynamic=dynamic, nms=nms, half=half)
-        digest = file_digest(source) if source.is_file() else ""
-        with atomic_path(target) as temporary:
-            _describe_inside(written, temporary, digest)
-            # The engine that will serve it must be able to read it; nothing else is called exported.
-            artifact = _artifact(ref, source, temporary, target)
-            _write_sidecar(artifact, source)
+    target = _target(ref, source, out, SUFFIXES[format])
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as name:
+        folder = Path(name)
+        written = source
+        if format == "litert":
+            from osv_lab.detect.exporter import write_litert
+
+            written = write_litert(source, folder, size)
+        elif not exported:
+            from osv_lab.detect.exporter import write_onnx
+
+            digest = file_digest(source) if source.is_file() else ""
+            halved = half and format == "onnx"
+            written = write_onnx(source, folder, size, source_digest=digest, dynamic=dynamic, nms=nms, half=halved)
+        if format == "openvino":
+            from osv_lab.detect.openvino import to_openvino
+
+            to_openvino(written, folder / target.name, half=half)
+            written = folder / target.name
+        # The engine that will serve it must be able to read it; nothing else is called exported.
+        artifact = _artifact(ref, source, written, target, format)
+        _move(written, target)
+        _write_sidecar(artifact, source)
     return artifact
 
 
-def _target(ref: object, source: Path, out: str | Path | None) -> Path:
-    name = f"{source.stem}.onnx"
+def _move(written: Path, target: Path) -> None:
+    """Put a model's files in their place, the one that is asked for last."""
+    first, *more = model_files(written)
+    if more:
+        target.unlink(missing_ok=True)  # An older one does not go with the new weights.
+    for file in more:
+        file.replace(target.with_suffix(file.suffix))
+    first.replace(target)
+
+
+def _target(ref: object, source: Path, out: str | Path | None, suffix: str) -> Path:
+    name = f"{source.stem}{suffix}"
     if out is not None:
         path = Path(out).expanduser()
-        target = path if path.suffix.lower() == ".onnx" else path / name
-    elif source.is_file() and _may_write_beside(source, ref):
-        target = source.with_suffix(".onnx")
+        target = path if path.suffix.lower() == suffix else path / name
+    elif source.is_file() and _may_write_beside(source, ref, suffix):
+        target = source.with_name(name)
     else:
         key = file_digest(source)[:16] if source.is_file() else "untrained"
         target = load_settings().models_dir / "exports" / key / name
@@ -160,7 +206,7 @@ def _target(ref: object, source: Path, out: str | Path | None) -> Path:
     return target.resolve()
 
 
-def _may_write_beside(source: Path, ref: object) -> bool:
+def _may_write_beside(source: Path, ref: object, suffix: str) -> bool:
     """Whether an export may be put beside its weights.
 
     Not into the model registry's own folders, not where nobody may write (root could, which is no permission), and not
@@ -168,122 +214,36 @@ def _may_write_beside(source: Path, ref: object) -> bool:
     """
     if str(ref).startswith(("models:/", "runs:/")):
         return False
-    target = source.with_suffix(".onnx")
-    if target.exists() and "source_digest" not in _read_json(_sidecar(target)):
+    target = source.with_name(f"{source.stem}{suffix}")
+    if target.exists() and "source_digest" not in read_sidecar(target):
         return False
     return bool(source.parent.stat().st_mode & 0o222) and os.access(source.parent, os.W_OK)
 
 
-def _sidecar(path: Path) -> Path:
-    return path.with_name(path.name + ".osv.json")
-
-
 def _as_it_is(ref: object, source: Path, out: str | Path | None) -> Artifact:
     if out is None:
-        return _artifact(ref, source, source, source)
-    target = _target(ref, source, out)
+        return _artifact(ref, source, source, source, "onnx")
+    target = _target(ref, source, out, ".onnx")
     if target != source.resolve():
         with atomic_path(target) as temporary:
             shutil.copyfile(source, temporary)
-        sidecar = _sidecar(source)
+        sidecar = sidecar_path(source)
         if sidecar.is_file():
-            with atomic_path(_sidecar(target)) as temporary:
+            with atomic_path(sidecar_path(target)) as temporary:
                 shutil.copyfile(sidecar, temporary)
-    return _artifact(ref, source, target, target)
-
-
-def _export_onnx(
-    source: Path, folder: Path, size: tuple[int, int] | None, *, dynamic: bool, nms: bool, half: bool
-) -> Path:
-    from osv_lab.detect.ultralytics import load_network
-
-    network, trained_at = load_network(source)
-    from ultralytics.engine.exporter import Exporter
-    from ultralytics.utils import DEFAULT_CFG_DICT
-
-    try:
-        import onnx  # noqa: F401
-    except ImportError:
-        raise require_extra("onnx", "train") from None
-    known = getattr(network, "args", None)
-    network.args = {**DEFAULT_CFG_DICT, **(known if isinstance(known, dict) else {})}
-    # The exporter writes beside this path, which need not exist.
-    network.pt_path = str(folder / f"{source.stem}.pt")
-    width, height = size or (trained_at, trained_at)
-    options = {
-        "mode": "export",
-        "format": "onnx",
-        "imgsz": [height, width],
-        "dynamic": dynamic,
-        "nms": nms or None,
-        "half": half,
-        "opset": OPSET,
-        "device": "cpu",
-        "verbose": False,
-        **({"conf": _CONFIDENCE_INSIDE, "iou": 0.7, "max_det": 300} if nms else {}),
-    }
-    try:
-        with _LOCK, _silence(), _settings_untouched():
-            written = Exporter(overrides=options)(model=network)
-    except (RuntimeError, ValueError, AssertionError, TypeError, NotImplementedError, KeyError, OSError) as error:
-        text = " ".join(str(error).split())[:300]
-        raise InvalidDataError(
-            "the model cannot be exported", f"{source}: {type(error).__name__}: {text}"
-        ) from error
-    except ImportError as error:
-        raise UnavailableError("a package that exports is not installed", str(error)) from None
-    path = Path(str(written[0] if isinstance(written, (list, tuple)) else written))
-    if not path.is_file():
-        raise InvalidDataError("the export left no file", str(source))
-    return path
-
-
-@contextlib.contextmanager
-def _settings_untouched() -> Iterator[None]:
-    """The exporter notes in the user's settings file that it has shown an advertisement: here it notes it in a copy."""
-    from ultralytics.engine import exporter
-
-    settings = exporter.SETTINGS
-    exporter.SETTINGS = dict(settings)
-    try:
-        yield
-    finally:
-        exporter.SETTINGS = settings
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """No lines of Ultralytics, torch or onnxslim within the block; what goes wrong comes back as an exception."""
-    from osv_lab.detect.ultralytics import quiet
-
-    torch_log = logging.getLogger("torch.onnx")
-    level = torch_log.level
-    torch_log.setLevel(logging.ERROR)
-    try:
-        with quiet(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        torch_log.setLevel(level)
-
-
-def _describe_inside(written: Path, target: Path, source_digest: str) -> None:
-    """Write the file with its source's digest in its metadata, and without the date, which would change its own."""
-    import onnx
-
-    model = onnx.load(str(written))
-    values = {item.key: item.value for item in model.metadata_props}
-    values.pop("date", None)
-    values["osv.source_digest"] = source_digest
-    onnx.helper.set_model_props(model, values)
-    onnx.save(model, str(target))
+    return _artifact(ref, source, target, target, "onnx")
 
 
 def _write_sidecar(artifact: Artifact, source: Path) -> None:
     """What is known about the file. An older file's parity says nothing about this one, so nothing of it stays."""
-    known = _read_json(_sidecar(source))
+    kept: dict[str, Any] = {}
+    if artifact.format != "onnx" and source.suffix.lower() == ".onnx":
+        # The same network in another file: what is known of it stays, but it has to be compared again.
+        kept = {key: value for key, value in read_sidecar(source).items() if key != "parity"}
+        source = Path(str(kept.get("source") or source))
+    known = read_sidecar(source)
     same = ("dataset_digest", "dataset", "run_id", "thresholds")
-    kept: dict[str, Any] = {key: known[key] for key in same if key in known}
+    kept |= {key: known[key] for key in same if key in known and key not in kept}
     content: dict[str, Any] = {
         **kept,
         "format": artifact.format,
@@ -292,31 +252,25 @@ def _write_sidecar(artifact: Artifact, source: Path) -> None:
         "imgsz": list(artifact.imgsz),
         "digest": artifact.digest,
         "source": str(source),
-        "source_ref": artifact.source_ref,
-        "source_digest": artifact.source_digest,
+        "source_ref": kept.get("source_ref") or artifact.source_ref,
+        "source_digest": kept.get("source_digest") or artifact.source_digest,
     }
-    write_atomic(_sidecar(artifact.path), json.dumps(content, indent=2, ensure_ascii=False))
+    write_atomic(sidecar_path(artifact.path), json.dumps(content, indent=2, ensure_ascii=False))
 
 
-def _artifact(ref: object, source: Path, written: Path, target: Path) -> Artifact:
-    described = OnnxDetector(written, providers=("cpu",)).describe()
+def _artifact(ref: object, source: Path, written: Path, target: Path, format: str) -> Artifact:
+    from osv_lab.detect import load_detector
+
+    described = load_detector(written, providers=("cpu",)).describe()
     width, height = described["input_size"]
     return Artifact(
         path=target,
-        format="onnx",
+        format=format,
         digest=described["digest"],
-        size_bytes=written.stat().st_size,
+        size_bytes=sum(file.stat().st_size for file in model_files(written)),
         source_ref=str(getattr(ref, "path", ref)),
         source_digest=file_digest(source) if source.is_file() else "",
         class_names=tuple(described["class_names"]),
         imgsz=(width, height),
         task=described["task"],
     )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

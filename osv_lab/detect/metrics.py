@@ -1,12 +1,8 @@
-"""COCO's mean average precision on arrays.
+"""COCO's mean average precision on arrays (``pycocotools.cocoeval``, Lin et al. 2014, https://arxiv.org/abs/1405.0312).
 
-The matching rule is COCO's (``pycocotools.cocoeval``, Lin et al. 2014, https://arxiv.org/abs/1405.0312), boxes only:
-
-- Per image and class, the ``max_detections`` most confident predictions are matched in order of confidence, each to
-  the still free target with the largest IoU of at least the threshold (of equal IoUs the later target). Targets that
-  are ignored (outside the size range, or crowds) are only taken when no other will do; a crowd may be taken many
-  times, and its IoU is the intersection over the prediction's own area.
-- A prediction matched to an ignored target, or unmatched and itself outside the size range, counts neither way.
+- Per image and class, the ``max_detections`` most confident predictions are matched (:mod:`osv_lab.detect.matching`).
+- A prediction matched to an object that is ignored (outside the size range, or a crowd), or unmatched and itself
+  outside the size range, counts neither way.
 - Precision is made monotone and sampled at the recalls 0, 0.01, ..., 1; average precision is the mean of the samples.
 - A class without targets counts in no mean; sizes are areas in pixels: small under 32², medium to 96², large above.
 """
@@ -22,6 +18,7 @@ import numpy as np
 
 from osv_lab.core.errors import UsageError
 from osv_lab.core.report import Report
+from osv_lab.detect.matching import Matching
 
 if TYPE_CHECKING:
     import supervision as sv
@@ -235,191 +232,33 @@ def match_by_class(
 
     Arguments and errors as for :func:`average_precision`.
     """
-    predicted, truth = _flatten(predictions, "predictions"), _flatten(targets, "targets")
-    if len(predictions) != len(targets):
-        raise UsageError(
-            "predictions and targets must be of the same images", f"{len(predictions)} and {len(targets)} sets"
-        )
-    if overlaps is not None and [len(one) for one in predictions] != [len(one) for one in overlaps]:
-        raise UsageError("overlaps are not of these predictions", f"{len(overlaps)} images")
     thresholds = np.asarray(iou_thresholds, dtype=np.float64)
     if not len(thresholds) or not np.all((thresholds > 0) & (thresholds <= 1)):
         raise UsageError("IoU thresholds must lie between 0 and 1", list(iou_thresholds))
-    matched = {}
-    for class_id in np.union1d(predicted["class_id"], truth["class_id"]).astype(int):
-        found = _most_confident(_select(predicted, predicted["class_id"] == class_id), max_detections)
-        wanted = _select(truth, truth["class_id"] == class_id)
-        matched[int(class_id)] = _match(found, wanted, thresholds, len(targets), overlaps)
-    return matched
-
-
-_Table = dict[str, np.ndarray]
-
-
-def _flatten(sets: Sequence[sv.Detections], what: str) -> _Table:
-    """All images' boxes in one table of columns: image, row in it, xyxy, class_id, score, crowd, area."""
-    image, row, xyxy, class_id, score, crowd, area = [], [], [], [], [], [], []
-    for index, one in enumerate(sets):
-        count = len(one.xyxy)
-        if count and one.class_id is None:
-            raise UsageError(f"{what} need class ids", f"image {index} has none")
-        if count and one.confidence is None and what == "predictions":
-            raise UsageError(f"{what} need confidences", f"image {index} has none")
-        if not count:
-            continue
-        boxes = np.asarray(one.xyxy, dtype=np.float64).reshape(-1, 4)
-        image.append(np.full(count, index))
-        row.append(np.arange(count))
-        xyxy.append(boxes)
-        class_id.append(one.class_id)
-        score.append(one.confidence if one.confidence is not None else np.ones(count))
-        flags = one.data.get("iscrowd")
-        crowd.append(np.zeros(count, bool) if flags is None else np.asarray(flags).astype(bool))
-        sizes = one.data.get("area")
-        area.append(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) if sizes is None else np.asarray(sizes, float))
-    if not image:
-        return {
-            "image": np.zeros(0, int),
-            "row": np.zeros(0, int),
-            "xyxy": np.zeros((0, 4)),
-            "class_id": np.zeros(0, int),
-            "score": np.zeros(0),
-            "crowd": np.zeros(0, bool),
-            "area": np.zeros(0),
-        }
-    return {
-        "image": np.concatenate(image),
-        "row": np.concatenate(row),
-        "xyxy": np.concatenate(xyxy),
-        "class_id": np.concatenate(class_id).astype(int),
-        "score": np.concatenate(score).astype(np.float64),
-        "crowd": np.concatenate(crowd),
-        "area": np.concatenate(area),
-    }
-
-
-def _select(table: _Table, rows: np.ndarray) -> _Table:
-    return {name: column[rows] for name, column in table.items()}
-
-
-def _most_confident(table: _Table, count: int) -> _Table:
-    """Each image's ``count`` most confident rows; rows ordered by image, then confidence."""
-    order = np.lexsort((-table["score"], table["image"]))
-    table = _select(table, order)
-    image = table["image"]
-    first = np.searchsorted(image, image)
-    return _select(table, np.arange(len(image)) - first < count)
-
-
-def _match(
-    found: _Table,
-    wanted: _Table,
-    thresholds: np.ndarray,
-    images: int,
-    overlaps: Sequence[np.ndarray] | None = None,
-) -> dict[str, Matches]:
-    """Match one class over all images, for each size range of :data:`SIZES`.
-
-    Predictions of all images are matched at once, rank by rank: the most confident of every image, then the second of
-    every image, and so on, for all thresholds together.
-    """
-    wanted = _select(wanted, np.argsort(wanted["image"], kind="stable"))
-    predictions, count = len(found["score"]), len(thresholds)
-    # Pairs of a prediction and a target of the same image, prediction by prediction.
-    start = np.searchsorted(wanted["image"], found["image"], side="left")
-    stop = np.searchsorted(wanted["image"], found["image"], side="right")
-    width = stop - start
-    prediction = np.repeat(np.arange(predictions), width)
-    first_pair = np.concatenate([[0], np.cumsum(width)])
-    target = start[prediction] + np.arange(len(prediction)) - first_pair[prediction]
-    if overlaps is None:
-        iou = pair_iou(found["xyxy"][prediction], wanted["xyxy"][target], wanted["crowd"][target])
-    else:
-        iou = _looked_up(overlaps, found["image"][prediction], found["row"][prediction], wanted["row"][target])
-    # Only pairs that reach the lowest threshold can ever match. COCO compares with 1 - 1e-10 at most.
-    limits = np.minimum(thresholds, 1 - 1e-10)
-    near = iou >= limits.min()
-    prediction, target, iou = prediction[near], target[near], iou[near]
-
-    image_start = np.searchsorted(found["image"], found["image"])
-    rank = np.arange(predictions) - image_start
-    by_rank = np.argsort(rank[prediction], kind="stable")
-    prediction, target, iou = prediction[by_rank], target[by_rank], iou[by_rank]
-    ranks = rank[prediction]
-    edges = np.flatnonzero(np.diff(ranks, prepend=-1, append=-1)) if len(ranks) else np.zeros(0, int)
-
-    order = np.argsort(-found["score"], kind="mergesort")
-    results = {}
+    matching = Matching(predictions, targets, thresholds.min(), overlaps)
+    found, wanted = matching.found, matching.wanted
+    # By class, then the most confident first; of equals, as their images and places in them are.
+    order = np.lexsort((matching.rank, found.image, -found.score, found.class_id))
+    order = order[matching.rank[order] < max_detections]
+    ids = np.union1d(found.class_id, wanted.class_id)
+    edges = np.searchsorted(found.class_id[order], [*ids, ids[-1] + 1] if len(ids) else [])
+    matched: dict[int, dict[str, Matches]] = {int(class_id): {} for class_id in ids}
     for size, (low, high) in SIZES.items():
-        ignored_target = wanted["crowd"] | (wanted["area"] < low) | (wanted["area"] > high)
-        # COCO sorts ignored targets last: "the later of equal IoUs" is by that order.
-        position = np.empty(len(ignored_target), int)
-        position[np.lexsort((np.arange(len(ignored_target)), ignored_target))] = np.arange(len(ignored_target))
-        taken = np.zeros((count, len(ignored_target)), bool)
-        true = np.zeros((count, predictions), bool)
-        ignored = np.zeros((count, predictions), bool)
-        for begin, end in itertools.pairwise(edges):
-            block = slice(begin, end)
-            _match_rank(
-                prediction[block], target[block], iou[block], limits, ignored_target, wanted["crowd"], position,
-                taken, true, ignored,
-            )  # fmt: skip
-        outside = (found["area"] < low) | (found["area"] > high)
-        ignored |= ~true & ~ignored & outside[None]
-        counted = np.bincount(wanted["image"][~ignored_target], minlength=images)
-        results[size] = Matches(found["image"][order], true[:, order], ignored[:, order], counted)
-    return results
-
-
-def _match_rank(
-    prediction: np.ndarray,
-    target: np.ndarray,
-    iou: np.ndarray,
-    limits: np.ndarray,
-    ignored_target: np.ndarray,
-    crowd: np.ndarray,
-    position: np.ndarray,
-    taken: np.ndarray,
-    true: np.ndarray,
-    ignored: np.ndarray,
-) -> None:
-    """Give one prediction per image its target. The pairs given are those predictions'; the last three are written."""
-    # Best last: a target that counts before one that is ignored, then the larger IoU, then the later target.
-    best_last = np.lexsort((position[target], iou, ~ignored_target[target], prediction))
-    prediction, target, iou = prediction[best_last], target[best_last], iou[best_last]
-    for row, limit in enumerate(limits):
-        open_pairs = (iou >= limit) & (~taken[row, target] | crowd[target])
-        candidates = prediction[open_pairs]
-        if not len(candidates):
-            continue
-        last = np.append(candidates[1:] != candidates[:-1], True)
-        chosen, given = candidates[last], target[open_pairs][last]
-        taken[row, given] = True
-        true[row, chosen] = ~ignored_target[given]
-        ignored[row, chosen] = ignored_target[given]
-
-
-def _looked_up(
-    overlaps: Sequence[np.ndarray], image: np.ndarray, prediction: np.ndarray, target: np.ndarray
-) -> np.ndarray:
-    """The given overlap of each pair; pairs are ordered by image."""
-    found = np.zeros(len(image))
-    edges = np.flatnonzero(np.diff(image, prepend=-1, append=-1)) if len(image) else np.zeros(0, int)
-    for begin, end in itertools.pairwise(edges):
-        block = slice(begin, end)
-        found[block] = overlaps[image[begin]][prediction[block], target[block]]
-    return found
-
-
-def pair_iou(first: np.ndarray, second: np.ndarray, crowd: np.ndarray) -> np.ndarray:
-    """IoU of pairs of boxes; over the first box's own area where the second is a crowd."""
-    low = np.maximum(first[:, :2], second[:, :2])
-    high = np.minimum(first[:, 2:], second[:, 2:])
-    intersection = np.prod(np.maximum(high - low, 0), axis=1)
-    own = np.prod(first[:, 2:] - first[:, :2], axis=1)
-    other = np.prod(second[:, 2:] - second[:, :2], axis=1)
-    union = np.where(crowd, own, own + other - intersection)
-    return np.asarray(np.divide(intersection, union, out=np.zeros(len(union)), where=union > 0))
+        skipped = wanted.crowd | (wanted.area < low) | (wanted.area > high)
+        taken = matching.taken(thresholds, skipped)[:, order]
+        took = taken >= 0
+        true = took & ~np.append(skipped, False)[taken]
+        outside = (found.area < low) | (found.area > high)
+        ignored = (took & ~true) | (~took & outside[order])
+        for class_id, (begin, end) in zip(matched, itertools.pairwise(edges), strict=True):
+            own = wanted.image[~skipped & (wanted.class_id == class_id)]
+            matched[class_id][size] = Matches(
+                found.image[order[begin:end]],
+                true[:, begin:end],
+                ignored[:, begin:end],
+                np.bincount(own, minlength=matching.images),
+            )
+    return matched
 
 
 def _curve(matches: Matches) -> tuple[np.ndarray, np.ndarray]:

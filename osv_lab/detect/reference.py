@@ -21,6 +21,7 @@ from osv_lab.core.errors import (
     require_extra,
 )
 from osv_lab.core.files import atomic_path
+from osv_lab.core.modelfiles import model_files
 from osv_lab.core.privacy import silence
 from osv_lab.core.settings import load_settings
 
@@ -34,7 +35,7 @@ WEIGHTS_URL = "https://github.com/ultralytics/assets/releases/download/v8.4.0/"
 MAX_WEIGHTS_BYTES = 1 << 30
 """A published file larger than this is refused."""
 
-_SUFFIXES = (".onnx", ".pt")
+_SUFFIXES = (".onnx", ".xml", ".tflite", ".pt")
 _PUBLISHED = re.compile(
     r"(yolov?\d{1,2}(\.\d)?[a-z]{1,2}\d?u?|rtdetr-[a-z]\w*)(-(cls|seg|pose|obb|oiv7|world|worldv2|p2|p6))*",
     re.IGNORECASE,
@@ -279,7 +280,7 @@ def _choose(place: Path, prefer: Sequence[str], ref: str) -> Path:
         return place
     files = sorted(file for file in place.iterdir() if file.is_file())
     for suffix in (*prefer, *_SUFFIXES):
-        of_kind = [file for file in files if file.suffix.lower() == suffix]
+        of_kind = [file for file in files if file.suffix.lower() == suffix and _is_model(file)]
         best = [file for file in of_kind if file.stem == "best"]
         if len(best or of_kind) == 1:
             return (best or of_kind)[0]
@@ -291,8 +292,15 @@ def _choose(place: Path, prefer: Sequence[str], ref: str) -> Path:
             )
     found = ", ".join(file.name for file in files[:8]) or "no files"
     raise NotFoundError(
-        "no model is in this folder", f"{_shown(ref)} holds {found}", "a model is an .onnx or .pt file"
+        "no model is in this folder",
+        f"{_shown(ref)} holds {found}",
+        "a model is an .onnx, .pt, .tflite or OpenVINO .xml file",
     )
+
+
+def _is_model(file: Path) -> bool:
+    """Whether a file of a model's suffix is one: an ``.xml`` without weights is some other document."""
+    return file.suffix.lower() != ".xml" or len(model_files(file)) > 1
 
 
 def _siblings(path: Path) -> str:

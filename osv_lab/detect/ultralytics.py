@@ -22,8 +22,8 @@ from osv_lab.core.digests import file_digest
 from osv_lab.core.errors import InvalidDataError, NotFoundError, UnavailableError, UsageError, require_extra
 from osv_lab.detect import detector as contract
 from osv_lab.detect.engine import Engine, usable_cores
+from osv_lab.detect.exported import input_size_of
 from osv_lab.detect.families import Metadata, infer_family
-from osv_lab.detect.onnx import input_size_of
 from osv_lab.detect.preprocess import Placement, place
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from osv_lab.evaluate.outcomes import OBJECTS
 
 if TYPE_CHECKING:
-    from osv_lab.evaluate.comparison import ComparisonReport
+    from osv_lab.evaluate.comparison_report import ComparisonReport
 
 BETTER, WORSE, UNSURE = "#1a9850", "#d73027", "#8a8f98"
 

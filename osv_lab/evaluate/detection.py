@@ -12,10 +12,11 @@ import numpy as np
 from osv_lab.core.errors import InvalidDataError, NotFoundError, UsageError, nearest
 from osv_lab.core.progress import Progress, silent
 from osv_lab.core.report import Report
+from osv_lab.detect.matching import Matching
 from osv_lab.detect.metrics import IOU_THRESHOLDS, PrecisionReport, average_precision
 from osv_lab.evaluate.arrays import boxes_of
 from osv_lab.evaluate.confusion import ConfusionMatrix, Operating, best_operating_point, confusion_matrix
-from osv_lab.evaluate.matching import Overlaps, curves, match_images
+from osv_lab.evaluate.matching import by_image, curves
 from osv_lab.evaluate.panel import save_evaluation
 
 MAX_DETECTIONS = 100
@@ -208,8 +209,8 @@ def evaluate(
     predictions = boxes_of(chosen, pred_field, class_names)
     targets = boxes_of(chosen, gt_field, class_names)
     progress("evaluate", 0, 3)
-    overlaps = [Overlaps(found, wanted) for found, wanted in zip(predictions, targets, strict=True)]
-    matches = match_images(overlaps, iou)
+    matching = Matching(predictions, targets, min(iou, *IOU_THRESHOLDS))
+    matches = by_image(matching, iou)
     progress("evaluate", 1, 3)
     save_evaluation(
         chosen,
@@ -223,7 +224,7 @@ def evaluate(
         predictions=predictions,
         targets=targets,
         matches=matches,
-        curves=curves(overlaps, predictions, targets, len(class_names), IOU_THRESHOLDS, MAX_DETECTIONS),
+        curves=curves(matching, len(class_names), IOU_THRESHOLDS, MAX_DETECTIONS),
     )
     progress("evaluate", 2, 3)
     precision = average_precision(predictions, targets, max_detections=MAX_DETECTIONS, class_names=class_names)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from osv_lab.evaluate.matching import Overlaps
+from osv_lab.detect.matching import Matching
+from osv_lab.evaluate.matching import by_image
 
 if TYPE_CHECKING:
     import supervision as sv
@@ -40,22 +41,27 @@ class Operated:
         return np.asarray(self.kept & ~self.right)
 
 
-def operated(predictions: sv.Detections, targets: sv.Detections, thresholds: np.ndarray, iou: float) -> Operated:
-    """Match one image; a prediction that is dropped does not change which object a more confident one takes.
+def operated(
+    predictions: Sequence[sv.Detections], targets: Sequence[sv.Detections], thresholds: np.ndarray, iou: float
+) -> list[Operated]:
+    """Match all images; a prediction that is dropped does not change which object a more confident one takes.
 
     Args:
-        predictions: The model's.
+        predictions: The model's, one set per image.
         targets: The truth, with ``data["iscrowd"]``.
         thresholds: Least confidence per class id.
         iou: Least overlap.
     """
-    kept = predictions.confidence >= thresholds[predictions.class_id]
-    overlaps = Overlaps(predictions, targets)
-    taken = np.full(len(predictions), -1)
-    taken[overlaps.order] = overlaps.match(min(iou, 1 - 1e-10))
-    found = np.zeros(len(targets), dtype=bool)
-    found[taken[kept & (taken >= 0)]] = True
-    return Operated(kept, taken >= 0, found)
+    result = []
+    for one, truth, match in zip(
+        predictions, targets, by_image(Matching(predictions, targets, iou), iou), strict=True
+    ):
+        kept = one.confidence >= thresholds[one.class_id]
+        right = match.target >= 0
+        found = np.zeros(len(truth), dtype=bool)
+        found[match.target[kept & right]] = True
+        result.append(Operated(kept, right, found))
+    return result
 
 
 @dataclass(frozen=True)
@@ -79,22 +85,39 @@ class ImageOutcome:
         return int(((self.first if what == "fp_gone" else self.second) == what).sum())
 
 
-def outcome(
-    first: sv.Detections, second: sv.Detections, targets: sv.Detections, a: Operated, b: Operated, iou: float
-) -> ImageOutcome:
-    """Compare two models on one image.
+def outcomes(
+    first: Sequence[sv.Detections],
+    second: Sequence[sv.Detections],
+    targets: Sequence[sv.Detections],
+    operating: tuple[Sequence[Operated], Sequence[Operated]],
+    iou: float,
+) -> list[ImageOutcome]:
+    """Compare two models image by image.
 
     A false positive of the second is one of the first if their classes are equal and they overlap by at least ``iou``;
     the second's most confident choose first.
     """
+    old = [_plain(one, at.false) for one, at in zip(first, operating[0], strict=True)]
+    new = [_plain(one, at.false) for one, at in zip(second, operating[1], strict=True)]
+    partners = by_image(Matching(new, old, iou), iou)
+    return [
+        _outcome(truth, a, b, match.target)
+        for truth, a, b, match in zip(targets, *operating, partners, strict=True)
+    ]
+
+
+def _plain(detections: sv.Detections, rows: np.ndarray) -> sv.Detections:
+    """Some boxes with nothing but scores and classes."""
+    chosen = detections[rows]
+    chosen.data = {}
+    return chosen
+
+
+def _outcome(targets: sv.Detections, a: Operated, b: Operated, partner: np.ndarray) -> ImageOutcome:
+    """One image; ``partner`` says of each false positive of the second which of the first's it is, or -1."""
     names = np.where(a.found, np.where(b.found, "both_right", "broken"), np.where(b.found, "fixed", "both_wrong"))
     objects = np.where(targets.data["iscrowd"].astype(bool), "crowd", names)
     was, now = np.flatnonzero(a.false), np.flatnonzero(b.false)
-    old, new = first[was], second[now]
-    old.data = {"iscrowd": np.zeros(len(old), dtype=bool)}
-    pairs = Overlaps(new, old)
-    partner = np.full(len(now), -1)
-    partner[pairs.order] = pairs.match(min(iou, 1 - 1e-10))
     said_a = np.where(a.right, "tp", np.where(a.kept, "fp_gone", "below")).astype(object)
     said_b = np.where(b.right, "tp", np.where(b.kept, "fp_new", "below")).astype(object)
     said_a[a.right & ~a.kept] = said_b[b.right & ~b.kept] = "below"
@@ -104,10 +127,10 @@ def outcome(
 
 
 def count_by_class(
-    outcomes: Sequence[ImageOutcome], targets: Sequence[sv.Detections], class_names: Sequence[str]
+    became: Sequence[ImageOutcome], targets: Sequence[sv.Detections], class_names: Sequence[str]
 ) -> dict[str, dict[str, int]]:
     """Per outcome of :data:`OBJECTS`, objects per class."""
-    said = np.concatenate([one.objects for one in outcomes])
+    said = np.concatenate([one.objects for one in became])
     class_id = np.concatenate([one.class_id for one in targets])
     return {
         what: dict(

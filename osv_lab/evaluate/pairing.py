@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from osv_lab.detect.metrics import pair_iou
+from osv_lab.detect.matching import pair_iou
 from osv_lab.evaluate.scene import Boxes
 
 _CHUNK = 4_000_000

@@ -22,12 +22,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from osv_lab.core.digests import file_digest
 from osv_lab.core.errors import UsageError
+from osv_lab.core.modelfiles import model_digest
 from osv_lab.core.progress import Progress, silent
 from osv_lab.core.report import Report
 from osv_lab.core.settings import SEED
-from osv_lab.evaluate.comparison import ComparisonReport, compare
+from osv_lab.evaluate.comparison import compare
+from osv_lab.evaluate.comparison_report import ComparisonReport
 from osv_lab.evaluate.differences import MIN_OBJECTS, Difference
 from osv_lab.train import tracking
 from osv_lab.train.aliases import move_alias, parse_version
@@ -276,7 +277,7 @@ def _slice_gate(regressed: Sequence[str], unjudged: Sequence[str], strict: bool,
 
 
 def _parity(version: ModelVersion) -> Gate:
-    if version.digest and file_digest(_file(version)) != version.digest:
+    if version.digest and model_digest(_file(version)) != version.digest:
         return Gate("parity", False, "the file is not the one that was registered")
     if version.parity != "passed":
         return Gate("parity", False, "the export was never compared with its weights (osv export model --verify)")

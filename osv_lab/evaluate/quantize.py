@@ -51,7 +51,7 @@ def quantize(
     Raises:
         NotFoundError: the artifact's file is gone.
         InvalidDataError: no image can be read, or the model cannot be quantised.
-        UsageError: it is quantised already.
+        UsageError: it is quantised already, or no ONNX file.
 
     Example:
         >>> small = quantize(export_model("best.pt"), dataset.match_tags("train"))       # doctest: +SKIP
@@ -60,6 +60,8 @@ def quantize(
     source = Path(artifact.path)
     if not source.is_file():
         raise NotFoundError("no such model file", source)
+    if source.suffix.lower() != ".onnx":
+        raise UsageError("only ONNX files are quantised", source, "quantise the ONNX export")
     if read_sidecar(source).get("precision") == "int8":
         raise UsageError("the model is in 8 bits already", source, "quantise the export that it was made from")
     if len(view) > max_images:

@@ -5,7 +5,6 @@ One row per box over all images, so that nothing downstream loops over images.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from osv_lab.core.errors import NotFoundError, UsageError, nearest
+from osv_lab.detect.matching import Matching
 from osv_lab.evaluate.arrays import boxes_of, image_sizes
 from osv_lab.evaluate.detection import MAX_DETECTIONS, check_arguments, classes_of, evaluable
-from osv_lab.evaluate.matching import Overlaps, match_images
 
 if TYPE_CHECKING:
     import supervision as sv
@@ -145,10 +144,7 @@ def read_scene(
     chosen, notes = evaluable(view, pred_field, gt_field)
     class_names, more = classes_of(chosen, pred_field, gt_field)
     predictions, targets = (boxes_of(chosen, field, class_names) for field in (pred_field, gt_field))
-    overlaps = [Overlaps(found, wanted) for found, wanted in zip(predictions, targets, strict=True)]
-    matches = match_images(overlaps, iou)
-    first = itertools.accumulate((len(one) for one in targets), initial=0)
-    taken = [np.where(one.target < 0, -1, one.target + start) for one, start in zip(matches, first, strict=False)]
+    matching = Matching(predictions, targets, iou)
     return Scene(
         dataset=str(view._dataset.name),
         pred_field=pred_field,
@@ -158,8 +154,8 @@ def read_scene(
         class_names=tuple(class_names),
         predictions=columns(predictions),
         objects=columns(targets),
-        taken=np.concatenate(taken),
-        counted=np.concatenate([one.within(MAX_DETECTIONS)[np.argsort(one.order)] for one in overlaps]),
+        taken=matching.taken([iou])[0],
+        counted=matching.rank < MAX_DETECTIONS,
         iou=iou,
         notes=(*notes, *more),
     )

@@ -9,11 +9,12 @@ import numpy as np
 
 from osv_lab.core.errors import UsageError
 from osv_lab.core.progress import Progress, silent
+from osv_lab.detect.matching import Matching
 from osv_lab.detect.metrics import IOU_THRESHOLDS, average_precision
 from osv_lab.detect.overlaps import probabilistic_iou
 from osv_lab.evaluate.confusion import best_operating_point, confusion_matrix
 from osv_lab.evaluate.detection import MAX_DETECTIONS, EvaluationReport, class_scores
-from osv_lab.evaluate.matching import Overlaps, curves, match_images
+from osv_lab.evaluate.matching import by_image, curves
 from osv_lab.evaluate.objects import TASK_FIELDS, read_pairs
 from osv_lab.evaluate.panel import save_evaluation
 
@@ -65,8 +66,8 @@ def evaluate_shapes(
     pairs = read_pairs(view, pred_field, gt_field, class_names, task)
     predictions, targets = pairs.predictions, pairs.targets
     progress("evaluate", 1, 3)
-    overlaps = [Overlaps(*one) for one in zip(predictions, targets, pairs.overlaps, strict=True)]
-    matches = match_images(overlaps, iou)
+    matching = Matching(predictions, targets, min(iou, *IOU_THRESHOLDS), pairs.overlaps)
+    matches = by_image(matching, iou)
     save_evaluation(
         view,
         key,
@@ -79,7 +80,7 @@ def evaluate_shapes(
         predictions=predictions,
         targets=targets,
         matches=matches,
-        curves=curves(overlaps, predictions, targets, len(class_names), IOU_THRESHOLDS, MAX_DETECTIONS),
+        curves=curves(matching, len(class_names), IOU_THRESHOLDS, MAX_DETECTIONS),
         masks=task == "segment",
     )
     progress("evaluate", 2, 3)

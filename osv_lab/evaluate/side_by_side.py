@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from osv_lab.evaluate.comparison import ComparisonReport
+    from osv_lab.evaluate.comparison_report import ComparisonReport
 
 _HEIGHT, _GAP, _HEAD = 400, 12, 40
 _INK, _PAPER = (32, 36, 44), (255, 255, 255)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from osv_lab.lab.base import LabBase
 
 if TYPE_CHECKING:
-    from osv_lab.evaluate.comparison import ComparisonReport
+    from osv_lab.evaluate.comparison_report import ComparisonReport
     from osv_lab.evaluate.promotion import Verdict
     from osv_lab.train.lineage import Lineage
     from osv_lab.train.registry import ModelVersion

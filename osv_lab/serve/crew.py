@@ -39,6 +39,7 @@ _log = logging.getLogger("osv_lab.serve")
 
 _MOST_DELAY_S = 30.0
 _CALM_S = 60.0
+_A_MOMENT_S = 0.3
 
 
 class Crew:
@@ -172,8 +173,9 @@ class Crew:
         self._loop = asyncio.get_running_loop()
         for one in self._members:
             await self.dispatch.add(one)
-        self._vacant.set()
         self._keeper.start()
+        # The first worker's first answer has the machine for itself.
+        self._loop.call_later(_A_MOMENT_S, self._vacant.set)
 
     def stop(self) -> None:
         """Give out nothing more. On the event loop only."""

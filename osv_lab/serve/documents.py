@@ -18,7 +18,12 @@ class LoadRequest(BaseModel):
     )
 
     ref: str = Field(min_length=1, max_length=1000, description="One of ``available`` in /models.")
-    name: str = Field(min_length=1, max_length=64, description="What requests call it.")
+    name: str = Field(
+        min_length=1,
+        max_length=64,
+        description="What requests call it: letters, digits, dots and dashes.",
+        json_schema_extra={"pattern": "^[A-Za-z0-9][A-Za-z0-9._-]*$"},
+    )
 
 
 class SwapRequest(BaseModel):

@@ -27,6 +27,9 @@ _URL_SAFE = str.maketrans("-_", "+/")
 MAX_FIELDS = 128
 """Most parts of a form that are no files."""
 
+MAX_REPEATED = 64
+"""Most of them of one name."""
+
 
 def image_bytes(image_url: str, limits: Limits) -> bytes:
     """The encoded image that ``image_url`` stands for: an http(s) URL, a data URI, or bare base64.
@@ -146,8 +149,14 @@ class _Form:
         name = options.get(b"name", b"").decode("utf-8", "replace")
         if b"filename" in options or b"filename*" in options or name in ("file", "image"):
             self.files.append(bytes(self._data))
-        else:
-            self.fields.setdefault(name, []).append(self._data.decode("utf-8", "replace"))
+            return
+        field = self.fields.setdefault(name, [])
+        if len(field) == MAX_REPEATED:
+            fix = "separate classes by commas"
+            raise RequestError(
+                422, "the form has a field too often", f"{shortened(name, 40)}, over {MAX_REPEATED} times", fix
+            )
+        field.append(self._data.decode("utf-8", "replace"))
 
     def _over(self) -> None:
         self.ended = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from osv_lab.serve.documents import ErrorAnswer
-from osv_lab.serve.inputs import MAX_FIELDS
+from osv_lab.serve.inputs import MAX_REPEATED
 from osv_lab.serve.limits import Limits
 from osv_lab.serve.schemas import BatchRequest, OneImageOptions, Options, PredictRequest
 
@@ -28,7 +28,7 @@ PICTURES: dict[str, Any] = {
 """An answer that is a picture."""
 
 _FILE = {"type": "string", "format": "binary"}
-_NAMES = {"type": "array", "items": {"type": "string", "minLength": 1}}
+_NAMES = {"type": "array", "items": {"type": "string"}}
 
 
 def one_image_body() -> dict[str, Any]:
@@ -57,8 +57,10 @@ def many_images_body() -> dict[str, Any]:
 
 
 def _form(file: dict[str, Any], kind: type[Options]) -> dict[str, Any]:
-    """A form of files and options; what it holds is text, so that a class's id is, too."""
-    options = {**_option_schemas(kind), "classes": {**_NAMES, "maxItems": MAX_FIELDS // 2}}
+    """A form of files and options; what it holds is text, so that a class's id is, too. Classes come as several fields,
+    or as one with commas."""
+    classes = {"anyOf": [{**_NAMES, "maxItems": MAX_REPEATED}, {"type": "string"}]}
+    options = {**_option_schemas(kind), "classes": classes}
     return {"type": "object", "properties": {"file": file, **options}, "required": ["file"]}
 
 

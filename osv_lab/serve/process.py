@@ -43,7 +43,9 @@ class WorkerProcess:
         for one in (self.jobs, jobs):
             one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, pipe.BUFFER)
         # -P: what lies in the working directory is not imported.
-        command = [sys.executable, "-P", "-m", "osv_lab.serve.worker", str(jobs.fileno()), str(control.fileno())]
+        # Not -m, which first imports what finds and runs a module.
+        run = "from osv_lab.serve.worker import main; main()"
+        command = [sys.executable, "-P", "-c", run, str(jobs.fileno()), str(control.fileno())]
         with jobs, control:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, env=_environment(), pass_fds=(jobs.fileno(), control.fileno())

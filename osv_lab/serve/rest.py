@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from osv_lab.core.errors import OsvError
 from osv_lab.serve.documents import BatchAnswer, DriftAnswer, PredictAnswer
@@ -198,7 +199,10 @@ def _add_error_answers(app: FastAPI) -> None:
         path = f"{request.method} {request.url.path}"
         answer = RequestError(error.status_code, str(error.detail).lower(), path, "see /docs")
         response = response_of(error_answer(answer))
-        response.headers.update(error.headers or {})  # Allow, of a 405
+        response.headers.update(error.headers or {})
+        if error.status_code == 405:
+            # The framework names the methods of the first route of this path alone.
+            response.headers["Allow"] = ", ".join(sorted(_methods_at(app, request)))
         return response
 
     @app.exception_handler(RequestValidationError)
@@ -209,3 +213,9 @@ def _add_error_answers(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def on_other(_: Request, error: Exception) -> Response:
         return response_of(failed(error))
+
+
+def _methods_at(app: FastAPI, request: Request) -> set[str]:
+    """The methods of all routes that a request's path leads to."""
+    found = (route for route in app.routes if route.matches(request.scope)[0] is not Match.NONE)
+    return {method for route in found for method in getattr(route, "methods", None) or ()}

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from osv_lab.core.errors import UsageError
+from osv_lab.serve.remembered import recall, remember
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +33,9 @@ LARGEST_BATCH = 64
 
 _WORTH_IT = 1.1
 """Batches must be this much faster than single images to be taken on a CPU: they make each answer wait for others."""
+
+_WAYS = ("parallel", "batch of 8")
+"""What is measured on a CPU."""
 
 _MEASURE_S = 0.15
 """How long each way is measured."""
@@ -77,7 +81,8 @@ def load_planned(
         ref: As for :func:`osv_lab.detect.load_detector`, or a detector that is loaded already. Of the latter nothing
             is known about threads, so it is called by one at a time.
         options: As for :func:`osv_lab.detect.load_detector`.
-        scheduling: ``"auto"`` measures and takes what is faster.
+        scheduling: ``"auto"`` measures and takes what is faster; a file that was measured on this machine before is not
+            measured again, see :mod:`osv_lab.serve.remembered`.
         max_batch: Most images that go through the network together, 1 to 64; measured when ``None``.
 
     Raises:
@@ -99,23 +104,31 @@ def load_planned(
         return ref, Plan("parallel", usable_cores()) if mode == "parallel" else _batch_plan(ref, max_batch)
 
     cores, text = usable_cores(), str(ref)
-    if scheduling == "parallel":
+    known = recall(Path(text), options) if scheduling == "auto" else None
+    if scheduling == "parallel" or (known and not _together(known, cores)):
         alone = load_detector(text, **{"threads": 1, **options})
         if not is_onnx(alone):
             raise UsageError(
                 "only ONNX models run in several threads", text, "export it, or use scheduling='batch'"
             )
-        return alone, Plan("parallel", cores)
+        return alone, Plan("parallel", cores, images_per_s=known or {})
     whole = load_detector(text, **options)
     on_cpu = is_onnx(whole) and whole.provider == "CPUExecutionProvider"
     if scheduling == "batch" or not on_cpu:
         return whole, _batch_plan(whole, max_batch)
-    alone = load_detector(text, **{"threads": 1, **options})
-    beside, together = measure_cpu(alone, whole, cores)
-    rates = {"parallel": beside, "batch of 8": together}
-    if cores > 1 and together > beside * _WORTH_IT:
-        return whole, Plan("batch", max(cores, 16), max_batch or 8, rates)
-    return alone, Plan("parallel", cores, 1, rates)
+    if not known:
+        alone = load_detector(text, **{"threads": 1, **options})
+        known = dict(zip(_WAYS, measure_cpu(alone, whole, cores), strict=True))
+        remember(Path(text), options, known)
+        if not _together(known, cores):
+            return alone, Plan("parallel", cores, 1, known)
+    return whole, Plan("batch", max(cores, 16), max_batch or 8, known)
+
+
+def _together(rates: Mapping[str, float], cores: int) -> bool:
+    """Whether images are better run in batches on a CPU."""
+    beside, together = (rates.get(way, 0.0) for way in _WAYS)
+    return cores > 1 and together > beside * _WORTH_IT
 
 
 def measure_cpu(alone: Detector, whole: Detector, cores: int) -> tuple[float, float]:
@@ -127,11 +140,9 @@ def measure_cpu(alone: Detector, whole: Detector, cores: int) -> tuple[float, fl
     best = [0.0, 0.0]
     with ThreadPoolExecutor(cores) as pool:
         for _ in range(2):
-            started, turns = time.perf_counter(), 0
-            while turns == 0 or time.perf_counter() - started < _MEASURE_S / 2:
-                list(pool.map(lambda _: _find(alone, [image]), range(cores)))
-                turns += 1
-            best[0] = max(best[0], turns * cores / (time.perf_counter() - started))
+            # No thread waits for another, as none does when they serve.
+            rates = pool.map(lambda _: _rate(alone, image, 1, _MEASURE_S / 2), range(cores))
+            best[0] = max(best[0], sum(rates))
             best[1] = max(best[1], _rate(whole, image, 8, _MEASURE_S / 2))
     return best[0], best[1]
 

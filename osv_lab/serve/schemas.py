@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from osv_lab.core.errors import nearest
 from osv_lab.serve.errors import RequestError, shortened
@@ -25,6 +25,14 @@ OptionsKind = TypeVar("OptionsKind", bound="Options")
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
+def _whole(value: Any) -> Any:
+    """JSON has one kind of number: 300.0 is a whole one, as 300 is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+
+
 class Options(BaseModel):
     """What may be chosen about predictions: JSON keys, form fields or query parameters of these names.
 
@@ -37,8 +45,8 @@ class Options(BaseModel):
     iou_threshold: Share = Field(
         default=0.7, description="Of two boxes of one class that overlap by more than this, keep the better."
     )
-    max_detections: int = Field(default=300, ge=1, le=10_000, description="Most detections in one image.")
-    classes: list[str | int] | None = Field(
+    max_detections: Whole = Field(default=300, ge=1, le=10_000, description="Most detections in one image.")
+    classes: list[str | Whole] | None = Field(
         default=None, max_length=10_000, description="Keep only these classes, by name or id. All when absent."
     )
 
@@ -79,7 +87,9 @@ class PredictRequest(OneImageOptions):
         extra="forbid", json_schema_extra={"examples": [{"image_url": _PIXEL, "confidence_threshold": 0.5}]}
     )
 
-    image_url: str = Field(description="An http(s) URL, a data URI (data:image/jpeg;base64,...), or bare base64.")
+    image_url: str = Field(
+        min_length=1, description="An http(s) URL, a data URI (data:image/jpeg;base64,...), or bare base64."
+    )
 
 
 class BatchRequest(Options):
@@ -91,7 +101,9 @@ class BatchRequest(Options):
     )
 
     images: list[str] = Field(min_length=1, description="Each as image_url of /predict.")
-    batch_size: int = Field(default=8, ge=1, le=64, description="Most images that go through the model together.")
+    batch_size: Whole = Field(
+        default=8, ge=1, le=64, description="Most images that go through the model together."
+    )
 
 
 def parse_json(kind: type[BaseModel], body: bytes) -> Any:

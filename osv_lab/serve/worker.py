@@ -1,9 +1,9 @@
 """A worker process: decodes, computes and encodes the answers that the front process hands it.
 
-Started by :mod:`osv_lab.serve.crew` as ``python -m osv_lab.serve.worker JOBS CONTROL``, the file descriptors of two
-sockets. Work comes over the first, one frame per job and one per answer. Models are loaded and forgotten over the
-second, by a thread of its own, so that neither waits for the other. A job says by which loaded model each name is
-answered; the worker itself has no notion of what is current. When the front has gone the worker ends.
+:class:`osv_lab.serve.process.WorkerProcess` starts :func:`main` with the file descriptors of two sockets. Work comes
+over the first, one frame per job and one per answer. Models are loaded and forgotten over the second, by a thread of
+its own, so that neither waits for the other. A job says by which loaded model each name is answered; the worker itself
+has no notion of what is current. When the front has gone the worker ends.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ _log = logging.getLogger("osv_lab.serve")
 
 _A_MOMENT_S = 0.5
 """After this what the first answer does not need is imported."""
+
+_SWITCH_S = 0.0005
+"""How long one thread keeps another from Python code; Python's own value is ten times that."""
 
 
 class Worker:
@@ -186,7 +189,9 @@ def main() -> None:
     if first is None:
         return
     worker = Worker(_limits(first[0]["limits"]))
-    # While the front does the same; a model is loaded, mostly without Python, while the rest is imported.
+    # While the front does the same; a model is loaded, mostly without Python, while the rest is imported. Whoever needs
+    # Python again does not wait long for it.
+    sys.setswitchinterval(_SWITCH_S)
     import_for_loading()
     imported = threading.Event()
     threading.Thread(target=_obey, args=(control, worker, imported), name="control", daemon=True).start()
@@ -247,7 +252,3 @@ def _work(jobs: socket.socket, worker: Worker) -> None:
                     pool.submit(do, *frame)
         except OSError:
             pass  # the front has gone
-
-
-if __name__ == "__main__":
-    main()

@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 from osv_lab.core.errors import InvalidDataError, UnavailableError, UsageError
 from osv_lab.core.settings import SPLITS
-from osv_lab.store.bulk_read import DIGEST_FIELD, IS_STRING, batches
+from osv_lab.store.bulk_read import CAPTURE, DIGEST_FIELD, IS_STRING, batches
 from osv_lab.store.bulk_read import iter_records as iter_records
 from osv_lab.store.database import database_errors
 from osv_lab.store.documents import (
     CONTAINER_OF_KIND,
     MADE_BY,
     Document,
+    capture_document,
     container_document,
     label_document,
     new_ids,
@@ -55,6 +56,8 @@ class NewSample:
         tags: Sample tags.
         labelled: Whether an annotation for it exists.
         values: Further sample fields.
+        capture: What a server said of it, plain; the field must be declared
+            (:func:`osv_lab.store.bulk_values.declare_capture`).
     """
 
     filepath: str
@@ -65,6 +68,7 @@ class NewSample:
     tags: Sequence[str] = ()
     labelled: bool = True
     values: Mapping[str, Any] = field(default_factory=dict)
+    capture: Mapping[str, Any] = field(default_factory=dict)
 
 
 def labels_by_field(labels: Iterable[Label]) -> dict[str, list[Label]]:
@@ -280,6 +284,7 @@ class Writer:
             "last_modified_at": now,
             DIGEST_FIELD: sample.digest,
             "labelled": sample.labelled,
+            **({CAPTURE: capture_document(sample.capture)} if sample.capture else {}),
             **self._values.fit(sample.values),
             **self._label_values(sample.labels),
         }

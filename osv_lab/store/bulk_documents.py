@@ -108,12 +108,16 @@ def read_columns(
         fields: Sample fields.
 
     Returns:
-        Per sample ``_id`` (text), ``there`` (whether the field has a value), the columns and the fields.
+        Per sample ``_id`` (text), ``there`` (whether the field has a value), the columns (``None`` where a detection
+        lacks the value) and the fields.
     """
     shown: dict[str, Any] = dict.fromkeys(fields, 1)
     for column in columns:
         # A field that nothing was ever written to, and an empty list, are no list in the database.
-        shown[column.lstrip("_")] = {"$ifNull": [f"${field}.detections.{column}", []]}
+        every = {"$ifNull": [f"${field}.detections", []]}
+        # By a map, since a path would pass over the detections that lack the value.
+        values = {"$map": {"input": every, "as": "one", "in": {"$ifNull": [f"$$one.{column}", None]}}}
+        shown[column.lstrip("_")] = values
     shown["there"] = {"$ne": [{"$type": f"${field}"}, "missing"]}
     shown["null"] = {"$eq": [f"${field}", None]}
     found = view._aggregate(detach_frames=True, post_pipeline=[{"$project": shown}])

@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from osv_lab.core.settings import SPLITS
-from osv_lab.store.documents import MADE_BY, labels_of_container
+from osv_lab.store.documents import MADE_BY, labels_of_container, plain_capture
 from osv_lab.store.records import FIELDS, Label, Record
 
 if TYPE_CHECKING:
     import fiftyone as fo
 
 DIGEST_FIELD = "content_digest"
+CAPTURE = "capture"
+"""The sample field for what a server said about a captured sample."""
+
 IS_STRING = {"$type": "string"}
 """Part of every query by digest: the index is over samples that have one."""
 
@@ -124,6 +127,7 @@ class Content:
         labels: Labels per field; a field that is not set is not among them, one without a label is empty.
         frames: For a video: labels per frame field and frame number.
         values: Further sample fields.
+        capture: What a server said of it, as :func:`~osv_lab.store.documents.plain_capture` has it.
     """
 
     id: str
@@ -135,6 +139,7 @@ class Content:
     labels: dict[str, list[Label]]
     frames: dict[str, dict[int, list[Label]]] | None
     values: dict[str, bool | int | float | str]
+    capture: dict[str, Any]
 
 
 def iter_contents(view: fo.SampleCollection, fields: Sequence[str]) -> Iterator[Content]:
@@ -147,7 +152,7 @@ def iter_contents(view: fo.SampleCollection, fields: Sequence[str]) -> Iterator[
     marks = {f"{key}{end}" for key in runs for end in ("", "_iou", "_id", "_index")}
     results = {f"{key}{end}" for key in runs for end in ("_tp", "_fp", "_fn", "_score")}
     values = [name for name in _value_fields(view) if name not in results]
-    shown = dict.fromkeys(["filepath", "tags", "labelled", "metadata", DIGEST_FIELD, *names, *values], 1)
+    shown = dict.fromkeys(["filepath", "tags", "labelled", "metadata", DIGEST_FIELD, CAPTURE, *names, *values], 1)
     documents = view._aggregate(detach_frames=True, post_pipeline=[{"$project": shown}])
     for batch in batches(documents, 256 if not video else 16):
         ids = [document["_id"] for document in batch]
@@ -171,6 +176,7 @@ def iter_contents(view: fo.SampleCollection, fields: Sequence[str]) -> Iterator[
                 labels=labels,
                 frames=frames,
                 values={name: document[name] for name in values if document.get(name) is not None},
+                capture=plain_capture(document.get(CAPTURE)),
             )
 
 

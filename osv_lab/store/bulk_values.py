@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from osv_lab.store.bulk import BATCH
-from osv_lab.store.bulk_read import batches
+from osv_lab.store.bulk_read import CAPTURE, batches
 from osv_lab.store.database import database_errors
 from osv_lab.store.documents import labels_of_container
 from osv_lab.store.records import Label
@@ -16,9 +16,6 @@ from osv_lab.store.schema import declaring_alone
 
 if TYPE_CHECKING:
     import fiftyone as fo
-
-CAPTURE = "capture"
-"""The sample field."""
 
 TAG = "captured"
 

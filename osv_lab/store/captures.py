@@ -25,7 +25,8 @@ from osv_lab.detect.confidence import least, plain_confidence
 from osv_lab.serve.spool import Captured, Spool
 from osv_lab.store import bulk, bulk_read
 from osv_lab.store.bulk import NewSample, Writer
-from osv_lab.store.bulk_values import CAPTURE, TAG, captured_at, declare_capture, set_captures
+from osv_lab.store.bulk_read import CAPTURE
+from osv_lab.store.bulk_values import TAG, captured_at, declare_capture, set_captures
 from osv_lab.store.convert.supervision import labels_from
 from osv_lab.store.database import connect, database_errors
 from osv_lab.store.ingest import load_or_make

@@ -14,6 +14,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from osv_lab.store.records import Box, ImageClass, Keypoints, Kind, Label, OrientedBox, Polygon
@@ -196,6 +197,32 @@ def _essence(label: Label) -> tuple[str, str, str]:
         place = ()
     # Adding zero turns -0.0 into 0.0.
     return label.kind, label.label, " ".join(f"{round(value, 5) + 0.0:.5f}" for value in place)
+
+
+def plain_capture(document: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What a server said of a sample as JSON can say it: its time as ISO 8601 in UTC; empty where it said nothing."""
+    plain = {}
+    for name, value in (document or {}).items():
+        if isinstance(value, datetime):
+            value = value.replace(tzinfo=value.tzinfo or UTC).astimezone(UTC).isoformat()
+        usable = (
+            value is None
+            or isinstance(value, (str, bool, int))
+            or (isinstance(value, float) and math.isfinite(value))
+        )
+        if usable and not name.startswith("_"):
+            plain[name] = value
+        elif isinstance(value, list):
+            plain[name] = [str(one) for one in value]
+    return plain
+
+
+def capture_document(plain: Mapping[str, Any]) -> Document:
+    """The inverse of :func:`plain_capture`, as the store has it."""
+    found = {"_cls": "DynamicEmbeddedDocument", **plain}
+    if found.get("at") is not None:
+        found["at"] = datetime.fromisoformat(found["at"])
+    return found
 
 
 def _points(points: Iterable[Sequence[float]]) -> list[list[float]]:

@@ -227,8 +227,23 @@ def _equal_files(journal: _Journal) -> Iterator[Path]:
     """Files of the lab that have the bytes of one of the media; captures by name, since their name is the digest."""
     sizes, media = set(journal.sizes), set(journal.media)
     for path in _lab_files():
-        if path.stem in media or (path.stat().st_size in sizes and file_digest(path) in media):
+        if path.stem in media or (_size(path) in sizes and _digest(path) in media):
             yield path
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file; -1 for one that is gone: a server's or a database's file may go at any time."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return -1
+
+
+def _digest(path: Path) -> str:
+    try:
+        return file_digest(path)
+    except FileNotFoundError:
+        return ""
 
 
 def _beside(copy: Path) -> Iterator[Path]:
@@ -258,11 +273,14 @@ def _pictures(copies: Sequence[str]) -> Iterator[Path]:
 
 
 def _texts() -> Iterator[Path]:
-    return (one for one in _lab_files() if one.suffix in _TEXT and one.stat().st_size < 1 << 26)
+    return (one for one in _lab_files() if one.suffix in _TEXT and _size(one) < 1 << 26)
 
 
 def _mentioned(path: Path, words: Sequence[str]) -> bool:
-    data = path.read_bytes()
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return False
     return any(word.encode("utf-8", "surrogateescape") in data for word in words)
 
 

@@ -197,7 +197,7 @@ def lineage(ref: str | Mapping[str, str] | None = None, *, digest: str | None = 
 def _named(node: Node, ref: str | None, digest: str | None) -> bool:
     from pathlib import Path
 
-    from osv_lab.core.digests import file_digest
+    from osv_lab.core.modelfiles import model_digest
 
     known = str(node.detail.get("digest") or "")
     if digest:
@@ -207,7 +207,7 @@ def _named(node: Node, ref: str | None, digest: str | None) -> bool:
         if asked.startswith("models:/"):
             aliases = [f"{node.name.rpartition('/')[0]}@{one}" for one in node.detail.get("aliases") or ()]
             return asked in (node.name, *aliases)
-        return Path(asked).is_file() and file_digest(asked) == known
+        return Path(asked).is_file() and model_digest(asked) == known
     if node.kind == "run":
         return asked.removeprefix("runs:/").split("/")[0] in (node.name, node.detail.get("run_id"))
     return node.kind == "version" and asked == node.name

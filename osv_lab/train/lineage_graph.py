@@ -59,8 +59,7 @@ def _origins(version: Any) -> Found:
                     if value := label.attributes.get(name):
                         tasks[str(value)] = tasks.get(str(value), 0) + 1
             if "captured" in entry.tags:
-                made = entry.values.get("capture")
-                digest = str(made.get("digest") or "") if isinstance(made, dict) else ""
+                digest = str(entry.capture.get("digest") or "")
                 captured[digest] = captured.get(digest, 0) + 1
     except OsvError:
         return  # The files of a version that was not pulled are elsewhere; its record is still here.

@@ -188,7 +188,7 @@ def _check_model(model: Any) -> str:
     suffix = Path(text).suffix.lower()
     if text.startswith(("models:/", "runs:/")) or suffix in {".pt", ".yaml", ".yml"}:
         return text
-    if suffix in {".onnx", ".engine", ".torchscript", ".tflite", ".mlpackage"}:
+    if suffix in {".onnx", ".xml", ".engine", ".torchscript", ".tflite", ".mlpackage"}:
         raise UsageError(
             "an exported model cannot be trained", text, "start from the .pt file that it was exported from"
         )

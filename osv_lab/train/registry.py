@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from osv_lab.core.digests import file_digest
 from osv_lab.core.errors import CheckFailedError, NotFoundError, UnavailableError, UsageError, nearest
+from osv_lab.core.modelfiles import model_digest, model_files
 from osv_lab.core.report import Report
 from osv_lab.core.settings import load_settings
 from osv_lab.core.sidecars import read_sidecar, sidecar_path, update_sidecar
@@ -33,7 +33,7 @@ class ModelVersion(Report):
         version: Its number, from 1.
         aliases: Aliases that point at it.
         file: The model file's name.
-        digest: SHA-256 of the model file.
+        digest: SHA-256 of the model (:func:`osv_lab.core.modelfiles.model_digest`).
         parity: ``passed``, or ``unchecked`` where the file was never compared with its original.
         run_id: The MLflow run that it came from, or that holds its files.
         created: When it was registered.
@@ -115,7 +115,7 @@ def register(
     Raises:
         NotFoundError: no such file or run.
         CheckFailedError: the file failed its parity check.
-        InvalidDataError: an ONNX file that cannot be loaded.
+        InvalidDataError: an exported file that cannot be loaded.
         UsageError: a name or alias that MLflow does not allow.
 
     Example:
@@ -126,11 +126,11 @@ def register(
     if not path.is_file():
         raise NotFoundError("no such model file", path)
     checked = _parity(path, parity)
-    if path.suffix.lower() == ".onnx":
+    if path.suffix.lower() in (".onnx", ".xml", ".tflite"):
         from osv_lab.detect import load_detector
 
         load_detector(path)  # what cannot be loaded now could not be served later
-    digest = file_digest(path)
+    digest = model_digest(path)
     store = tracking.client()
     with _allowed(name, alias):
         found = next((one for one in _versions(name) if one.tags.get(_DIGEST) == digest), None)
@@ -219,9 +219,9 @@ def _parity(path: Path, parity: ParityReport | None) -> str:
 
 
 def _files(path: Path) -> list[Path]:
-    """The model file, its sidecar, and the weights that it was exported from."""
+    """The model's files, its sidecar, and the weights that it was exported from."""
     source = Path(str(read_sidecar(path).get("source") or path.with_suffix(".pt")))
-    files = [path, sidecar_path(path)]
+    files = [*model_files(path), sidecar_path(path)]
     if source.suffix == ".pt" and source.is_file() and source != path:
         files += [source, sidecar_path(source)]
     return [file for file in files if file.is_file()]

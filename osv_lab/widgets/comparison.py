@@ -10,7 +10,7 @@ from osv_lab.widgets.base import Answer, LabWidget, action
 from osv_lab.widgets.front import script, style
 
 if TYPE_CHECKING:
-    from osv_lab.evaluate.comparison import ComparisonReport
+    from osv_lab.evaluate.comparison_report import ComparisonReport
 
 
 class ComparisonExplorer(LabWidget):

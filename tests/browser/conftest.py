@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from app_driver import AppServer, Driver
+from support import ROOT
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -53,12 +54,23 @@ def page(browser: Browser) -> Iterator[Page]:
     context.close()
 
 
-@pytest.fixture(scope="session")
-def app_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppServer]:
-    """The App's server with the lab's plugins, one for the session. Give each test a dataset of its own."""
-    server = AppServer(tmp_path_factory.mktemp("app") / "server.log")
-    yield server
-    server.close()
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What a person would have seen when a test failed: a screenshot, and the page's words in the report."""
+    from playwright.sync_api import Error
+
+    report = yield
+    page = getattr(item, "funcargs", {}).get("page")
+    if report.when == "call" and report.failed and page is not None:
+        try:
+            page.screenshot(path=ROOT / "test-output" / f"failed-{item.name}.png", timeout=10_000)
+            words = page.locator("body").inner_text(timeout=10_000)
+        except Error as error:
+            words = f"no longer to be seen: {error}"
+        report.sections.append(("the page", words[-3000:]))
+    return report
 
 
 @pytest.fixture

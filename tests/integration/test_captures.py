@@ -28,6 +28,7 @@ from osv_lab.serve.run import start_server
 from osv_lab.serve.spool import Spool
 from osv_lab.store.captures import import_captures, list_captures
 from osv_lab.store.ingest import ingest
+from osv_lab.store.versions import create_version, load_version
 
 
 @pytest.fixture(scope="module")
@@ -202,6 +203,20 @@ def test_an_image_that_the_dataset_has_keeps_its_labels(
     assert (repeated.added, repeated.updated, repeated.known) == (0, 0, 12)
     assert fo.load_dataset(dataset_name).values("served_predictions.detections.id") == before
     assert Spool(kept).names() == ["0" * 64]
+
+    # A version keeps what the server said, as part of the sample and not of its content.
+    version = create_version(dataset, fields="ground_truth")
+    copy = load_version(version, f"{dataset_name}-copy")
+    try:
+        said = {one.content_digest: dict(one.capture.to_dict()) for one in dataset}
+        assert {one.content_digest: dict(one.capture.to_dict()) for one in copy} == said
+        assert copy.sort_by("capture.at").values("content_digest") == dataset.sort_by("capture.at").values(
+            "content_digest"
+        )
+        copy.clear_sample_field("capture")
+        assert create_version(copy, fields="ground_truth").digest == version.digest
+    finally:
+        fo.delete_dataset(copy.name)
 
 
 # Children of one process that has imported everything; each is killed before a given one of its writes.

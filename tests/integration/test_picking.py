@@ -15,7 +15,8 @@ from support import shared_data
 
 from osv_lab.cli import main
 from osv_lab.core.errors import CheckFailedError, NotFoundError, UsageError
-from osv_lab.evaluate.comparison import ComparisonReport, compare
+from osv_lab.evaluate.comparison import compare
+from osv_lab.evaluate.comparison_report import ComparisonReport
 from osv_lab.evaluate.promotion import promote
 from osv_lab.train.aliases import alias_history, move_alias, rollback
 from osv_lab.train.registry import get_version

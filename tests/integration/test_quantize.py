@@ -12,6 +12,7 @@ from support import shared_data
 
 from osv_lab.cli import main
 from osv_lab.core.errors import UsageError
+from osv_lab.core.modelfiles import model_digest
 from osv_lab.core.sidecars import read_sidecar
 from osv_lab.detect.export import export_model
 from osv_lab.evaluate.quantize import quantize
@@ -41,6 +42,17 @@ def test_eight_bits_on_the_command_line(fo: Any, cells: str, tmp_path: Path, cap
     assert small.stat().st_size < full.stat().st_size / 2
     sidecar = read_sidecar(small)
     assert sidecar["precision"] == "int8" and sidecar["calibrated_on"] == {"dataset": cells, "images": 128}
+
+    # OpenVINO's file answers as the weights do; in 8 bits it would not, and is refused.
+    assert (
+        main(["export", "model", str(weights), "--format", "openvino", "--imgsz", "320", "--verify", cells]) == 0
+    )
+    sidecar = read_sidecar(tmp_path / "cells.xml")
+    assert sidecar["parity"]["passed"] and sidecar["parity"]["candidate_digest"] == sidecar["digest"]
+    assert sidecar["digest"] == model_digest(tmp_path / "cells.xml")
+    assert main([*command[:-1], "--format", "openvino"]) == 2
+    with pytest.raises(UsageError, match="by ONNX Runtime only"):
+        export_model(small, "openvino")
 
     # Bits cannot be taken twice.
     artifact = export_model(weights, imgsz=320)

@@ -27,10 +27,12 @@ __all__ = ["model", "server"]
     [
         {"json": {"image_url": TEXT, "confidence_threshold": 0.5}},
         {"json": {"image_url": f"data:image/png;base64,{TEXT}", "confidence_threshold": 0.5, "classes": ["lamp"]}},
+        {"json": {"image_url": TEXT, "max_detections": 300.0, "classes": [0.0]}},
         {
             "files": {"file": ("a.png", IMAGE, "image/png")},
             "data": {"confidence_threshold": "0.5", "classes": "lamp,cat"},
         },
+        {"files": {"file": IMAGE}, "data": {"classes": ["lamp"] * 64}},
         {"files": {"image": IMAGE}, "params": {"confidence_threshold": 0.5}},
         {
             "content": IMAGE,

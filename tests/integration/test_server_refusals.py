@@ -51,6 +51,8 @@ HOSTILE: dict[str, tuple[int, dict[str, Any]]] = {
     "image_url is a number": (422, said(image_url=5)),
     "image_url is null": (422, said(image_url=None)),
     "image_url is empty": (422, said(image_url="")),
+    "half a detection": (422, said(max_detections=0.5)),
+    "a field of a form 65 times": (422, {"files": {"file": IMAGE}, "data": {"classes": ["lamp"] * 65}}),
     "image_url with a null byte": (400, said(image_url="\x00\x00\x00")),
     "an unknown field": (422, said(confidence_treshold=0.5)),
     "threshold in quotes": (422, said(confidence_threshold="0.5")),

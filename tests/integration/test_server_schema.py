@@ -137,7 +137,7 @@ def test_methods_and_examples(http: httpx.Client, document: dict[str, Any]) -> N
             continue
         refused = http.request("TRACE", path)
         assert refused.status_code == 405
-        assert set(refused.headers["Allow"].lower().replace(" ", "").split(",")) & set(operations)
+        assert set(refused.headers["Allow"].lower().replace(" ", "").split(",")) >= set(operations)
         if "get" in operations:
             expect(document, path, "get", http.get(path))
     for path in posts(document):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -94,20 +95,24 @@ def test_trials_that_fail_are_reported_and_the_study_goes_on(dataset: Any, recip
 
 def test_a_killed_trial_is_one_failed_trial(dataset: Any, recipe: Recipe) -> None:
     """As the system's out-of-memory killer does it."""
-    killed: list[int] = []
+    over = threading.Event()
 
     def kill_first() -> None:
-        while not killed:
+        while not over.wait(0.05):
             for child in psutil.Process().children(recursive=True):
-                if "osv_lab.train.trial" in child.cmdline():
-                    child.kill()
-                    killed.append(child.pid)
-                    return
-            time.sleep(0.05)
+                # Another child may have gone since it was listed.
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    if "osv_lab.train.trial" in child.cmdline():
+                        child.kill()
+                        return
 
-    thread = threading.Thread(target=kill_first, daemon=True)
+    thread = threading.Thread(target=kill_first)
     thread.start()
-    report = tune(dataset, recipe, {"imgsz": [64]}, 2, ["accuracy"], name="oom")
+    try:
+        report = tune(dataset, recipe, {"imgsz": [64]}, 2, ["accuracy"], name="oom")
+    finally:
+        over.set()
+        thread.join()
     assert [one.state for one in report.trials] == ["failed", "complete"]
     assert "out of memory" in report.trials[0].problem
 

@@ -38,6 +38,7 @@ class Entry:
         tags: Tags other than splits.
         metadata: FiftyOne's metadata document of the media.
         values: Further sample fields.
+        capture: What a server said of it, where it was captured.
         origin: SHA-256 of the media file that this one was made from; ``media`` for one that was left as it was.
         variant: Which of the files made from ``origin`` it is (``tile-0-1``, ``augmented-2``).
         also: SHA-256 of further media files whose pixels are in it (a mosaic's).
@@ -54,6 +55,7 @@ class Entry:
     tags: tuple[str, ...] = ()
     metadata: Plain = field(default_factory=dict)
     values: Plain = field(default_factory=dict)
+    capture: Plain = field(default_factory=dict)
     variant: str = ""
     also: tuple[str, ...] = ()
     key: str = ""
@@ -84,6 +86,7 @@ def entry_of(content: Content, media: str, split: str | None, name: str) -> Entr
         tags=tuple(tag for tag in content.tags if tag not in SPLITS),
         metadata=content.metadata,
         values=content.values,
+        capture=content.capture,
         origin=media,
     )
 
@@ -106,6 +109,8 @@ def write_entry(entry: Entry) -> bytes:
     entry.key = bytes_digest(content)
     carried: Plain = {"name": entry.name, "tags": sorted(entry.tags)}
     carried |= {"metadata": entry.metadata, "values": _finite(entry.values)}
+    if entry.capture:
+        carried["capture"] = entry.capture
     if entry.variant or entry.origin != entry.media:
         carried |= {"origin": entry.origin, "variant": entry.variant, "also": sorted(entry.also)}
     return b'{"key":"%s","content":%s,"with":%s}' % (entry.key.encode(), content, _canonical(carried))
@@ -138,6 +143,7 @@ def read_entry(line: bytes) -> Entry:
             tags=tuple(carried["tags"]),
             metadata=carried["metadata"],
             values=carried["values"],
+            capture=carried.get("capture", {}),
             origin=carried.get("origin", content["media"]),
             variant=carried.get("variant", ""),
             also=tuple(carried.get("also", ())),

@@ -204,6 +204,7 @@ def _fill(
 
     from osv_lab.store.bulk import Writer, ensure_digest_index
     from osv_lab.store.bulk_read import batches
+    from osv_lab.store.bulk_values import declare_capture
 
     dataset.media_type = version.media
     media = [row.media for row in manifest]
@@ -215,6 +216,8 @@ def _fill(
     declare_fields(dataset, version)
     writer = Writer(dataset, version.fields)
     for batch in batches(written(manifest, folder, version, progress), _BATCH):
+        if any(entry.capture for _, entry in batch):
+            declare_capture(dataset)
         writer.insert([new_sample(path, entry) for path, entry in batch])
     if version.class_list:
         dataset.default_classes = list(version.class_list)
@@ -251,4 +254,5 @@ def new_sample(path: Path, entry: Entry, labels: Mapping[str, Any] | None = None
         tags=[*([entry.split] if entry.split else []), *entry.tags],
         labelled=entry.labelled,
         values=entry.values,
+        capture=entry.capture,
     )

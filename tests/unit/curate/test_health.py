@@ -70,6 +70,21 @@ def test_each_defect_is_a_finding_with_its_view(ward: Any) -> None:
     assert report.findings[0].kind == "unseen_in_val"
 
 
+def test_labels_without_a_class_or_a_box_are_found_and_left_out(fo: Any, ward: Any) -> None:
+    sound = health(ward)
+    found = [
+        fo.Detection(label="RBC", bounding_box=[0.1, 0.1, 0.2, float("nan")]),
+        fo.Detection(bounding_box=[0.1, 0.1, 0.2, 0.2]),
+        fo.Detection(label="RBC"),
+    ]
+    ward.add_sample(fo.Sample("/photos/bare.jpg", tags=["train"], ground_truth=fo.Detections(detections=found)))
+    report = health(ward)
+    for kind, labels in {"no_class": found[1:2], "no_box": [found[0], found[2]]}.items():
+        assert names(report.view(kind)) == {"bare"}
+        assert report.view(kind).values("ground_truth.detections.id", unwind=True) == [one.id for one in labels]
+    assert report.objects == sound.objects and np.array_equal(report.places, sound.places)
+
+
 def test_numbers_are_those_of_the_labels(ward: Any) -> None:
     report = health(ward)
     assert (report.samples, report.labelled) == (60, 59)

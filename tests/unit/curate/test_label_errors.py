@@ -73,6 +73,18 @@ def test_few_labels_are_judged_by_a_formula(scene: Any) -> None:
     scene.delete_sample_field("few")
 
 
+def test_labels_without_a_class_or_a_box_are_passed_over(scene: Any) -> None:
+    dataset = scene.limit(10).clone()
+    try:
+        sample = dataset.first()
+        sample.ground_truth.detections[0].label = None
+        sample.ground_truth.detections[1].bounding_box = []
+        sample.save()
+        assert find_label_errors(dataset).labels == 48
+    finally:
+        dataset.delete()
+
+
 def test_the_queue_is_a_field_and_a_saved_view_in_its_order(scene: Any) -> None:
     report = find_label_errors(scene, limit=10)
     ranks = [rank for ranks in scene.values("label_errors.detections.rank") for rank in ranks]
@@ -91,6 +103,32 @@ def test_fields_that_cannot_be_used_are_refused(scene: Any) -> None:
         find_label_errors(scene, "prediction")
     with pytest.raises(UsageError, match="holds something else"):
         find_label_errors(scene, key="ground_truth")
+    with pytest.raises(UsageError, match="two fields"):
+        find_label_errors(scene, "ground_truth")
+    with pytest.raises(UsageError, match="limit"):
+        find_label_errors(scene, limit=-5)
+    for key in ("", "a.b", "quality"):
+        with pytest.raises(UsageError, match=r"key|name of a field"):
+            find_label_errors(scene, key=key)
+    scene.save_view("mine", scene.limit(2))
+    with pytest.raises(UsageError, match="saved view that holds something else"):
+        find_label_errors(scene, key="mine")
+    assert len(scene.load_saved_view("mine")) == 2
+
+
+def test_predictions_that_labels_explain_all_of_leave_nothing_to_learn_from(fo: Any, scene: Any) -> None:
+    dataset = scene.clone()
+    try:
+        for sample in dataset.iter_samples(autosave=True):
+            same = [one.copy() for one in sample.ground_truth.detections]
+            sample["predictions"] = fo.Detections(detections=same)
+            for one in same:
+                one.confidence = 0.9
+        found = find_label_errors(dataset).suggestions
+        assert all(one.kind != "missing" for one in found)
+        assert found[0].score < 0.5
+    finally:
+        dataset.delete()
 
 
 def test_folds_are_disjoint_and_cover_the_view(scene: Any) -> None:

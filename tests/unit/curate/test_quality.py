@@ -102,6 +102,14 @@ def test_measures_are_fields_that_views_can_filter_by(fo: Any, planted: Any) -> 
     assert (sample.quality.width, sample.quality.height) == (160, 120)
 
 
+def test_a_field_of_the_same_name_is_not_overwritten(fo: Any, planted: Any) -> None:
+    planted.add_sample_field("quality", fo.StringField)
+    planted.set_values("quality", ["fine"] * len(planted))
+    with pytest.raises(UsageError, match="rename_sample_field"):
+        quality(planted)
+    assert planted.distinct("quality") == ["fine"]
+
+
 def test_embeddings_of_ones_own_find_the_candidates(planted: Any) -> None:
     def colours(images: Any) -> np.ndarray:
         small = [cv2.resize(image, (12, 12), interpolation=cv2.INTER_AREA).ravel() for image in images]

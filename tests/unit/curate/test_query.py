@@ -79,6 +79,9 @@ def test_a_query_finds_what_the_condition_says(cells: Any, text: str, condition:
         ("conf:high", 1, "comparison"),
         ("sharp:high", 1, "compare it"),
         ("labelled:maybe", 1, "yes or no"),
+        ("count>1 tag:a>=3", 9, "compared with nothing"),
+        ("conf:RBC<0.4", 1, "pred:RBC beside it"),
+        ("-in:predictions conf<0.4", 1, "name of a field"),
     ],
 )
 def test_errors_point_at_the_column(cells: Any, text: str, column: int, says: str) -> None:

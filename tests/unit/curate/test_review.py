@@ -112,6 +112,17 @@ def test_decisions_leave_the_labels_and_are_not_taken_twice(review: LabelReview)
     assert labels(review.dataset) == before and len(review.queue().items) == 4
 
 
+def test_what_is_not_there_cannot_be_asked_for(review: LabelReview) -> None:
+    with pytest.raises(NotFoundError, match="did you mean 'open'"):
+        review.queue(state="opened")  # type: ignore[arg-type]
+    with pytest.raises(NotFoundError, match="did you mean 'missing'"):
+        review.queue(kind="mising")
+    with pytest.raises(UsageError, match="limit"):
+        review.queue(limit=0)
+    with pytest.raises(NotFoundError, match="did you mean 'fixed'"):
+        review.view("fix")  # type: ignore[arg-type]
+
+
 def test_another_class_may_be_the_right_one(review: LabelReview) -> None:
     item = next(one for one in review.queue().items if one.kind == "wrong_class")
     review.fix(item.id, label="a")

@@ -62,8 +62,11 @@ def test_every_point_is_near_a_pick() -> None:
 def test_what_cannot_be_picked_by_is_refused(pool: Any) -> None:
     with pytest.raises(UsageError, match="did you mean 'diversity'"):
         select(pool, 3, "diverse")
-    with pytest.raises(UsageError, match="one row per sample"):
-        select(pool, 3, "diversity", embeddings=np.zeros((2, 2)))
+    for bad in (np.zeros((2, 2)), np.zeros(len(pool)), np.full((len(pool), 2), np.nan)):
+        with pytest.raises(UsageError, match="finite numbers per sample"):
+            select(pool, 3, "diversity", embeddings=bad)
+    with pytest.raises(UsageError, match="not a field of Detections"):
+        select(pool, 3, pred_field="filepath")
 
 
 def test_the_commands_print_the_reports(pool: Any, capsys: pytest.CaptureFixture[str]) -> None:

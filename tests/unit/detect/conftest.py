@@ -86,7 +86,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory, weights: Callable[[str], 
         if not path.is_file():
             from ultralytics import YOLO
 
-            from osv_lab.detect.export import _silence
+            from osv_lab.detect.exporter import _silence
 
             with _silence():
                 model = YOLO(weights(name))

@@ -178,7 +178,7 @@ def test_files_that_are_no_models(tmp_path: Path, exported: Callable[..., Path])
         )
     with pytest.raises(NotFoundError, match="no such model"):
         load_detector(tmp_path / "nothing.onnx")
-    other = tmp_path / "model.tflite"
+    other = tmp_path / "model.mnn"
     other.write_bytes(b"x")
     with pytest.raises(UsageError, match="no engine runs this kind of model"):
         load_detector(other)
