@@ -88,9 +88,9 @@ class Driver:
     def open(self, dataset: str, *, samples: bool = True) -> None:
         """Open a dataset and wait for its grid."""
         self.page.goto(f"{self.url}/datasets/{dataset}", timeout=2 * SLOW_MS)
-        self.page.locator("[data-cy='operator-browser-btn'], [data-cy='entry-counts']").first.wait_for(
-            timeout=2 * SLOW_MS
-        )
+        shown = self.page.locator("[data-cy='operator-browser-btn'], [data-cy='entry-counts']")
+        # An empty dataset has a page of its own.
+        shown.or_(self.page.get_by_text("browse operations")).first.wait_for(timeout=2 * SLOW_MS)
         if samples:
             self.page.locator("[data-cy='looker']").first.wait_for(timeout=2 * SLOW_MS)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from support import shared_data
+from tiny_model import BOX
 
 LISTS = {"train": 24, "val": 8, "test": 8}
 """How many photos of each of BCCD's lists."""
@@ -42,6 +43,25 @@ def cells(name: str, folder: Path, *, predicted: bool = True) -> Any:
     dataset = connect().load_dataset(name)
     if predicted:
         _predict(dataset)
+    return dataset
+
+
+def lamps(name: str, folder: Path) -> Any:
+    """Thirty-two grey images with a lamp where :mod:`tiny_model` sees one, in the test split."""
+    import cv2
+
+    from osv_lab.store.database import connect
+
+    fo = connect()
+    dataset = fo.Dataset(name)
+    x1, y1, x2, y2 = (value / 64 for value in BOX)
+    samples = []
+    for number in range(32):
+        path = folder / f"{number}.png"
+        cv2.imwrite(str(path), np.full((64, 64, 3), 150 + number, np.uint8))
+        truth = [fo.Detection(label="lamp", bounding_box=[x1, y1, x2 - x1, y2 - y1])]
+        samples.append(fo.Sample(str(path), tags=["test"], ground_truth=fo.Detections(detections=truth)))
+    dataset.add_samples(samples)
     return dataset
 
 

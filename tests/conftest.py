@@ -12,12 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from app_driver import AppServer
 from cvat_double.plugin import cvat, cvat_client, cvat_project, cvat_server, make_cvat_task
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
+from notebook_runner import notebook_lab
 from support import ROOT, DemoRun, shared_data
 
-__all__ = ["cvat", "cvat_client", "cvat_project", "cvat_server", "make_cvat_task", "shared_data"]
+__all__ = ["cvat", "cvat_client", "cvat_project", "cvat_server", "make_cvat_task", "notebook_lab", "shared_data"]
 
 _SESSION = Path(tempfile.mkdtemp(prefix="osv-tests-"))
 
@@ -97,3 +99,11 @@ def demo_run() -> DemoRun:
     run = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=1200)
     assert run.returncode == 0, f"{run.stdout[-3000:]}\n{run.stderr[-6000:]}"
     return DemoRun(json.loads(run.stdout), home, log, run.stderr)
+
+
+@pytest.fixture(scope="session")
+def app_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppServer]:
+    """The App's server with the lab's plugins, one for the session. Give each test a dataset of its own."""
+    server = AppServer(tmp_path_factory.mktemp("app") / "server.log")
+    yield server
+    server.close()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +21,16 @@ if TYPE_CHECKING:
 START_TIMEOUT_S = 120
 
 
+def free_port() -> int:
+    """A port of the loopback that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
 class JupyterLab:
     """The server of ``osv lab``, with a folder of its own."""
 
-    def __init__(self, folder: Path, port: int) -> None:
+    def __init__(self, folder: Path, port: int, environment: Mapping[str, str] | None = None) -> None:
         self.folder = folder
         service = jupyter_service(folder, port, ("--LabApp.expose_app_in_browser=True",))
         self.address, self.token = service.address, service.environment["JUPYTER_TOKEN"]
@@ -37,7 +44,10 @@ class JupyterLab:
         }
         self._log = open(folder / "jupyter.log", "wb")  # noqa: SIM115 - closed in close()
         self.process = subprocess.Popen(
-            service.command, env={**os.environ, **service.environment, **own}, stdout=self._log, stderr=self._log
+            service.command,
+            env={**os.environ, **service.environment, **own, **(environment or {})},
+            stdout=self._log,
+            stderr=self._log,
         )
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self._answers():
@@ -137,6 +147,18 @@ class Notebook:
             timeout=timeout_s * 1000,
         )
         return self.printed(number)
+
+    def run_all(self, timeout_s: float = 600) -> None:
+        """Run all cells, as the menu does; fails where one raised."""
+        self.command("notebook:run-all-cells")
+        self.page.wait_for_function(
+            r"""() => [...document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputPrompt')].every(
+                (prompt) => /\[\d+\]/.test(prompt.textContent)
+            )""",
+            timeout=timeout_s * 1000,
+        )
+        wrong = self.page.locator(".jp-Notebook [data-mime-type='application/vnd.jupyter.error']")
+        assert not wrong.count(), wrong.first.inner_text()
 
     def _prompt(self, number: int) -> str:
         return self.cell(number).locator(".jp-InputPrompt").inner_text()

@@ -27,7 +27,16 @@ ROOMS = (
     "widgets",
 )
 # Helpers of the faces: they may use every room, no room may use them.
-FACES = {"app": "lab", "console": "lab", "demo": "lab", "doctor": "lab", "up": "lab", "__main__": "cli"}
+FACES = {
+    "app": "lab",
+    "console": "lab",
+    "demo": "lab",
+    "doctor": "lab",
+    "examples": "lab",
+    "presets": "lab",
+    "up": "lab",
+    "__main__": "cli",
+}
 
 HEAVY = {
     "cv2", "fiftyone", "mlflow", "onnx", "onnxruntime", "pandas", "scipy", "sklearn", "supervision", "torch",

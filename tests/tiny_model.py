@@ -43,3 +43,16 @@ def write_tiny_model(path: Path) -> Path:
         model.metadata_props.add(key=key, value=value)
     onnx.save(model, str(path))
     return path
+
+
+def write_shifted(path: Path, px: float) -> Path:
+    """The tiny model with its box elsewhere: so many pixels to the right."""
+    import onnx
+
+    model = onnx.load(str(write_tiny_model(path)))
+    tensor = next(item for item in model.graph.initializer if item.name == "fixed")
+    values = onnx.numpy_helper.to_array(tensor).copy()
+    values[0, 0, 0] += px
+    tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+    onnx.save(model, str(path))
+    return path

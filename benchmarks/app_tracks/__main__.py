@@ -7,10 +7,8 @@ CPU is that of the process; the database's comes on top.
 from __future__ import annotations
 
 import argparse
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,8 +23,7 @@ def main() -> None:
     parser.add_argument("--tracks", type=int, default=300)
     parser.add_argument("--frames", type=int, default=1200)
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="osv-bench-") as folder:
-        own_lab(Path(folder))
+    with own_lab():
         from osv_lab.evaluate.track_timeline import track_timeline
         from osv_lab.store.track_edits import TrackEditor
 
@@ -44,8 +41,8 @@ def main() -> None:
             ("on_load", {}),
         ):
             begin = time.process_time()
-            took, size = answer(PANEL, dataset.name, method, {}, **event)
-            line(f"panel {method}", took, time.process_time() - begin, f"{size / 1024:.0f} KiB")
+            one = answer(PANEL, dataset.name, method, {}, **event)
+            line(f"panel {method}", one.took_s, time.process_time() - begin, f"{one.size / 1024:.0f} KiB")
         editor = TrackEditor(dataset.first())
         timed("timeline", lambda: track_timeline(dataset.first()))
         edits: dict[str, Callable[[], Any]] = {

@@ -1,7 +1,8 @@
 """What BCCD lacks: places where a detector sees an object without a box, each looked at by eye (``reviewed.csv``).
 
 The places are predictions of the given model that overlap no label by half: all with a confidence of 0.33 or more, and
-those that were among the first 200 suggested missing labels in three trials. One person judged all of them, by crops
+those that were among the first 200 suggested missing labels in three trials. One reviewer, who also made the
+ranking, judged all of them, by crops
 with the labels drawn in: ``missing`` (an object that has no box), ``label misplaced`` (it has one that lies badly),
 ``doubtful`` (cells that overlap, ghosts, gaps), ``nothing``. Boxes are pixels ``x1, y1, x2, y2``, as predicted.
 """

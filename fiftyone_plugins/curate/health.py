@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from osv_lab.app.form import label_fields
-from osv_lab.app.kept import kept
+from osv_lab.app.kept import kept_soon
 from osv_lab.app.panels import LabPanel, Page, PanelAbout
 
 PLOTS = {
@@ -74,4 +74,4 @@ class Health(LabPanel):
         if not fields:
             return None
         field = "ground_truth" if "ground_truth" in fields else fields[0]
-        return kept(ctx.dataset, lambda: health(ctx.dataset, field), "health", field)
+        return kept_soon(ctx.dataset, lambda: health(ctx.dataset, field), "health", field)

@@ -53,9 +53,9 @@ class Ingest(LabOperator):
 
     @staticmethod
     def _split(text: str) -> Any:
-        from osv_lab.cli.data import split_of
+        from osv_lab.store.splits import parse_split
 
-        return split_of(text or None)
+        return parse_split(text or None)
 
 
 class Quality(LabOperator):

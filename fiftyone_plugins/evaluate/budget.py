@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from osv_lab.app.kept import kept
+from osv_lab.app.kept import kept_soon
 from osv_lab.app.panels import LabPanel, Page, PanelAbout
 
 _SHARES = {"error": "error", "count": "objects", "gain": "mAP it would bring", "worst": "most in"}
@@ -122,14 +122,14 @@ def _budget(ctx: Any, key: str) -> Any:
     from osv_lab.evaluate.error_budget import error_budget
 
     dataset = ctx.dataset
-    return kept(dataset, lambda: error_budget(dataset.load_evaluation_view(key), key), "budget", key)
+    return kept_soon(dataset, lambda: error_budget(dataset.load_evaluation_view(key), key), "budget", key)
 
 
 def _slices(ctx: Any, key: str) -> Any:
     from osv_lab.evaluate.slices import slices
 
     dataset = ctx.dataset
-    return kept(dataset, lambda: slices(dataset.load_evaluation_view(key), key, n_boot=500), "slices", key)
+    return kept_soon(dataset, lambda: slices(dataset.load_evaluation_view(key), key, n_boot=500), "slices", key)
 
 
 def _rows(budget: Any) -> list[dict[str, Any]]:

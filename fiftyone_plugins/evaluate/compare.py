@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from osv_lab.app.kept import kept
+from osv_lab.app.kept import kept_soon
 from osv_lab.app.panels import LabPanel, Page, PanelAbout
 
 from .budget import evaluations
@@ -61,7 +61,6 @@ class ComparePanel(LabPanel):
             ctx.panel.state.second = ctx.params["value"]
 
     def on_compare(self, ctx: Any) -> None:
-        _report(ctx)
         ctx.panel.state.compared = list(_pair(ctx))
 
     def on_row(self, ctx: Any) -> None:
@@ -90,7 +89,7 @@ def _report(ctx: Any) -> Any:
 
     first, second = _pair(ctx)
     dataset = ctx.dataset
-    return kept(dataset, lambda: compare(dataset, first, second), "compare", first, second)
+    return kept_soon(dataset, lambda: compare(dataset, first, second), "compare", first, second)
 
 
 def _rows(report: Any) -> list[dict[str, Any]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 from osv_lab.app.operators import About, Ask, LabOperator
@@ -52,27 +54,57 @@ class ExportModel(LabOperator):
     )
 
     def form(self, form: Any) -> None:
+        from osv_lab.core.settings import load_settings
         from osv_lab.detect.export import FORMATS
 
         form.target()
-        form.model("model")
-        form.choice("format", "Format", FORMATS)
+        model = form.model("model") or ""
+        format = form.choice("format", "Format", FORMATS)
+        form.text("name", "Name of the file", help=f"In {load_settings().models_dir}; empty: {_name_of(model)}")
+        if model and format in FORMATS:
+            form.check("name", _file, form.values["name"], model, format)
         form.number("imgsz", "Input size in pixels", low=32, whole=True, help="Empty: what it was trained at")
         form.switch("half", "16-bit weights")
         form.switch("verify", "Check against the weights", True)
 
     def run(self, ask: Ask) -> Any:
-        from osv_lab.core.settings import load_settings
         from osv_lab.detect.export import export_model
         from osv_lab.evaluate.verify import verify
 
-        folder = load_settings().models_dir
-        folder.mkdir(parents=True, exist_ok=True)
-        options = {"imgsz": int(ask["imgsz"]) if ask["imgsz"] else None, "half": ask["half"]}
-        artifact = export_model(ask["model"], ask["format"], out=folder, **options)
+        options = {
+            "imgsz": ask["imgsz"],
+            "half": ask["half"],
+            "out": _file(ask["name"], ask["model"], ask["format"]),
+        }
+        artifact = export_model(ask["model"], ask["format"], **options)
         if not ask["verify"] or str(artifact.path) == ask["model"]:
             return artifact
         return verify(artifact, ask.view, original=ask["model"], progress=ask.progress)
+
+
+def _name_of(model: str) -> str:
+    """What an export is called: as the training run, the registered version or the file that it is of."""
+    if model.startswith("models:/"):
+        return re.sub(r"\W+", "-", model.removeprefix("models:/"))
+    path = Path(model)
+    return path.parent.parent.name if path.parent.name == "weights" else path.stem
+
+
+def _file(name: str, model: str, format: str) -> Path:
+    """Where an export of a model goes: among the lab's models, over no other model's."""
+    from osv_lab.core.errors import UsageError
+    from osv_lab.core.settings import load_settings
+    from osv_lab.core.sidecars import read_sidecar
+    from osv_lab.detect.export import SUFFIXES
+
+    suffix = SUFFIXES[format]
+    name = name.strip().removesuffix(suffix) or _name_of(model)
+    if not re.fullmatch(r"[\w-][\w .@-]*", name):
+        raise UsageError("not a name for a file", repr(name), "use letters, digits, '-', '_' and '.'")
+    path = load_settings().models_dir / f"{name}{suffix}"
+    if path.exists() and str(path) != model and read_sidecar(path).get("source_ref") != model:
+        raise UsageError("another model has this name", str(path), "choose another name")
+    return path
 
 
 class Deploy(LabOperator):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from osv_lab.app.kept import kept
+from osv_lab.app.kept import kept_soon
 from osv_lab.app.operators import About, Ask, LabOperator
 from osv_lab.app.panels import Page, PanelAbout
 
@@ -71,7 +71,7 @@ class ThresholdsPanel(EvaluationPanel):
 
     def on_save(self, ctx: Any) -> None:
         objective = ctx.panel.state.objective or "f1"
-        ctx.prompt("@osv/evaluate/save_thresholds", params={"objective": objective})
+        ctx.prompt("@osv/evaluate/save_thresholds", params={"key": chosen_key(ctx), "objective": objective})
 
 
 class SaveThresholds(LabOperator):
@@ -109,7 +109,7 @@ def _thresholds(ctx: Any, key: str) -> Any:
     from osv_lab.evaluate.thresholds import choose_thresholds
 
     objective = ctx.panel.state.objective or "f1"
-    return kept(
+    return kept_soon(
         ctx.dataset,
         lambda: choose_thresholds(ctx.dataset, objective, key=key, n_boot=200),
         "thresholds",

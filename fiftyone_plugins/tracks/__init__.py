@@ -8,6 +8,7 @@ from osv_lab.app.operators import About, Ask, LabOperator
 
 from .edit import EditTracks
 from .inspector import TrackInspector
+from .send import SendEvents
 
 _TRACKERS = {"botsort": "BoT-SORT", "bytetrack": "ByteTrack", "deepsort": "DeepSORT"}
 
@@ -123,4 +124,5 @@ def register(plugin: Any) -> None:
     plugin.register(FindSuspicious)
     plugin.register(EditTracks)
     plugin.register(LookAgain)
+    plugin.register(SendEvents)
     plugin.register(TrackInspector)

@@ -48,7 +48,7 @@ class EditTracks(LabOperator):
             form.number("last", "Last frame", low=1, whole=True)
         if action == "merge":
             form.switch("drop", "Drop the other's box where both have one in a frame")
-        if all(form.values[name] not in (None, "") for name in takes):
+        if takes and all(form.values[name] not in (None, "") for name in takes):
             edit = form.check("track", _edit, form.ctx.dataset, form.values, "preview")
             if edit is not None:
                 where = f"frames {edit.first_frame} to {edit.last_frame}"

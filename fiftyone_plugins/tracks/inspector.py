@@ -29,7 +29,7 @@ class TrackInspector(LabPanel):
         self._choices(ctx, page, where, timeline)
         self._head(page, timeline)
         self._chosen(page, where, timeline)
-        self._journal(page, where)
+        self._journal(page, where, timeline)
         from osv_lab.evaluate.track_timeline_plot import MOST_LANES, timeline_figure
 
         figure = timeline_figure(timeline, where.kinds(timeline), where.page, where.event(timeline))
@@ -82,12 +82,14 @@ class TrackInspector(LabPanel):
             row.text("event", "Click a mark or a lane: the video opens at that frame.")
         row.button("other", "Edit…", self.on_other, icon="edit")
 
-    def _journal(self, page: Page, where: _Where) -> None:
+    def _journal(self, page: Page, where: _Where, timeline: Any) -> None:
         edits = where.editor().edits()
         row = page.row("journal")
         for name, edit, method in (("undo", edits.undoable, self.on_undo), ("redo", edits.redoable, self.on_redo)):
             label = f"{name.capitalize()}: {edit.words}" if edit else name.capitalize()
             row.button(name, label, method, icon=name, disabled=edit is None)
+        if timeline.events:
+            row.button("send", "Send to CVAT…", self.on_send, icon="send", title="The frames around events")
 
     def _pages(self, page: Page, where: _Where, lines: int, most: int) -> None:
         row = page.row("pages")
@@ -173,6 +175,11 @@ class TrackInspector(LabPanel):
         elif where.track is not None:
             given |= {"action": "split", "track": where.track, "frame": where.frame}
         ctx.prompt("@osv/tracks/edit_tracks", params=given, on_success=self.osv_again)
+
+    def on_send(self, ctx: Any) -> None:
+        where = _Where(ctx)
+        given = {"clip": where.clip, "field": where.field, "kinds": where.kinds(where.timeline()) or []}
+        ctx.prompt("@osv/tracks/send_events", params=given)
 
     def on_find(self, ctx: Any) -> None:
         ctx.prompt("@osv/tracks/find_suspicious", params={"field": _Where(ctx).field}, on_success=self.osv_again)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from osv_lab.app.kept import kept
 from osv_lab.app.operators import About, Ask, LabOperator
 from osv_lab.app.panels import LabPanel, Page, PanelAbout
 from osv_lab.app.places import allowed_path
@@ -11,6 +13,8 @@ from osv_lab.app.places import allowed_path
 TRAIN = "@osv/train/train"
 RESUME = "@osv/train/resume_training"
 BUSY_MS, IDLE_MS = 2000, 5000
+MOST_RUNS = 30
+_FIELDS = ("task", "model", "epochs", "imgsz", "batch")
 _START_HELP = "An architecture, or weights to go on from: models:/name@alias, or a .pt file of the lab"
 
 
@@ -28,15 +32,17 @@ class Train(LabOperator):
         from osv_lab.train.recipe import Recipe
         from osv_lab.train.survey import survey, tasks_of
 
+        # Called at every keystroke: the dataset is looked through once.
         dataset = form.ctx.dataset
-        task = form.choice("task", "Task", tasks_of(dataset), help="What the dataset's labels can teach")
-        data = form.check("task", survey, dataset, task)
+        tasks = kept(dataset, lambda: tasks_of(dataset), "tasks")
+        task = form.choice("task", "Task", tasks, help="What the dataset's labels can teach")
+        data = form.check("task", lambda: kept(dataset, lambda: survey(dataset, task), "survey", task))
         if data is not None:
             form.note("data", data.summary())
             for number, text in enumerate((*data.warnings, *data.notes)):
                 form.note(f"warning_{number}", text, "warning")
         start = form.choice("model", "Start from", start_choices(task), "yolo11n", free=True, help=_START_HELP)
-        if start and "/" in start and not start.startswith("models:/"):
+        if start and not start.startswith("models:/") and ("/" in start or Path(start).exists()):
             form.check("model", allowed_path, start, dataset)
         form.number("epochs", "Epochs", 50, low=1, high=10_000, whole=True)
         size = (data.imgsz if data else None) or 640
@@ -67,12 +73,12 @@ class ResumeTraining(LabOperator):
     )
 
     def form(self, form: Any) -> None:
-        from osv_lab.train.run import list_runs
-
-        runs = [run for run in reversed(list_runs(form.ctx.dataset.name)) if run.status != "finished"]
-        if not runs:
+        open_runs = [run for _, run in _runs(form.ctx) if run.status != "finished"]
+        if not open_runs:
             form.note("none", "Every run of this dataset is finished.", "warning")
-        form.choice("run", "Run", {run.name: run.summary() for run in runs})
+        form.choice(
+            "run", "Run", {run.name: f"{run.name}: {run.status}, {run.epochs} epochs" for run in open_runs}
+        )
 
     def run(self, ask: Ask) -> Any:
         from osv_lab.train.trainer import train
@@ -113,10 +119,7 @@ class Training(LabPanel):
     )
 
     def draw(self, ctx: Any, page: Page) -> None:
-        from osv_lab.train.run import list_runs
-
-        runs = list(reversed(list_runs(ctx.dataset.name)))
-        job = _job_of(ctx)
+        runs, job = _runs(ctx), _job_of(ctx)
         page.every(BUSY_MS if job else IDLE_MS, self.look)
         bar = page.row("bar")
         bar.button("train", "Train a model", self.on_train, main=True, icon="model_training")
@@ -130,14 +133,16 @@ class Training(LabPanel):
                 more = "Train one, and it appears here while it learns."
                 page.note("empty", "No model was trained on this dataset yet.", more=more)
             return
-        chosen = next((run for run in runs if run.name == ctx.panel.get_state("run")), runs[0])
+        folder, chosen = next((pair for pair in runs if pair[1].name == ctx.panel.get_state("run")), runs[0])
         if job is None and chosen.status != "finished":
             params = {"run": chosen.name}
             bar.button("resume", f"Resume {chosen.name}", self.on_resume, icon="play_arrow", params=params)
-        page.text("chosen", f"**{chosen.name}**: {chosen.summary().partition(': ')[2]}")
-        if chosen.history:
-            page.plot("curves", chosen.plot(), height_px=300)
-        page.table("runs", [_row(run) for run in runs[:30]], on_row=self.on_run)
+        report = folder.report()
+        page.text("chosen", f"**{report.name}**: {report.summary().partition(': ')[2]}")
+        if report.history:
+            page.plot("curves", report.plot(), height_px=300)
+        ctx.panel.set_state("names", [run.name for _, run in runs[:MOST_RUNS]])
+        page.table("runs", [_row(run) for _, run in runs[:MOST_RUNS]], on_row=self.on_run)
 
     def on_train(self, ctx: Any) -> None:
         ctx.prompt(TRAIN)
@@ -151,10 +156,7 @@ class Training(LabPanel):
         cancel(ctx.params["job"])
 
     def on_run(self, ctx: Any) -> None:
-        from osv_lab.train.run import list_runs
-
-        runs = list(reversed(list_runs(ctx.dataset.name)))
-        ctx.panel.set_state("run", runs[ctx.params["row"]].name)
+        ctx.panel.set_state("run", ctx.panel.get_state("names")[ctx.params["row"]])
 
     def look(self, ctx: Any) -> None:
         """The timer: what is there is drawn anew."""
@@ -173,7 +175,10 @@ def _settings(values: Any) -> dict[str, Any]:
         raise InvalidDataError("the further settings are not YAML", str(error).replace("\n", " ")) from None
     if not isinstance(more, dict):
         raise InvalidDataError("further settings are lines of name: value", repr(given["more"]))
-    return {**{name: given[name] for name in ("task", "model", "epochs", "imgsz", "batch")}, **more}
+    if own := [name for name in _FIELDS if name in more]:
+        # A model that is named here would pass by what the form allows to be read.
+        raise InvalidDataError("the form has a field for this", own[0], "set it there")
+    return {**{name: given[name] for name in _FIELDS}, **more}
 
 
 def _blamed(form: Any, settings: dict[str, Any]) -> str:
@@ -197,9 +202,17 @@ def _job_of(ctx: Any) -> Any:
     return next((one for one in jobs if one.operator in (TRAIN, RESUME) and not one.over), None)
 
 
+def _runs(ctx: Any) -> list[Any]:
+    """The folders and states of the dataset's runs, the newest first; no curves are read for it."""
+    from osv_lab.train.run import run_folders
+
+    return [pair for pair in reversed(run_folders()) if pair[1].experiment == ctx.dataset.name]
+
+
 def _row(run: Any) -> dict[str, Any]:
     metrics = {name: run.metrics.get(name) for name in ("mAP50", "mAP50-95")}
-    return {"run": run.name, "status": run.status, "epochs": run.epochs, **metrics, "data": run.dataset}
+    data = f"{run.dataset}@{run.version}" if run.version else run.dataset
+    return {"run": run.name, "status": run.status, "epochs": run.epochs, **metrics, "data": data}
 
 
 def register(plugin: Any) -> None:

@@ -46,10 +46,10 @@ class CreateVersion(LabOperator):
 
     @staticmethod
     def _splits(text: str) -> Any:
-        from osv_lab.cli.data import split_of
         from osv_lab.core.errors import UsageError
+        from osv_lab.store.splits import parse_split
 
-        shares = split_of(text or None)
+        shares = parse_split(text or None)
         if isinstance(shares, str):
             raise UsageError("a split needs shares", repr(text), "write train=0.8,val=0.1,test=0.1")
         return shares

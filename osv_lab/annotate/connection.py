@@ -193,8 +193,8 @@ class Connection:
                 raise UnavailableError(
                     "CVAT did not finish with the upload", f"in {PROCESSING_S:.0f} s", "send again"
                 )
-            # So often that little is lost by not looking, however long it takes.
-            time.sleep(min(max(waited / 5, 0.1), 2.0))
+            # Little is lost by not looking, however long it takes, and few calls are made.
+            time.sleep(min(max(waited / 3, 0.1), 2.0))
 
     def _about(self) -> str:
         answer = self._client.api_client.rest_client.request("GET", f"{self.settings.url}/api/server/about")

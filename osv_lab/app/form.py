@@ -12,7 +12,7 @@ from typing import Any
 from fiftyone.operators import types
 
 from osv_lab.app.places import allowed_path, export_path
-from osv_lab.core.errors import NotFoundError, OsvError, nearest
+from osv_lab.core.errors import NotFoundError, OsvError, UsageError, nearest
 
 Choices = Mapping[str, str] | Sequence[str]
 """Values, or values and what they are called."""
@@ -69,7 +69,13 @@ class Form:
     ) -> Any:
         """A number from ``low`` to ``high``; without a default it may be left out (``None``)."""
         kind = types.Number(min=low, max=high, int=whole, float=not whole)
-        return self._add(name, kind, label, default, help, None)
+        value = self._add(name, kind, label, default, help, None)
+        if whole and isinstance(value, float):
+            if not value.is_integer():
+                self.refuse(name, UsageError(f"{label.lower()} must be a whole number", value))
+                return None
+            value = self.values[name] = int(value)
+        return value
 
     def switch(self, name: str, label: str, default: bool = False, *, help: str = "") -> bool:
         """Yes or no."""
@@ -92,7 +98,9 @@ class Form:
             view.add_choice(value, label=said)
         default = default if default is not None or free else next(iter(offered), None)
         value = self._add(name, types.String(), label, default, help, view, required=not free)
-        if value is not None and not free and value not in offered:
+        if not isinstance(value, str):
+            return None  # FiftyOne refuses what is no text.
+        if not free and value not in offered:
             self.refuse(name, NotFoundError(f"no such {label.lower()}", repr(value), _nearest(value, offered)))
         return value
 
@@ -137,7 +145,7 @@ class Form:
         """A registered model, or a model file in a folder that forms may read."""
         from osv_lab.app.models import model_choices
 
-        offered = model_choices()
+        offered = model_choices(anew=not self.ctx.params)  # When the form opens; later ones are of keystrokes.
         default = default or next(iter(offered), None)
         value = self.choice(name, label, offered, default, help=help or _MODEL_HELP, free=True)
         if not value:
@@ -173,7 +181,9 @@ class Form:
             return None
 
     def refuse(self, name: str, error: OsvError) -> None:
-        """Show an error at a field; the form cannot be sent like this."""
+        """Show an error at a field, the first one where there are several; the form cannot be sent like this."""
+        if name in self.problems:
+            return
         self.problems[name] = error
         property_ = self.inputs.properties[name]
         property_.invalid = True

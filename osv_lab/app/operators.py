@@ -155,6 +155,9 @@ class LabOperator(foo.Operator):  # type: ignore[misc]
 
     def execute(self, ctx: Any) -> Any:
         form = self._filled(ctx)
+        # FiftyOne refuses such a form before it comes here, unless a pipeline has this operator as a stage.
+        if form.problems:
+            raise next(iter(form.problems.values()))
         # The App names the operator in its request and reads messages while it works; a job and a call from Python
         # want the result.
         if "operator_uri" in ctx.request_params and not ctx.delegated:

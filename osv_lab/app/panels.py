@@ -11,6 +11,7 @@ import fiftyone.operators as foo
 from fiftyone.operators import types
 
 from osv_lab.app.form import Choices, _offered
+from osv_lab.app.kept import NotYetError
 from osv_lab.core.errors import OsvError
 from osv_lab.core.report import cell, plain
 
@@ -22,6 +23,7 @@ _NOTES: Mapping[str, Any] = {
     "success": types.Success,
 }
 _PROBLEM = "osv_problem"
+_AGAIN_MS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,6 +240,8 @@ class LabPanel(foo.Panel):  # type: ignore[misc]
         if hasattr(self, name):
             try:
                 result = getattr(self, name)(ctx)
+            except NotYetError:
+                pass  # So it will be while the page is drawn.
             except Exception as error:  # noqa: BLE001 (told on the page)
                 problem = _problem(error)
         page = Page(ctx)
@@ -245,6 +249,9 @@ class LabPanel(foo.Panel):  # type: ignore[misc]
             if problem is not None:
                 _tell(page, problem)
             self.draw(ctx, page)
+        except NotYetError:
+            page.note("osv_working", "Looking through the dataset …", more="It is shown when it is there.")
+            page.every(_AGAIN_MS, self.osv_again)
         except Exception as error:  # noqa: BLE001 (told on the page)
             page = Page(ctx)
             _tell(page, _problem(error))

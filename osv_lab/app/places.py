@@ -31,12 +31,11 @@ def allowed_path(text: str, dataset: Any = None, settings: Settings | None = Non
         settings: The lab's; by default as the environment has them.
 
     Raises:
-        UsageError: it is elsewhere; the message names where it may be.
+        UsageError: it is no path, or elsewhere; the message names where it may be.
         NotFoundError: there is no such file or folder.
     """
     roots = readable_roots(dataset, settings)
-    path = Path(text.strip()).expanduser().absolute()
-    resolved = path.resolve()
+    resolved = _resolved(text)
     if not _inside(resolved, roots):
         told = ", ".join(map(str, roots[:4]))
         raise UsageError(
@@ -44,8 +43,12 @@ def allowed_path(text: str, dataset: Any = None, settings: Settings | None = Non
             text,
             f"use one in {told}; osv app --import-root FOLDER allows another",
         )
-    if not resolved.exists():
-        raise NotFoundError("no such file or folder", text, f"look in {resolved.parent}")
+    try:
+        resolved.stat()
+    except OSError as error:
+        raise NotFoundError(
+            "no such file or folder", f"{text} ({error.strerror})", f"look in {resolved.parent}"
+        ) from None
     return resolved
 
 
@@ -60,12 +63,21 @@ def export_path(name: str, settings: Settings | None = None) -> Path:
         'exports'
     """
     folder = (settings or load_settings()).exports_dir
-    path = (folder / name.strip()).resolve()
+    path = _resolved(folder / name.strip())
     if not name.strip() or not _inside(path, [folder.resolve()]) or path == folder.resolve():
         raise UsageError(
             "exports are folders in the lab's own", repr(name), f"give a name; it is made in {folder}"
         )
     return path
+
+
+def _resolved(text: str | Path) -> Path:
+    """What a path means, links followed; as it was typed it may begin with ``~``."""
+    try:
+        path = Path(text.strip()).expanduser() if isinstance(text, str) else text
+        return path.absolute().resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # Such as ~nobody, a loop of links, a null byte.
+        raise UsageError("no path", repr(str(text)), str(error)) from None
 
 
 def _inside(path: Path, roots: Iterable[Path]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import sys
@@ -23,10 +24,15 @@ _sessions: weakref.WeakValueDictionary[tuple[str, int], Any] = weakref.WeakValue
 """This process's Apps, by address."""
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """Not what FiftyOne says of options that nobody has set, each time a session reads its own state."""
+    return "App config option has been removed" not in str(record.msg)
+
+
 def open_app(
     dataset: str | None = None,
     host: str = "127.0.0.1",
-    port: int = 5151,
+    port: int | None = None,
     *,
     view: str | None = None,
     join: bool = False,
@@ -41,7 +47,7 @@ def open_app(
         dataset: Name of the dataset to open; ``None`` opens the list of datasets.
         view: Name of a saved view of the dataset to open.
         host: Address to listen on.
-        port: TCP port.
+        port: TCP port; by default FiftyOne's: that of ``FIFTYONE_DEFAULT_APP_PORT``, else 5151.
         join: Use an App that another process has started at this address (``osv up``, ``osv app``), if there is one.
         show: In a notebook, show the App under the cell.
         timeout_s: How long to wait for the App's server.
@@ -51,6 +57,8 @@ def open_app(
         UnavailableError: the port is taken, or the App's server did not come up.
     """
     opened = open_view(dataset, view) if dataset and view else open_dataset(dataset) if dataset else None
+    port = int(connect().config.default_app_port) if port is None else port
+    logging.getLogger("fiftyone.core.config").addFilter(_is_news)
     session = _sessions.get((host, port))
     if session is None or not session._client.is_open:
         session = _connected_session(opened, host, port, join=join, timeout_s=timeout_s)
@@ -80,14 +88,23 @@ def _connected_session(opened: Any, host: str, port: int, *, join: bool, timeout
         os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     )
     slow = UnavailableError("the App's server did not come up", url, "run osv doctor, or try another --port")
-    try:
-        # A notebook's session is never "remote"; and by itself it would show the App under every cell that changes it.
-        session = fo.launch_app(
-            opened, address=host, port=port, remote=not has_screen and not _in_notebook(), auto=not _in_notebook()
-        )
-    except ServiceListenTimeout as error:
-        raise slow from error
     deadline = time.monotonic() + timeout_s
+    session = None
+    while session is None:
+        try:
+            # A notebook's session is never "remote"; and by itself it would show the App under every cell that
+            # changes it.
+            session = fo.launch_app(
+                opened,
+                address=host,
+                port=port,
+                remote=not has_screen and not _in_notebook(),
+                auto=not _in_notebook(),
+            )
+        except ServiceListenTimeout as error:
+            # FiftyOne itself waits for a minute, which a busy machine may need more than once.
+            if time.monotonic() > deadline:
+                raise slow from error
     while not (_answers(url) and session._client._connected):
         # A session that found no server when it first looked looks again every ten seconds.
         if time.monotonic() > deadline:

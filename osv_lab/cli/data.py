@@ -52,13 +52,14 @@ def add_export(kinds: Any) -> None:
 
 def ingest(args: argparse.Namespace) -> Any:
     from osv_lab.store.ingest import ingest
+    from osv_lab.store.splits import parse_split
 
     with progress_of(args) as progress:
         return ingest(
             args.source,
             args.dataset,
             format=args.format,
-            split=split_of(args.split),
+            split=parse_split(args.split),
             tags=tuple(args.tag),
             on_duplicate=args.on_duplicate,
             progress=progress,
@@ -98,15 +99,3 @@ def export_data(args: argparse.Namespace) -> Any:
 
     with progress_of(args) as progress:
         return export(view_of(args), args.folder, args.format, link=args.link, progress=progress)
-
-
-def split_of(text: str | None) -> str | dict[str, float] | None:
-    """``"train"`` or ``"train=0.8,val=0.2"``."""
-    if text is None or "=" not in text:
-        return text
-    try:
-        return {name.strip(): float(share) for name, share in (part.split("=") for part in text.split(","))}
-    except ValueError:
-        raise UsageError(
-            "--split is a name or shares", repr(text), "write train, or train=0.8,val=0.1,test=0.1"
-        ) from None

@@ -90,11 +90,11 @@ def _remote(verb: argparse.ArgumentParser, text: str) -> None:
 
 
 def create(args: argparse.Namespace) -> Any:
-    from osv_lab.cli.data import split_of
     from osv_lab.core.settings import SEED
+    from osv_lab.store.splits import parse_split
     from osv_lab.store.versions import create_version
 
-    splits = split_of(args.splits)
+    splits = parse_split(args.splits)
     if isinstance(splits, str):
         raise UsageError("--splits takes shares", repr(splits), "write train=0.8,val=0.1,test=0.1")
     before, after = _steps(args)

@@ -82,6 +82,9 @@ class InterruptedJobError(OsvError):
     exit_code = 130
 
 
+_MOST_NAMES = 40
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """A "did you mean" clause for a misspelt name, or the allowed names when none is near.
 
@@ -93,7 +96,8 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if close:
         return f"did you mean '{close[0]}'?"
-    return "use one of: " + ", ".join(names)
+    more = len(names) - _MOST_NAMES
+    return "use one of: " + ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def require_extra(module: str, extra: str) -> OsvError:

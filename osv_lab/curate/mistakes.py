@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +30,9 @@ RATE = 0.03
 """The share of labels that each kind of mistake is made of, per round."""
 ROUNDS = 6
 FOLDS = 4
+MISSING_SIGNS = {1: 1, 2: -1, 3: -1}
+"""By column of :attr:`~osv_lab.curate.evidence.Evidence.missing`: a surer prediction is likelier a missing label, and
+one that a label overlaps more is less so."""
 LEAST_LABELS = 200
 """With fewer labels there is nothing to learn from, and a fixed formula serves."""
 
@@ -149,7 +153,12 @@ def _learn(
             rows["free_fold"].append(np.full(len(hit), place % FOLDS))
         progress("make mistakes", round + 1, ROUNDS)
     table = {name: np.concatenate(parts) for name, parts in rows.items()}
-    options = {"max_iter": 120, "learning_rate": 0.08, "max_leaf_nodes": 15, "l2_regularization": 1.0}
+    options: dict[str, Any] = {
+        "max_iter": 120,
+        "learning_rate": 0.08,
+        "max_leaf_nodes": 15,
+        "l2_regularization": 1.0,
+    }
 
     def fitted(prefix: str, fold: int) -> object:
         others = table[f"{prefix}fold"] != fold
@@ -158,7 +167,15 @@ def _learn(
             return None
         # A column without any value cannot be binned.
         rows[:, np.isnan(rows).all(axis=0)] = 0
-        return HistGradientBoostingClassifier(**options, random_state=seed).fit(rows, outcomes)
+        chosen = dict(options)
+        if prefix:
+            # Few of very many: smaller trees, which keep to what must be so. On BCCD the average precision of dropped
+            # labels in images that were not learned from rises from 0.25 to 0.27.
+            signs = np.zeros(rows.shape[1], int)
+            signs[list(MISSING_SIGNS)] = list(MISSING_SIGNS.values())
+            chosen |= {"learning_rate": 0.06, "max_leaf_nodes": 8, "monotonic_cst": signs}
+            chosen["min_samples_leaf"] = int(np.clip(len(rows) // 200, 20, 50))
+        return HistGradientBoostingClassifier(**chosen, random_state=seed).fit(rows, outcomes)
 
     models = []
     # OpenMP's threads spin while they wait: on a busy machine one per core is many times slower than half of them.

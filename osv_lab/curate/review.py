@@ -257,12 +257,16 @@ class LabelReview:
 
     def _decide(self, id: str, state: State, mend: Any = None) -> ReviewItem:
         item = self.find(id)
-        if state != "open" and item.state not in ("open", "skipped", "to_annotate"):
-            raise UsageError("it was decided already", f"{item.kind}: {item.state}", "undo that first")
 
         def change(document: _Document) -> Mapping[str, Any]:
             labels, suggestions = boxes_in(document, self.label_field), boxes_in(document, self.key)
             suggestion = self._suggestion(document, id)
+            # Asked of what is written to: another person may have decided since it was found.
+            now = suggestion.get("state") or "open"
+            if state == "open" and now == "open":
+                raise UsageError("it was taken back already", suggestion["label"], "look at queue()")
+            if state != "open" and now in ("accepted", "fixed"):
+                raise UsageError("it was decided already", f"{suggestion['label']}: {now}", "undo that first")
             new, before = mend(labels, suggestion) if mend is not None else (labels, {})
             stamp = "" if state == "open" else datetime.now(UTC).isoformat()
             suggestion = {**suggestion, "state": state, "decided_at": stamp, "before": before}

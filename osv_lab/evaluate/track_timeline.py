@@ -138,6 +138,34 @@ class TrackTimeline(Report):
         """The events of some kinds."""
         return tuple(event for event in self.events if event.kind in kinds)
 
+    def windows(self, kinds: Collection[str] | None = None, around: int = 25) -> dict[str, list[tuple[int, int]]]:
+        """The stretches of frames that a person has to see to judge the events, as
+        :meth:`osv_lab.annotate.AnnotationLoop.send` takes them.
+
+        Args:
+            kinds: Only events of these kinds; by default of all.
+            around: Frames before and after each event.
+
+        Returns:
+            First and last frames, from 1, in order and apart from each other, by the video's sample id or the
+            sequence's name.
+
+        Raises:
+            NotFoundError: there are no such events.
+
+        Example:
+            >>> loop.send(dataset, "switches", "frames.tracks", windows=timeline.windows(["switch"]))  # doctest: +SKIP
+        """
+        from osv_lab.annotate.clips import united
+
+        found = [event for event in self.events if kinds is None or event.kind in kinds]
+        if not found:
+            there = ", ".join(f"{count} {kind}" for kind, count in self.kinds().items()) or "no events at all"
+            raise NotFoundError("there are no such events", f"{self.clip} has {there}")
+        ranges = [(event.first_frame - around, event.last_frame + around) for event in found]
+        where = self.sample if self.field.startswith("frames.") else self.clip
+        return {where: united(ranges, self.frames)}
+
     def plot(self, kinds: Collection[str] | None = None, page: int = 0) -> Any:
         """The timeline as a plotly figure; see :func:`osv_lab.evaluate.track_timeline_plot.timeline_figure`."""
         from osv_lab.evaluate.track_timeline_plot import timeline_figure

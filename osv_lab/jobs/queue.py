@@ -106,7 +106,9 @@ def cancel(id: str) -> Job:
         waiting = {"_id": document["_id"], "run_state": "queued"}
         change = {"metadata.osv.cancel": True, **failed("cancelled before it began")}
         if operations().find_one_and_update(waiting, {"$set": change}) is None:
-            operations().update_one({"_id": document["_id"]}, {"$set": {"metadata.osv.cancel": True}})
+            # One that has ended meanwhile keeps how it ended.
+            running = {"_id": document["_id"], "run_state": "running"}
+            operations().update_one(running, {"$set": {"metadata.osv.cancel": True}})
     return find_job(str(document["_id"]))
 
 
@@ -147,7 +149,7 @@ def recover() -> list[str]:
     with database_errors():
         for document in operations().find({"run_state": "running", "metadata.osv.worker": {"$exists": True}}):
             ours = document["metadata"]["osv"]
-            if is_alive(ours["worker"]):
+            if _at_work(ours["worker"]):
                 continue
             if "job" in ours and ours["worker"]["host"] == socket.gethostname() and is_alive(ours["job"]):
                 with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -159,6 +161,14 @@ def recover() -> list[str]:
             if found.modified_count:
                 lost.append(str(document["_id"]))
     return lost
+
+
+def _at_work(worker: Mapping[str, Any]) -> bool:
+    """Whether the worker that claimed a job lives; one of another machine says so in the worker's place only."""
+    if worker["host"] == socket.gethostname():
+        return is_alive(worker)
+    place = workers().find_one({"_id": _WORKER, **worker})
+    return place is not None and is_alive(place)
 
 
 def failed(reason: str) -> dict[str, Any]:
@@ -209,10 +219,20 @@ def leave_place(me: Mapping[str, Any]) -> None:
 
 def this_process(pid: int | None = None) -> dict[str, Any]:
     """A process so that it is told from a later one of the same number."""
+    pid = os.getpid() if pid is None else pid
+    return {"host": socket.gethostname(), "pid": pid, "created": _created(pid)}
+
+
+def _created(pid: int) -> str:
+    """When a process began: on Linux in ticks of this boot, which stay as they are when the clock is set."""
     import psutil
 
-    pid = os.getpid() if pid is None else pid
-    return {"host": socket.gethostname(), "pid": pid, "created": psutil.Process(pid).create_time()}
+    try:
+        stat, boot = Path(f"/proc/{pid}/stat").read_text(), Path("/proc/sys/kernel/random/boot_id").read_text()
+    except OSError:
+        return str(psutil.Process(pid).create_time())
+    # Its name, in parentheses, may have spaces; what is looked for is the twenty-second value (proc(5)).
+    return f"{stat.rpartition(')')[2].split()[19]} of {boot.strip()}"
 
 
 def is_alive(process: Mapping[str, Any]) -> bool:
@@ -224,7 +244,7 @@ def is_alive(process: Mapping[str, Any]) -> bool:
         return beat is None or (utc_now() - beat).total_seconds() < SILENT_S
     try:
         there = psutil.Process(process["pid"])
-        return bool(abs(there.create_time() - process["created"]) < 1) and there.status() != psutil.STATUS_ZOMBIE
+        return bool(there.status() != psutil.STATUS_ZOMBIE and _created(there.pid) == process["created"])
     except psutil.NoSuchProcess:
         return False
 

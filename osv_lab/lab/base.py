@@ -47,6 +47,12 @@ class LabBase:
 
         return load_detector(self._reference(model), **options)
 
+    def latest_run(self) -> TrainingRun | None:
+        """The lab's newest finished training run, or ``None``."""
+        from osv_lab.train.run import latest_run
+
+        return latest_run(self.name)
+
     def _version(self, name: str) -> str:
         return name if "@" in name else f"{self.dataset_name}@{name}"
 
@@ -70,9 +76,7 @@ class LabBase:
         """A path or reference to export: as given, or from the newest finished run."""
         if model is not None and (str(model) not in {"best.pt", "last.pt"} or Path(model).exists()):
             return str(model)
-        from osv_lab.train.trainer import latest_run
-
-        run = latest_run(experiment=self.name)
+        run = self.latest_run()
         if run is None:
             raise NotFoundError(
                 "no training run in this lab to take weights from",
@@ -82,7 +86,5 @@ class LabBase:
         return str(run.last if str(model) == "last.pt" else run.weights)
 
     def _run_of(self, weights: str) -> TrainingRun | None:
-        from osv_lab.train.trainer import latest_run
-
-        run = latest_run(experiment=self.name)
+        run = self.latest_run()
         return run if run is not None and weights in {str(run.weights), str(run.last)} else None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -216,12 +217,22 @@ class ServingStage(LabBase):
         return drift(self.dataset, self._reference(model), **options)
 
 
+_started: defaultdict[str, list[ServerHandle]] = defaultdict(list)
+"""This process's servers, by lab: a cell that is run again makes another ``Lab``, which must find them."""
+
+
 @dataclass
 class LabServer:
     """Serving for one lab: ``lab.server.run_server(port=8000)``."""
 
     lab: LabBase
-    handles: list[ServerHandle] = field(default_factory=list, repr=False)
+
+    @property
+    def handles(self) -> list[ServerHandle]:
+        """The servers that this process started for labs of this name, and that run."""
+        found = _started[self.lab.name]
+        found[:] = [one for one in found if one.running]
+        return found
 
     def run_server(
         self,
@@ -232,7 +243,7 @@ class LabServer:
         block: bool | None = None,
         **options: Any,
     ) -> ServerHandle | None:
-        """Serve the deployed model over HTTP.
+        """Serve the deployed model over HTTP; in the background, in place of the lab's server at the same port.
 
         Args:
             port: TCP port; 0 takes a free one.
@@ -249,6 +260,9 @@ class LabServer:
         if block:
             run_server(self.lab._reference(model), host=host, port=port, **options)
             return None
+        for one in self.handles:
+            if one.port == port:
+                one.stop()
         return self.start(port, host, model=model, **options)
 
     def start(
@@ -262,7 +276,7 @@ class LabServer:
         return handle
 
     def stop(self) -> None:
-        """Stop every server started in the background."""
+        """Stop every server that this process started in the background for labs of this name."""
         while self.handles:
             self.handles.pop().stop()
 
@@ -281,7 +295,6 @@ class LabServer:
         try:
             yield handle
         finally:
-            self.handles.remove(handle)
             handle.stop()
 
 

@@ -39,6 +39,22 @@ class TrackStage(LabBase):
         options |= {"from_field": from_field, "progress": self.progress}
         return track(self.view(split), detector, tracker, field, **options)
 
+    def import_tracks(
+        self, file: str | Path, field: str = "ground_truth", *, clip: Any = None, **options: Any
+    ) -> None:
+        """Put tracks of a MOTChallenge file into a clip's field, by default as the truth.
+
+        Args:
+            file: ``frame,id,x,y,w,h,confidence,class,visibility`` per line, frames from 1.
+            field: The field; for videos without ``frames.``.
+            clip: As for :meth:`edit_tracks`.
+            options: As for :func:`osv_lab.store.tracks.write_tracks` (``class_names``, ``overwrite``).
+        """
+        from osv_lab.store.tracks import write_tracks
+        from osv_lab.track.mot import read_tracks
+
+        write_tracks(self._clip(clip), read_tracks(file), field, **options)
+
     def evaluate_tracks(
         self,
         pred_field: str = "frames.tracks",

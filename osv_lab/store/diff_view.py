@@ -34,7 +34,7 @@ def view_of(diff: VersionDiff, change: str | None, progress: Progress) -> fo.Dat
 
 
 def _fill(dataset: Any, diff: VersionDiff, progress: Progress) -> None:
-    from osv_lab.store.bulk import Writer
+    from osv_lab.store.bulk import Writer, ensure_digest_index
     from osv_lab.store.schema import LabelSchema
     from osv_lab.store.versions.load import media_folder, new_sample, written
     from osv_lab.store.versions.manifest import open_manifest
@@ -43,6 +43,7 @@ def _fill(dataset: Any, diff: VersionDiff, progress: Progress) -> None:
 
     versions = find_version(diff.a), find_version(diff.b)
     dataset.media_type = versions[1].media
+    ensure_digest_index(dataset)  # what the writer writes is declared, so that a sample can be read
     schema = LabelSchema(dataset)
     containers = {CHANGES: "Detections"}
     for version in versions:

@@ -39,6 +39,27 @@ def check_ratios(ratios: Mapping[str, float] | Sequence[float]) -> dict[str, flo
     return {name: ratios[name] / total for name in SPLITS if ratios.get(name)}
 
 
+def parse_split(text: str | None) -> str | dict[str, float] | None:
+    """A split, or shares by split, as they are typed in a form or on the command line.
+
+    Raises:
+        UsageError: it is neither, or as for :func:`check_ratios`.
+
+    Example:
+        >>> parse_split("train"), parse_split("train=80,val=20")
+        ('train', {'train': 0.8, 'val': 0.2})
+    """
+    if text is None or "=" not in text:
+        return text
+    try:
+        shares = {name.strip(): float(share) for name, share in (part.split("=") for part in text.split(","))}
+    except ValueError:
+        raise UsageError(
+            "a split is a name or shares", repr(text), "write train, or train=0.8,val=0.1,test=0.1"
+        ) from None
+    return check_ratios(shares)
+
+
 def stratified(
     content: Mapping[str, Iterable[str]],
     ratios: Mapping[str, float] | Sequence[float] = DEFAULT_RATIOS,

@@ -106,13 +106,16 @@ def tasks_of(view: Any, gt_field: str = "ground_truth") -> tuple[Task, ...]:
             field = label_field(view, task, gt_field)
         except OsvError:
             continue
-        # Boxes may have masks, and outlines may be oriented boxes: what their values are decides.
-        if task == "segment" and field == gt_field and not _has_masks(view, field):
-            continue
-        if task == "obb" and field == gt_field:
+        # Boxes may have masks: their values decide. Outlines may be oriented boxes: the user does.
+        boxes = field == gt_field and not _outlines(view, field)
+        if boxes and (task == "obb" or (task == "segment" and not _has_masks(view, field))):
             continue
         found.append(task)
     return tuple(found) or ("detect",)
+
+
+def _outlines(view: Any, field: str) -> bool:
+    return getattr(view.get_field(field).document_type, "__name__", "") == "Polylines"
 
 
 def _has_masks(view: Any, field: str) -> bool:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from osv_lab.widgets.confusion import ConfusionExplorer
     from osv_lab.widgets.findings import HealthExplorer, SliceExplorer
     from osv_lab.widgets.link import AppLink
+    from osv_lab.widgets.progress import cell_progress
     from osv_lab.widgets.thresholds import ThresholdExplorer
     from osv_lab.widgets.tracks import TrackInspector
     from osv_lab.widgets.training import TrainingBoard
@@ -36,6 +37,7 @@ _MODULES = {
     "TrackInspector": "tracks",
     "TrainingBoard": "training",
     "VersionBrowser": "versions",
+    "cell_progress": "progress",
 }
 
 __all__ = [
@@ -50,6 +52,7 @@ __all__ = [
     "TrackInspector",
     "TrainingBoard",
     "VersionBrowser",
+    "cell_progress",
 ]
 
 
@@ -61,7 +64,7 @@ def __getattr__(name: str) -> Any:
     try:
         return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
     except ModuleNotFoundError as error:
-        if error.name in {"anywidget", "ipywidgets", "traitlets"}:
+        if error.name in {"IPython", "anywidget", "ipywidgets", "traitlets"}:
             raise require_extra(error.name, "notebook") from error
         raise
 

@@ -224,7 +224,7 @@ class LabWidget(anywidget.AnyWidget):  # type: ignore[misc]
         inside = self._static() if self.state == "ready" else f"<p class='osv-static-note'>{html.escape(told)}</p>"
         return (
             f"<style>{static_style(self.uid)}</style>"
-            f"<div class='osv-static' data-osv-static='{self.uid}'>"
+            f"<div class='osv-static' data-osv-static='{self.uid}' data-osv-state='{self.state}'>"
             f"<p class='osv-static-head'><b>{html.escape(self.title)}</b> {html.escape(self.subject)}"
             f" <i>as it was; run the cell to use it</i></p>{inside}</div>"
         )

@@ -73,14 +73,6 @@ def pytest_runtest_makereport(
     return report
 
 
-@pytest.fixture(scope="session")
-def app_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppServer]:
-    """The App's server with the lab's plugins, one for the session. Give each test a dataset of its own."""
-    server = AppServer(tmp_path_factory.mktemp("app") / "server.log")
-    yield server
-    server.close()
-
-
 @pytest.fixture
 def app(page: Page, app_server: AppServer, output_dir: Path, dataset_name: str) -> Iterator[Driver]:
     """A person at the App, who leaves before the dataset goes. A traceback in the server's log fails the test."""

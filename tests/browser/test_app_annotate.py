@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from annotation_people import Annotator
@@ -13,6 +14,11 @@ from cvat_double.server import CvatDouble
 
 from osv_lab.annotate import AnnotationLoop
 from osv_lab.annotate.settings import CvatSettings, save_settings
+from osv_lab.store.ingest import ingest
+from osv_lab.store.synthetic_video import render_video
+from osv_lab.store.tracks import write_tracks
+from osv_lab.track import mot
+from osv_lab.track.tracks import Tracks
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
@@ -80,3 +86,28 @@ def test_labels_go_come_back_and_conflicts_are_settled(
     dataset.reload()
     box = dataset.first()["ground_truth"].detections[0].bounding_box
     assert [round(640 * box[0]), round(480 * box[1])] == [2, 2]
+
+
+def test_only_the_frames_around_a_tracks_events_go(
+    app: Driver, fo: Any, known: CvatDouble, dataset_name: str, tmp_path: Path
+) -> None:
+    video = render_video(tmp_path / "parts.mp4", 60)
+    ingest(video.path, dataset_name)
+    dataset = fo.load_dataset(dataset_name)
+    truth = mot.read_tracks(video.mot)
+    seen = ~((truth.track_id == truth.track_id[0]) & (truth.frame >= 21) & (truth.frame <= 30))
+    tracks = Tracks(truth.frame[seen], truth.track_id[seen], truth.xyxy[seen])
+    write_tracks(dataset.first(), tracks, class_names={0: "part"})
+    app.open(dataset_name)
+    panel = app.panel("Track inspector")
+    panel.get_by_role("button", name="Send to CVAT").click()
+    app.fill("Frames before and after", "4")
+    app.fill("Name of this run", "lost")
+    app.told("1 stretch, 18 of 60 frames")
+    app.told(f"To {known.url}")
+    app.picture("app-track-send")
+    app.send()
+    app.told("are at")
+    app.done()
+    with AnnotationLoop(dataset, organization="") as loop:
+        assert [job.frames for job in loop.status("lost").jobs] == [18]

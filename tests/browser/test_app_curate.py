@@ -112,7 +112,7 @@ def test_a_form_reads_only_where_it_may(app: Driver, fo: Any, dataset: Any, tmp_
     app.fill("Source", str(source))
     app.fill("Dataset", more)
     app.fill("Split", "train=0.5,val")
-    app.told("--split is a name or shares")
+    app.told("a split is a name or shares")
     app.fill("Split", "val")
     app.send()
     app.told("40 files of .* 40 added")

@@ -1,8 +1,7 @@
-"""The Evaluate plugin as a person meets it: every number opens its objects, models are compared, cut and promoted."""
+"""The Evaluate plugin as a person meets it: every number opens its objects, models are compared and cut."""
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,7 @@ import numpy as np
 import pytest
 from app_driver import Driver
 from app_scenes import cells
-from support import shared_data
 
-from osv_lab.core.settings import load_settings
 from osv_lab.evaluate.comparison import compare
 from osv_lab.evaluate.detection import evaluate
 from osv_lab.evaluate.error_budget import error_budget
@@ -95,22 +92,3 @@ def test_slices_open_their_images(app: Driver, dataset: Any) -> None:
     panel = app.panel("Slices")
     panel.get_by_text("over 40 images").wait_for(timeout=120_000)
     app.picture("app-slices")
-
-
-@pytest.mark.skipif(shared_data() is None, reason="needs a model that finds what the photos show")
-def test_a_model_is_deployed(app: Driver, dataset: Any) -> None:
-    from osv_lab.train.registry import get_version
-
-    data, models = shared_data(), load_settings().models_dir
-    assert data is not None
-    models.mkdir(parents=True, exist_ok=True)
-    model = shutil.copy(data / "models" / "bccd_yolo11n.onnx", models / f"{dataset.name}.onnx")
-    app.open(dataset.name)
-    app.operator("Deploy a model")
-    app.fill("Model", str(model))
-    app.told("Serve it with: osv serve")
-    app.send()
-    app.told(f"deployed models:/{dataset.name}@champion")
-    app.picture("app-deployed")
-    app.done()
-    assert str(get_version(dataset.name, "champion").version) == "1"

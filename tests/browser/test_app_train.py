@@ -8,6 +8,7 @@ import pytest
 from app_driver import Driver, run_jobs
 from app_scenes import cells
 
+from osv_lab.core.settings import load_settings
 from osv_lab.train.run import list_runs
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
@@ -56,7 +57,7 @@ def test_a_training_is_scheduled_learns_and_shows_its_curves(app: Driver, traine
     app.picture("app-training")
 
 
-def test_a_run_predicts_into_a_field(app: Driver, trained: Any) -> None:
+def test_a_run_predicts_into_a_field_and_is_exported(app: Driver, trained: Any) -> None:
     (run,) = list_runs(trained.name)
     app.open(trained.name)
     app.operator("Predict")
@@ -68,6 +69,14 @@ def test_a_run_predicts_into_a_field(app: Driver, trained: Any) -> None:
     app.picture("app-predict")
     trained.reload()
     assert trained.exists("guess").count() == 40
+    app.done()
+    app.operator("Export a model")
+    app.fill("Model", str(run.weights))
+    app.fill("Input size in pixels", "64")
+    app.send()
+    app.told("parity passed")
+    app.picture("app-exported")
+    assert (load_settings().models_dir / f"{run.name}.onnx").is_file()
     # A form reads nothing outside the lab's and the dataset's folders.
     app.done()
     app.operator("Predict")

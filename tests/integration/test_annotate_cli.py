@@ -75,7 +75,7 @@ def test_listening_ends_when_it_is_told_to_and_takes_its_webhook_along(loop: Ann
     Annotator(loop.connection, sent.task).finish()
     assert process.stdout.readline().startswith("key: 1 of 1 jobs completed")
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     assert process.returncode == 0
     (project,) = loop.connection.pages("/api/projects", {"name": pets.name})
     assert list(loop.connection.pages("/api/webhooks", {"project_id": project["id"]})) == []

@@ -159,12 +159,12 @@ def test_a_finished_job_is_pulled_when_the_server_says_so(loop: AnnotationLoop, 
     person.do("delete", person.objects()[0])
     told: queue.Queue[Any] = queue.Queue()
     with loop.listen("key", told=lambda key, report: told.put(report)) as listening:
-        assert told.get(timeout=30).jobs_pulled == 0
+        assert told.get(timeout=300).jobs_pulled == 0
         (hook,) = webhooks(loop, pets)
         assert hook["target_url"] == listening.target
         assert "secret" not in hook
         person.finish(first)
-        report = told.get(timeout=30)
+        report = told.get(timeout=300)
         assert (report.jobs_pulled, report.counts["deleted"]) == (1, 1)
     assert webhooks(loop, pets) == []
     with pytest.raises(NotFoundError):

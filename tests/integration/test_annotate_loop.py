@@ -212,7 +212,7 @@ AnnotationLoop(pets, organization="").send(pets, "key", "pred")
 
 
 def test_a_send_that_was_killed_is_completed_by_the_same_command(loop: AnnotationLoop, pets: Any) -> None:
-    killed = subprocess.run([sys.executable, "-c", KILLED, pets.name], check=False, timeout=120)
+    killed = subprocess.run([sys.executable, "-c", KILLED, pets.name], check=False)
     assert killed.returncode == 9
     assert len(tasks_of(loop)) == 1
     assert "interrupted" in loop.status().summary()

@@ -8,9 +8,9 @@ from typing import Any
 
 import cv2
 import numpy as np
-import onnx
 import pytest
-from tiny_model import BOX, write_tiny_model
+from app_scenes import lamps
+from tiny_model import write_shifted, write_tiny_model
 
 from osv_lab.core.errors import CheckFailedError, UnavailableError, UsageError
 from osv_lab.detect.reference import resolve_model
@@ -20,29 +20,8 @@ from osv_lab.train.aliases import alias_history
 from osv_lab.train.registry import get_version
 
 
-def write_shifted(path: Path, px: float) -> Path:
-    """The tiny model with its box elsewhere."""
-    model = onnx.load(str(write_tiny_model(path)))
-    tensor = next(item for item in model.graph.initializer if item.name == "fixed")
-    values = onnx.numpy_helper.to_array(tensor).copy()
-    values[0, 0, 0] += px
-    tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
-    onnx.save(model, str(path))
-    return path
-
-
-def test_a_worse_model_does_not_take_the_place_of_the_deployed_one(
-    fo: Any, dataset_name: str, tmp_path: Path
-) -> None:
-    dataset = fo.Dataset(dataset_name)
-    x1, y1, x2, y2 = (value / 64 for value in BOX)
-    samples = []
-    for number in range(32):
-        path = tmp_path / f"{number}.png"
-        cv2.imwrite(str(path), np.full((64, 64, 3), 150 + number, np.uint8))
-        truth = [fo.Detection(label="lamp", bounding_box=[x1, y1, x2 - x1, y2 - y1])]
-        samples.append(fo.Sample(str(path), tags=["test"], ground_truth=fo.Detections(detections=truth)))
-    dataset.add_samples(samples)
+def test_a_worse_model_does_not_take_the_place_of_the_deployed_one(dataset_name: str, tmp_path: Path) -> None:
+    lamps(dataset_name, tmp_path)
     lab = Lab(dataset_name)
     good, worse = write_tiny_model(tmp_path / "good.onnx"), write_shifted(tmp_path / "worse.onnx", 6)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import signal
@@ -191,6 +192,44 @@ def test_a_killed_worker_leaves_its_job_failed_another_goes_on_and_one_that_is_s
     bench.close()
     assert find_job(next_one).state == "failed" and "the worker was stopped" in find_job(next_one).error
     assert bench.said()[-2:] == ["begin b", "tidied b"] and not worker_alive()
+
+
+def test_a_worker_of_another_machine_lives_as_long_as_it_is_heard_of(bench: Bench) -> None:
+    id = bench.schedule("a")
+    elsewhere = {"host": "elsewhere", "pid": 7, "created": "once"}
+    assert queue.take_next(elsewhere) is not None
+    try:
+        assert queue.become_worker(elsewhere) and find_job(id).state == "running"
+        silent = queue.utc_now() - datetime.timedelta(seconds=2 * queue.SILENT_S)
+        queue.workers().update_one(elsewhere, {"$set": {"beat": silent}})
+        assert find_job(id).state == "failed" and "its worker ended" in find_job(id).error
+    finally:
+        queue.leave_place(elsewhere)
+    lost = bench.schedule("b")
+    assert queue.take_next(elsewhere) is not None
+    assert find_job(lost).state == "failed", "its worker has no place any more, as a container that was replaced"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process's own time of birth is kept")
+def test_a_clock_that_is_set_kills_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    me = queue.this_process()
+    born = psutil.Process().create_time()
+    monkeypatch.setattr(psutil.Process, "create_time", lambda _: born + 3600)
+    assert queue.is_alive(me) and not queue.is_alive({**me, "created": "earlier"})
+
+
+def test_a_job_that_ends_while_it_is_cancelled_keeps_how_it_ended(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id = bench.schedule("a")
+    me = queue.this_process()
+    assert queue.take_next(me) is not None
+    document = queue._document(id)
+    queue.operations().update_one({"_id": document["_id"]}, {"$set": queue.failed("no such moon")})
+    monkeypatch.setattr(queue, "_document", lambda *_: document)
+    cancel(id)
+    monkeypatch.undo()
+    assert (find_job(id).state, find_job(id).error) == ("failed", "no such moon")
 
 
 def test_on_the_command_line(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:

@@ -77,6 +77,17 @@ def test_events_are_those_of_the_evaluations_of_the_field(switched: Any) -> None
         track_timeline(switched.first(), key="suspicous")
 
 
+def test_windows_are_the_frames_around_events(switched: Any) -> None:
+    evaluate_tracks(switched)
+    timeline = track_timeline(switched.first())
+    sample = switched.first().id
+    assert timeline.windows(["switch"], 5) == {sample: [(SWITCH - 6, SWITCH + 5)]}
+    assert timeline.windows(["gap"], 40) == {sample: [(1, 60)]}
+    assert timeline.windows(["gap", "switch"], 1) == {sample: [(29, 35), (SWITCH - 2, SWITCH + 1)]}
+    with pytest.raises(NotFoundError, match=r"no such events.*2 switch"):
+        timeline.windows(["teleport"])
+
+
 def test_what_mends_a_switch_changes_tracks_and_metrics(switched: Any) -> None:
     before = evaluate_tracks(switched)
     lab = Lab(switched.name)

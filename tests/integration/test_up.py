@@ -17,13 +17,14 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from notebook_runner import NOTEBOOKS
 from tiny_model import write_tiny_model
 
 from osv_lab.core.errors import UsageError
 from osv_lab.core.settings import load_settings
 from osv_lab.train.locks import exclusive
 from osv_lab.up import up
-from osv_lab.up.services import PORTS, Service, planned
+from osv_lab.up.services import PORTS, Service, notebooks_folder, planned
 from osv_lab.up.supervisor import Supervisor
 
 OSV = (sys.executable, "-m", "osv_lab")
@@ -70,10 +71,18 @@ class Lab:
     def up(self, *arguments: str) -> dict[str, str]:
         """Start; gives where each service is, once all answer."""
         ports = [f"--port={name}={port}" for name, port in self.ports.items()]
-        command = [*OSV, "up", *arguments, *ports, "--notebooks", str(self.folder), "--json"]
+        return self.start("up", *arguments, *ports, "--notebooks", str(self.folder))
+
+    def start(self, *arguments: str) -> dict[str, str]:
+        """The same of any such command, in the lab's folder."""
         with open(self.folder / "up.log", "w") as log:
             self.process = subprocess.Popen(
-                command, env=self.environment, stdout=subprocess.PIPE, stderr=log, text=True
+                [*OSV, *arguments, "--json"],
+                env=self.environment,
+                cwd=self.folder,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
             )
         assert self.process.stdout is not None
         text = ""
@@ -167,6 +176,34 @@ def test_a_taken_port_and_a_model_that_is_none(lab: Lab) -> None:
     error = json.loads(answer.stdout)
     assert error["what"] == "server does not start"
     assert "none.onnx" in error["found"], "the reason is in the message, not only in a log"
+
+
+def test_osv_lab_opens_a_copy_of_the_notebooks(lab: Lab) -> None:
+    """All of them are in the folder that JupyterLab opens; what a user has changed there stays."""
+    copies = lab.folder / "home" / "notebooks"
+    copies.mkdir(parents=True)
+    (copies / NOTEBOOKS[0].name).write_text("mine")
+    where = lab.start("lab", "--port", str(lab.ports["jupyter"]))
+    assert list(where) == ["jupyter"]
+    address, _, token = where["jupyter"].partition("/lab?token=")
+    answer = httpx.get(f"{address}/api/contents", params={"token": token}, trust_env=False, timeout=30).json()
+    names = [path.name for path in NOTEBOOKS]
+    assert sorted(one["name"] for one in answer["content"]) == names
+    assert (copies / names[0]).read_text() == "mine"
+    assert all((copies / path.name).read_bytes() == path.read_bytes() for path in NOTEBOOKS[1:])
+    assert lab.process is not None
+    lab.process.send_signal(signal.SIGINT)
+    assert lab.process.wait(60) == 0
+
+
+def test_notebooks_of_ones_own_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OSV_HOME", str(tmp_path / "home"))
+    (tmp_path / "notebooks").mkdir()
+    assert notebooks_folder() == Path("notebooks")
+    assert notebooks_folder("other") == Path("other")
+    (tmp_path / "notebooks").rmdir()
+    assert notebooks_folder() == tmp_path / "home" / "notebooks"
 
 
 def test_a_log_does_not_grow_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,7 +104,6 @@ function cover(state, told, again) {
 function shell(kind, draw) {
   return {
     render({ model, el }) {
-      // Keys are for the widget while it has the focus, and not for JupyterLab's commands.
       const bar = h("div", { class: "osv-bar", hidden: true });
       const noted = h("p", { class: "osv-note", role: "status", hidden: true });
       const tools = h("span", { class: "osv-tools" });
@@ -114,10 +113,12 @@ function shell(kind, draw) {
       const link = h("span", { class: "osv-link" });
       const root = h(
         "section",
-        { class: `osv osv-${kind}`, "data-osv-live": model.get("uid"), "data-lm-suppress-shortcuts": "true", "aria-label": model.get("title") },
+        { class: `osv osv-${kind}`, "data-osv-live": model.get("uid"), "aria-label": model.get("title") },
         h("header", {}, h("strong", {}, model.get("title")), subject, link, tools),
         bar, noted, over, body,
       );
+      // Keys are for what has the focus, and not for JupyterLab's commands, which are kept from an element that says so.
+      root.addEventListener("focusin", ({ target }) => target.setAttribute("data-lm-suppress-shortcuts", "true"));
       el.classList.add("osv-host");
       el.append(root);
       const note = (text, tone = "") => {

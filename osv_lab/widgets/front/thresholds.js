@@ -88,7 +88,7 @@ function drawThresholds({ model, body, tools, ask }) {
   }
 
   const draw = (confidence) => {
-    const counts = counted(chosen.value ? confidence : confidence);
+    const counts = counted(confidence);
     const { precision, recall, f1 } = scoresOf(counts);
     number.textContent = confidence.toFixed(3);
     figures.replaceChildren(

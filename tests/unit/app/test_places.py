@@ -35,6 +35,17 @@ def test_what_may_not(tmp_path: Path, text: str) -> None:
         allowed_path(str(tmp_path / text) if text else "/", None)
 
 
+@pytest.mark.parametrize("text", ["~no-such-person/a.jpg", "a\0.jpg"])
+def test_what_is_no_path_is_said_to_be_none(text: str) -> None:
+    with pytest.raises(UsageError, match="no path"):
+        allowed_path(text)
+
+
+def test_a_name_that_no_file_can_have_is_not_found(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError):
+        allowed_path(f"{tmp_path}/home/{'a' * 300}")
+
+
 def test_a_link_is_followed_before_it_is_judged(tmp_path: Path) -> None:
     (tmp_path / "home" / "link").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(UsageError):
@@ -43,7 +54,7 @@ def test_a_link_is_followed_before_it_is_judged(tmp_path: Path) -> None:
         allowed_path(str(tmp_path / "home" / "no.jpg"))
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "../x", "/etc/x", "a/../../x"])
+@pytest.mark.parametrize("name", ["", ".", "..", "../x", "/etc/x", "a/../../x", "a\0"])
 def test_an_export_stays_among_the_exports(name: str) -> None:
     with pytest.raises(UsageError):
         export_path(name)

@@ -49,6 +49,7 @@ def test_errors_say_what_was_found_and_what_to_do() -> None:
     assert str(error) == "no such dataset: 'blod'; did you mean 'blood'?"
     assert error.to_dict()["exit_code"] == 3
     assert errors.nearest("zzz", ["b", "a"]) == "use one of: a, b"
+    assert errors.nearest("zzz", [f"a{number}" for number in range(300)]).endswith(", a133 and 260 more")
 
 
 def test_exit_codes_differ_by_kind() -> None:

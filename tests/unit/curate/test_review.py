@@ -112,6 +112,32 @@ def test_decisions_leave_the_labels_and_are_not_taken_twice(review: LabelReview)
     assert labels(review.dataset) == before and len(review.queue().items) == 4
 
 
+def test_what_another_person_decides_in_between_stands(
+    review: LabelReview, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = labels(review.dataset)
+    item = next(one for one in review.queue().items if one.kind == "missing")
+    other, find = LabelReview(review.dataset), review.find
+
+    def meanwhile(method: str, *args: str) -> None:
+        def found(id: str) -> Any:
+            one = find(id)
+            getattr(other, method)(*args)
+            return one
+
+        monkeypatch.setattr(review, "find", found)
+
+    meanwhile("fix", item.id)
+    with pytest.raises(UsageError, match="decided already"):
+        review.fix(item.id)
+    after = labels(review.dataset)
+    assert sum(map(len, after)) == sum(map(len, before)) + 1
+    meanwhile("undo")
+    with pytest.raises(UsageError, match="taken back already"):
+        review.undo()
+    assert labels(review.dataset) == before
+
+
 def test_what_is_not_there_cannot_be_asked_for(review: LabelReview) -> None:
     with pytest.raises(NotFoundError, match="did you mean 'open'"):
         review.queue(state="opened")  # type: ignore[arg-type]

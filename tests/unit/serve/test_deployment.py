@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import json
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,13 @@ def test_what_is_copied_is_there_and_not_ignored() -> None:
                 assert (ROOT / source).exists(), source
                 assert any(fnmatch.fnmatch(source, rule) for rule in allowed), f"{source} is ignored"
     assert copied >= 6
+
+
+def test_what_the_wheel_is_made_of_is_in_its_stage() -> None:
+    """A folder that the wheel takes in and that is not there would end the build."""
+    target = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    copied = {word for rest in instructions("wheel", "COPY") for word in rest.split()[:-1]}
+    assert {"pyproject.toml", *target["packages"], *target["force-include"]} <= copied
 
 
 def test_stages() -> None:

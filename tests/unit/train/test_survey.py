@@ -45,6 +45,14 @@ def test_the_labels_decide_which_tasks_there_are(shapes: Callable[..., Any], fo:
     assert tasks_of(dataset) == ("detect", "obb", "classify")
 
 
+def test_outlines_in_the_labels_own_field_may_be_either(fo: Any, dataset_name: str) -> None:
+    dataset = fo.Dataset(dataset_name)
+    outline = fo.Polyline(label="ring", points=[[(0.1, 0.1), (0.4, 0.1), (0.2, 0.5)]], closed=True)
+    dataset.add_sample(fo.Sample("ring.png", ground_truth=fo.Polylines(polylines=[outline])))
+    assert tasks_of(dataset) == ("segment", "obb")
+    assert survey(dataset).classes == ("ring",)
+
+
 def test_what_cannot_be_trained_is_refused_as_training_would(shapes: Callable[..., Any], fo: Any) -> None:
     with pytest.raises(InvalidDataError, match="nothing to train on"):
         survey(shapes(test=3))

@@ -95,6 +95,7 @@ def test_the_edits_on_real_data_and_no_others(fo: Any, make: Callable[..., Any])
         name for name, change, *_ in edits if change == "moved"
     )
     assert set(moved.values("changes.detections.change", unwind=True)) == {"moved"}
+    assert moved.first().changes.detections[0].change == "moved", "a sample can be read, with all its fields"
     assert len(diff.view("resplit")) == 1 and len(diff.view()) == 8
     whole = diff.view()
     counted = Counter(whole.values("changes.detections.change", unwind=True))
