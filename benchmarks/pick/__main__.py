@@ -4,6 +4,10 @@ Both start from the same YOLO11n on BCCD and see the same images. The one that i
 most white cells, the one that may take its place on labels that lack most platelets: better overall, worse on one
 class. What became of every object is counted a second time by brute force, and the promotion has to be refused for the
 right class. Exits with 1 where either is not so.
+
+Last seen, on 159 images of val and test: mAP50-95 0.346 → 0.520, white cells 0.112 → 0.720, platelets 0.366 → 0.284;
+297 objects fixed, 24 broken (all of them platelets), 1,698 right in both and 63 in neither, as by brute force; refused
+for platelets and for objects of medium size.
 """
 
 from __future__ import annotations

@@ -58,6 +58,7 @@ def write_onnx(
         "nms": nms or None,
         "half": half,
         "opset": OPSET,
+        **({} if dynamic else {"batch": 1}),
         **({"conf": _CONFIDENCE_INSIDE, "iou": 0.7, "max_det": 300} if nms else {}),
     }
     path = _export(source, folder, size, options)
@@ -79,7 +80,7 @@ def write_litert(source: Path, folder: Path, size: tuple[int, int] | None) -> Pa
             "no module 'litert_torch', which needs an older torch than this lab",
             "convert in an environment of its own, as docs/pick.md says; the file can be compared and run here",
         )
-    return _export(source, folder, size, {"format": "litert"})
+    return _export(source, folder, size, {"format": "litert", "batch": 1})
 
 
 def _export(source: Path, folder: Path, size: tuple[int, int] | None, options: Mapping[str, Any]) -> Path:
