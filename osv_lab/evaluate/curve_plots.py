@@ -43,6 +43,7 @@ def calibration_figure(report: CalibrationReport) -> Any:
                 x=[bin.confidence for bin in bins],
                 y=[bin.precision for bin in bins],
                 mode="lines+markers",
+                cliponaxis=False,
                 line={"color": "#2874a6"},
                 marker={"size": [6 + 18 * (bin.count / most) ** 0.5 for bin in bins]},
                 customdata=[bin.count for bin in bins],
