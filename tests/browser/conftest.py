@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import uuid
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -74,8 +75,15 @@ def pytest_runtest_makereport(
 
 
 @pytest.fixture
+def dataset_name() -> str:
+    """A dataset name that no other test uses. It stays while the App's server may still be at work on it, and goes with
+    the session's database."""
+    return f"test-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
 def app(page: Page, app_server: AppServer, output_dir: Path, dataset_name: str) -> Iterator[Driver]:
-    """A person at the App, who leaves before the dataset goes. A traceback in the server's log fails the test."""
+    """A person at the App. A traceback in the server's log fails the test."""
     before = app_server.log.stat().st_size
     yield Driver(page, app_server.url, output_dir)
     page.goto("about:blank")
