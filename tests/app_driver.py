@@ -157,8 +157,8 @@ class Driver:
         return found.inner_text()
 
     def panel(self, label: str) -> Locator:
-        """Open a panel; gives its content."""
-        self.page.locator("[data-cy='new-panel-btn']").first.click(timeout=SLOW_MS)
+        """Open a panel, beside the samples; gives its content."""
+        self.page.locator("[data-cy='new-panel-btn']").last.click(timeout=SLOW_MS)
         self.page.get_by_text(label, exact=True).first.click(timeout=SLOW_MS)
         return self.page.locator("[data-cy^='panel-content']").last
 
