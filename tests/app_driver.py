@@ -104,10 +104,19 @@ class Driver:
 
     def operator(self, label: str) -> Locator:
         """Open an operator's form through the operator browser; gives the form."""
-        self.page.keyboard.press("Escape")
-        self.page.keyboard.press("Backquote")
+        from playwright.sync_api import TimeoutError
+
         entry = self.page.get_by_placeholder("Search operations by name...")
-        entry.wait_for(timeout=SLOW_MS)
+        for left in reversed(range(6)):
+            self.page.keyboard.press("Escape")
+            self.page.keyboard.press("Backquote")
+            try:
+                entry.wait_for(timeout=SLOW_MS / 4)
+                break
+            except TimeoutError:
+                # A key that comes while the page is made anew is lost: a person presses it again.
+                if not left:
+                    raise
         entry.fill(label)
         self.page.get_by_text(label, exact=True).first.click(timeout=SLOW_MS)
         return self.form
@@ -157,8 +166,8 @@ class Driver:
         return found.inner_text()
 
     def panel(self, label: str) -> Locator:
-        """Open a panel; gives its content."""
-        self.page.locator("[data-cy='new-panel-btn']").first.click(timeout=SLOW_MS)
+        """Open a panel, beside the samples; gives its content."""
+        self.page.locator("[data-cy='new-panel-btn']").last.click(timeout=SLOW_MS)
         self.page.get_by_text(label, exact=True).first.click(timeout=SLOW_MS)
         return self.page.locator("[data-cy^='panel-content']").last
 

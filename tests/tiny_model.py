@@ -11,7 +11,7 @@ BOX = (22.0, 22.0, 42.0, 42.0)
 CLASSES = ("lamp", "cat")
 
 
-def write_tiny_model(path: Path) -> Path:
+def write_tiny_model(path: Path, classes: tuple[str, str] = CLASSES) -> Path:
     """Write the detector as ONNX with Ultralytics' metadata; its input is ``(n, 3, 64, 64)``, RGB, 0 to 1."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
@@ -38,7 +38,7 @@ def write_tiny_model(path: Path) -> Path:
         ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
-    names = str(dict(enumerate(CLASSES)))
+    names = str(dict(enumerate(classes)))
     for key, value in {"task": "detect", "names": names, "imgsz": str([SIZE, SIZE]), "stride": "32"}.items():
         model.metadata_props.add(key=key, value=value)
     onnx.save(model, str(path))

@@ -86,7 +86,11 @@ class ImportCaptures(LabOperator):
         return import_captures(None, ask.dataset, field=ask["field"], progress=ask.progress)
 
     def view(self, ask: Ask, report: Any) -> Any:
-        return ask.dataset.load_saved_view(report.view) if ask.dataset.has_saved_view(report.view) else None
+        if not ask.dataset.has_saved_view(report.view):
+            return None
+        waiting = ask.dataset.load_saved_view(report.view)
+        # Images that the dataset had with labels do not wait for an annotator: nothing to look at.
+        return waiting if len(waiting) else None
 
 
 class Serving(LabPanel):
