@@ -6,12 +6,14 @@ import asyncio
 import http.client
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from server_requests import IMAGE, RAW, model, post, server
+from stream_support import in_thread
 
 from osv_lab.serve.asked import Asked
 from osv_lab.serve.door import Door
@@ -131,7 +133,7 @@ def test_what_fails_at_the_door_is_an_answer_and_is_logged(caplog: pytest.LogCap
         raise ValueError("within")
 
     client = Client(door(quiet, fine=fine, broken=broken))
-    asked = [asyncio.run(client.ask("GET", path)) for path in ("/fine", "/broken", "/other")]
+    asked = [in_thread(partial(asyncio.run, client.ask("GET", path))) for path in ("/fine", "/broken", "/other")]
     assert asked == [200, 500, 404]
     assert [record.message for record in caplog.records] == ["a request failed"]
 
@@ -145,7 +147,10 @@ def test_a_start_or_a_stop_that_fails_is_said(when: str, caplog: pytest.LogCaptu
         yield
         raise RuntimeError("it broke")
 
-    said = asyncio.run(Client(door(failing)).live())
+    said = in_thread(lambda: asyncio.run(Client(door(failing)).live()))
     assert said[-2:] == [f"lifespan.{when}.failed", "it broke"]
     assert [record.levelname for record in caplog.records] == ["ERROR"]
-    assert asyncio.run(Client(door(quiet)).live()) == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    assert in_thread(lambda: asyncio.run(Client(door(quiet)).live())) == [
+        "lifespan.startup.complete",
+        "lifespan.shutdown.complete",
+    ]
