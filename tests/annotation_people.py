@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
+
+import pytest
 
 from osv_lab.annotate import AnnotationLoop
 from osv_lab.annotate.connection import Connection
@@ -22,6 +24,18 @@ def looping(dataset: Any) -> Iterator[AnnotationLoop]:
             found.connection.call("DELETE", f"/api/projects/{project['id']}")
 
 
+def at_upload(patch: pytest.MonkeyPatch, happens: Callable[[], None]) -> None:
+    """Let something happen whenever images begin to be uploaded."""
+    plain = Connection.call
+
+    def call(self: Connection, method: str, path: str, *rest: Any, **options: Any) -> Any:
+        if method == "POST" and path.endswith("/data/"):
+            happens()
+        return plain(self, method, path, *rest, **options)
+
+    patch.setattr(Connection, "call", call)
+
+
 class Annotator:
     """What a person does in CVAT, in a whole task or in one job of it."""
 
@@ -32,7 +46,8 @@ class Annotator:
 
     def objects(self, kind: str = "shapes") -> list[dict[str, Any]]:
         found = [{k: v for k, v in one.items() if v is not None} for one in self.cvat.get(self.path)[kind]]
-        return sorted(found, key=lambda one: one["id"])
+        # Ids follow the order in which jobs were written, several at once.
+        return sorted(found, key=lambda one: (one["frame"], one["id"]))
 
     def do(self, action: str, *objects: dict[str, Any], kind: str = "shapes") -> None:
         body = {"version": 0, "shapes": [], "tags": [], "tracks": []}

@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.annotate.calls import cpu_of, recorded
+
 VARIABLES = ("OSV_CVAT_URL", "OSV_CVAT_USER", "OSV_CVAT_PASSWORD")
 
 
@@ -26,6 +28,10 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=500)
     parser.add_argument("--boxes", type=int, default=10, help="boxes per image")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--server", type=int, nargs="*", default=(), help="processes of the server, to add their CPU"
+    )
+    parser.add_argument("--calls", action="store_true", help="show what was asked of the server, and waited for")
     options = parser.parse_args()
     missing = [name for name in VARIABLES if not os.environ.get(name)]
     if missing:
@@ -55,11 +61,19 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, list[float]]
         for name, run in (("ours", ours), ("FiftyOne", theirs)):
             sides: list[Callable[[], Any]] = run(dataset, f"round{number}")
             for direction, step in zip(("out", "back", ""), sides, strict=True):
-                start, busy = time.perf_counter(), time.process_time()
-                step()
+                start, busy, there = time.perf_counter(), time.process_time(), cpu_of(options.server)
+                with recorded() as calls:
+                    step()
                 if direction and number:
-                    seconds.setdefault(f"{name} {direction}", []).append(time.perf_counter() - start)
-                    seconds.setdefault(f"{name} {direction} CPU", []).append(time.process_time() - busy)
+                    spent = {
+                        "": time.perf_counter() - start,
+                        " CPU": time.process_time() - busy,
+                        " server": cpu_of(options.server) - there,
+                    }
+                    for kind, value in spent.items():
+                        seconds.setdefault(f"{name} {direction}{kind}", []).append(value)
+                    if options.calls:
+                        print(f"\nround {number}, {name} {direction}", *calls.lines(), sep="\n", flush=True)
     dataset.delete()
     return seconds
 
@@ -128,11 +142,12 @@ def theirs(dataset: Any, key: str) -> list[Callable[[], Any]]:
 def show(seconds: dict[str, list[float]], options: argparse.Namespace) -> None:
     boxes = options.images * options.boxes
     print(f"\n{options.images:,} images with {boxes:,} boxes, seconds (median of {options.rounds})\n")
-    print(f"{'':<10} {'ours':>8} {'FiftyOne':>9} {'ratio':>7}")
-    # What the client itself computes, beside the wait for the server, which both share.
-    for direction in ("out", "back", "out CPU", "back CPU"):
+    print(f"{'':<12} {'ours':>8} {'FiftyOne':>9} {'ratio':>7}")
+    # What the client itself computes, and the server, beside all the waiting.
+    kinds = ("", " CPU", " server") if options.server else ("", " CPU")
+    for direction in (f"{way}{kind}" for kind in kinds for way in ("out", "back")):
         mine, other = (statistics.median(seconds[f"{name} {direction}"]) for name in ("ours", "FiftyOne"))
-        print(f"{direction:<10} {mine:>8.1f} {other:>9.1f} {other / mine:>6.1f}x")
+        print(f"{direction:<12} {mine:>8.1f} {other:>9.1f} {other / mine:>6.1f}x")
 
 
 if __name__ == "__main__":

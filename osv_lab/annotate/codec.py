@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from osv_lab.annotate.clips import Place
 from osv_lab.annotate.objects import Keyframe, Shape, Track, Value
-from osv_lab.annotate.schema import CONFIDENCE, MODEL, OURS, UID, Schema, Types, fits, from_text, to_text
+from osv_lab.annotate.origin import ORIGIN, origin_of, origin_text
+from osv_lab.annotate.schema import Schema, Types, fits, from_text, to_text
 
 TYPES = {
     "box": "rectangle",
@@ -19,6 +19,8 @@ TYPES = {
     "keypoints": "points",
     "mask": "mask",
 }
+_USUAL = ("rotation", "occluded", "z_order")
+"""What most shapes do not have."""
 _KINDS = {"rectangle": "box", "polygon": "polygon", "polyline": "polyline", "points": "keypoints", "mask": "mask"}
 
 
@@ -51,14 +53,9 @@ def to_cvat(
         if shape.kind == "tag":
             body["tags"].append(one)
             continue
-        one |= {
-            "type": TYPES[shape.kind],
-            "points": list(shape.points),
-            "rotation": shape.rotation,
-            "occluded": shape.occluded,
-            "outside": False,
-            "z_order": shape.z_order,
-        }
+        one |= {"type": TYPES[shape.kind], "points": shape.points}
+        # What is as the server has it by itself costs it time to look at.
+        one |= {name: value for name in _USUAL if (value := getattr(shape, name))}
         body["shapes"].append(one)
     body["tracks"] = [_track_to_cvat(track, schema) for track in tracks]
     return body
@@ -120,12 +117,12 @@ def from_cvat(
             continue
         place = places[one["frame"]]
         sample, frame = (place, 0) if isinstance(place, str) else place
-        texts, attributes = _read_attributes(one, schema, types, problems)
+        (uid, confidence, model), attributes = _read_attributes(one, schema, types, problems)
         kind = "tag" if "type" not in one else _KINDS.get(one["type"], one["type"])
         rotation = float(one.get("rotation") or 0.0)
         found.append(
             Shape(
-                uid=texts.get(UID) or None,
+                uid=uid,
                 sample=sample,
                 kind="oriented" if kind == "box" and rotation else kind,
                 label=schema.names.get(one["label_id"], ""),
@@ -136,8 +133,8 @@ def from_cvat(
                 z_order=int(one.get("z_order") or 0),
                 group=int(one.get("group") or 0),
                 source=one.get("source") or "manual",
-                confidence=_confidence(texts),
-                model=texts.get(MODEL) or None,
+                confidence=confidence,
+                model=model,
                 frame=frame,
                 server_id=one["id"],
                 job=job,
@@ -170,7 +167,7 @@ def tracks_from_cvat(
         kinds = {_KINDS.get(shape["type"], shape["type"]) for shape in one["shapes"]}
         kind = kinds.pop() if len(kinds) == 1 else "track of several shapes"
         turned = any(shape.get("rotation") for shape in one["shapes"])
-        texts, attributes = _read_attributes(one, schema, types, problems)
+        (uid, confidence, model), attributes = _read_attributes(one, schema, types, problems)
         keyframes = [
             Keyframe(
                 frame=shape["frame"],
@@ -185,7 +182,7 @@ def tracks_from_cvat(
         ]
         found.append(
             Track(
-                uid=texts.get(UID) or None,
+                uid=uid,
                 sample=part,
                 kind="oriented" if kind == "box" and turned else kind,
                 label=schema.names.get(one["label_id"], ""),
@@ -193,8 +190,8 @@ def tracks_from_cvat(
                 attributes=attributes,
                 group=int(one.get("group") or 0),
                 source=one.get("source") or "manual",
-                confidence=_confidence(texts),
-                model=texts.get(MODEL) or None,
+                confidence=confidence,
+                model=model,
                 server_id=one["id"],
                 job=job,
             )
@@ -202,10 +199,18 @@ def tracks_from_cvat(
     return found, problems
 
 
+def written_ids(answer: Mapping[str, Any], schema: Schema) -> Iterator[tuple[tuple[int, str | None], int]]:
+    """Frame and uid of each shape and tag of an answer, with the id that the server gave it."""
+    ours = {specs[ORIGIN] for specs in schema.specs.values() if ORIGIN in specs}
+    for one in (*answer["shapes"], *answer["tags"]):
+        texts = [value["value"] for value in one["attributes"] if value["spec_id"] in ours]
+        yield (one["frame"], origin_of(texts[0])[0] if texts else None), one["id"]
+
+
 def _read_attributes(
     one: Mapping[str, Any], schema: Schema, types: Types, problems: list[str]
-) -> tuple[dict[str, str], dict[str, Value]]:
-    """The texts of an object's attributes, and the values of those that are not ours."""
+) -> tuple[tuple[str | None, float | None, str | None], dict[str, Value]]:
+    """What the object's attribute of ours says, and the values of the others."""
     texts = {
         schema.attributes[value["spec_id"]]["name"]: value["value"]
         for value in one.get("attributes", ())
@@ -213,25 +218,16 @@ def _read_attributes(
     }
     attributes: dict[str, Value] = {}
     for name, text in texts.items():
-        if name not in OURS:
+        if name != ORIGIN:
             value = from_text(text, types[name])
             if value is not None:
                 attributes[name] = value
             elif text:
                 problems.append(f"attribute '{name}' of object {one['id']}: {text!r} is no {types[name]}")
-    return texts, attributes
-
-
-def _confidence(texts: Mapping[str, str]) -> float | None:
-    found = from_text(texts.get(CONFIDENCE) or "", "float")
-    return found if isinstance(found, float) and math.isfinite(found) else None
+    return origin_of(texts.get(ORIGIN, "")), attributes
 
 
 def _texts_of(one: Shape | Track, specs: Mapping[str, int]) -> list[dict[str, Any]]:
     values = {name: to_text(value) for name, value in one.attributes.items() if name in specs}
-    values[UID] = one.uid or ""
-    if one.confidence is not None:
-        values[CONFIDENCE] = to_text(one.confidence)
-    if one.model:
-        values[MODEL] = one.model[:4096]
+    values[ORIGIN] = origin_text(one.uid, one.confidence, one.model)
     return [{"spec_id": specs[name], "value": text} for name, text in values.items() if name in specs]

@@ -102,15 +102,25 @@ class Connection:
         """The bytes of a GET: a frame, say."""
         return bytes(self._request("GET", path, query, None).data)
 
-    def call(self, method: str, path: str, query: Mapping[str, Any] | None = None, body: Any = None) -> Any:
-        """One request with a JSON body; the parsed answer, or ``None`` for an empty one.
+    def call(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, Any] | None = None,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
+        """One request with a JSON body, or the bytes of a content type that ``headers`` name.
+
+        Returns:
+            The parsed answer, or ``None`` for an empty one.
 
         Raises:
             UsageError: 400, 401 or 403: the server refuses.
             NotFoundError: 404.
             UnavailableError: no answer in time, or 500 and above.
         """
-        answer = self._request(method, path, query, body)
+        answer = self._request(method, path, query, body, headers)
         if not answer.data:
             return None
         try:
@@ -120,20 +130,27 @@ class Connection:
                 "the server's answer is not CVAT's", f"{method} {path}", "check the address"
             ) from None
 
-    def _request(self, method: str, path: str, query: Mapping[str, Any] | None, body: Any) -> Any:
+    def _request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, Any] | None,
+        body: Any,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
         from cvat_sdk.core.helpers import make_request_headers
 
         url = f"{self.settings.url}{path}"
         if query:
             url += "?" + urlencode(query)
-        headers = make_request_headers(self._client.api_client)
+        every = {**make_request_headers(self._client.api_client), **(headers or {})}
         with self._errors():
-            return self._client.api_client.rest_client.request(method, url, headers=headers, body=body)
+            return self._client.api_client.rest_client.request(method, url, headers=every, body=body)
 
     def upload(
         self, task: int, files: Sequence[Path], options: Mapping[str, Any], progress: Progress = silent
     ) -> None:
-        """Give a task its media, in parts of a few megabytes, and wait until the server has taken them apart.
+        """Give a task its media, each file in chunks that go on where they were cut, and wait until it is there.
 
         Raises:
             InvalidDataError: the server cannot use the files.
@@ -159,27 +176,25 @@ class Connection:
             answer = uploader.upload_files(
                 f"{self.settings.url}/api/tasks/{task}/data/", list(files), pbar=Reporter(), **options
             )
-        request = json.loads(answer.data).get("rq_id")
+        self.wait(self.request_of(json.loads(answer.data), task))
+
+    @staticmethod
+    def request_of(answer: Any, task: int) -> str:
+        """The request that the server answered an upload with, for :meth:`wait`."""
+        request = (answer or {}).get("rq_id")
         if not request:
             raise UnavailableError(
                 "the server did not say what became of the upload", f"task {task}", "send again"
             )
-        self._wait(request)
+        return str(request)
 
-    def close(self) -> None:
-        """End the session."""
-        with contextlib.suppress(Exception):
-            self._client.close()
+    def wait(self, request: str) -> None:
+        """Wait until the server is done with a request.
 
-    def __enter__(self) -> Connection:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _wait(self, request: str) -> None:
+        Raises:
+            InvalidDataError: it cannot use the files.
+            UnavailableError: it did not finish in time.
+        """
         start = time.monotonic()
         while True:
             answer = self.get(f"/api/requests/{request}")
@@ -194,7 +209,20 @@ class Connection:
                     "CVAT did not finish with the upload", f"in {PROCESSING_S:.0f} s", "send again"
                 )
             # Little is lost by not looking, however long it takes, and few calls are made.
-            time.sleep(min(max(waited / 3, 0.1), 2.0))
+            time.sleep(min(max(waited / 4, 0.1), 2.0))
+
+    def close(self) -> None:
+        """End the session."""
+        with contextlib.suppress(Exception):
+            self._client.close()
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def _about(self) -> str:
         answer = self._client.api_client.rest_client.request("GET", f"{self.settings.url}/api/server/about")

@@ -1,7 +1,7 @@
 """The labels of a CVAT project: which classes and attributes the dataset needs, and what the project has already.
 
 Nothing that a project has is taken away, since deleting a label deletes its shapes: what is missing is added.
-Every label gets three text attributes of ours: an object's identity, the model's confidence and reference.
+Every label gets one text attribute of ours, :mod:`osv_lab.annotate.origin`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from typing import Any, TypeAlias
 
 from osv_lab.annotate.connection import Connection
 from osv_lab.annotate.objects import Shape, Value
+from osv_lab.annotate.origin import ORIGIN
 from osv_lab.core.errors import UsageError
 
-UID, CONFIDENCE, MODEL = "osv_uid", "osv_confidence", "osv_model"
-OURS = (UID, CONFIDENCE, MODEL)
 MAX_NAME = 64
 """Characters in the name of a label or an attribute (CVAT's limit)."""
 _EXACT_INT = 2**53
@@ -42,7 +41,7 @@ def attribute_types(shapes: Iterable[Shape]) -> dict[str, str]:
     return {
         name: next(iter(kinds)) if len(kinds) == 1 else "float" if kinds == {"int", "float"} else "str"
         for name, kinds in seen.items()
-        if _nameable(name) and name not in OURS
+        if _nameable(name) and name != ORIGIN
     }
 
 
@@ -92,7 +91,7 @@ def wanted_labels(
         choices: For attributes with a closed set of values: those, the first one being CVAT's default.
         moving: The attributes that change along a track.
     """
-    attributes = [_text(name) for name in OURS]
+    attributes = [_text(ORIGIN)]
     for name, kind in types.items():
         values = [to_text(value) for value in (choices or {}).get(name, ())]
         if values:
@@ -176,7 +175,7 @@ class Schema:
         """The type of every attribute: as sent, and as CVAT has it for those added there."""
         found = dict(sent)
         for spec in self.attributes.values():
-            if spec["name"] not in OURS and spec["name"] not in found:
+            if spec["name"] != ORIGIN and spec["name"] not in found:
                 found[spec["name"]] = {"checkbox": "bool", "number": "float"}.get(spec["input_type"], "str")
         return found
 
@@ -193,7 +192,7 @@ class Schema:
         found: dict[str, dict[str, Value]] = {}
         for label, specs in self.specs.items():
             for name, spec in specs.items():
-                if name not in OURS:
+                if name != ORIGIN:
                     value = from_text(str(self.attributes[spec]["default_value"]), types[name])
                     if value is not None:
                         found.setdefault(label, {})[name] = value

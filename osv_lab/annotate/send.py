@@ -218,12 +218,12 @@ def _send(
     schema = reconcile(cvat, number, labels)
     package = replace(package, run=run)
     if run.clips:
-        package = send_clips(cvat, runs, dataset, package, schema, jobs[0], tolerance, progress)
+        package, made = send_clips(cvat, runs, dataset, package, schema, jobs[0], tolerance, progress)
     else:
-        package = send_images(cvat, runs, dataset, package, schema, jobs, progress)
-    count = _assign(cvat, package.run, people)
+        package, made = send_images(cvat, runs, dataset, package, schema, jobs, progress)
+    _assign(cvat, made, people)
     runs.put(replace(package.run, phase="sent"))
-    return _report(cvat, package, count)
+    return _report(cvat, package, len(made))
 
 
 def _project(cvat: Connection, name: str) -> tuple[int, bool]:
@@ -234,13 +234,11 @@ def _project(cvat: Connection, name: str) -> tuple[int, bool]:
     return int(cvat.call("POST", "/api/projects", body={"name": name, "labels": []})["id"]), True
 
 
-def _assign(cvat: Connection, run: Run, people: Sequence[int]) -> int:
-    """Give the jobs to people, in turn; how many jobs there are."""
-    jobs = annotation_jobs(cvat, run)
+def _assign(cvat: Connection, jobs: Sequence[Mapping[str, Any]], people: Sequence[int]) -> None:
+    """Give the jobs to people, in turn."""
     for number, job in enumerate(jobs):
         if people:
             cvat.call("PATCH", f"/api/jobs/{job['id']}", body={"assignee": people[number % len(people)]})
-    return len(jobs)
 
 
 def _as_before(cvat: Connection, run: Run, package: Package) -> AnnotationTask:

@@ -6,7 +6,7 @@ jobs, each has its own part of a track, with the same identity, and no frame is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -40,14 +40,19 @@ def send_clips(
     segment_size: int,
     tolerance: float,
     progress: Progress,
-) -> Package:
-    """Make the tasks, write the labels, read them back, and keep what both sides agree on now."""
+) -> tuple[Package, Sequence[Mapping[str, Any]]]:
+    """Make the tasks, write the labels, read them back, and keep what both sides agree on now.
+
+    Returns:
+        The package, which knows its tasks now, and their jobs.
+    """
     run = _tasks(cvat, runs, dataset, package, segment_size)
     problems = list(package.problems)
     clips = [_upload(cvat, package, clip, problems, progress) for clip in run.clips]
     run = replace(run, clips=tuple(clips))
     jobs: dict[int, list[Part]] = {}
-    for job in annotation_jobs(cvat, run):
+    made = annotation_jobs(cvat, run)
+    for job in made:
         jobs.setdefault(job["task_id"], []).append(Part(job["id"], job["start_frame"], job["stop_frame"]))
     run = replace(run, clips=tuple(clip.with_parts(jobs[clip.task or 0]) for clip in clips))
     runs.put(run)
@@ -60,7 +65,7 @@ def send_clips(
     places = [place_name(*place) for clip in run.clips for place in clip.places()]
     runs.put_base(run.key, shapes, places)
     runs.put_sent(run.key, shapes, places)
-    return replace(package, run=run, shapes=tuple(shapes), problems=tuple(dict.fromkeys(problems)))
+    return replace(package, run=run, shapes=tuple(shapes), problems=tuple(dict.fromkeys(problems))), made
 
 
 def _tasks(cvat: Connection, runs: Runs, dataset: fo.Dataset, package: Package, segment_size: int) -> Run:

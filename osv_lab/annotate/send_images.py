@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from osv_lab.annotate.clips import Place
-from osv_lab.annotate.codec import from_cvat, to_cvat
+from osv_lab.annotate.codec import to_cvat, written_ids
 from osv_lab.annotate.connection import Connection
-from osv_lab.annotate.files import named_files
-from osv_lab.annotate.objects import Shape
 from osv_lab.annotate.pack import Package
-from osv_lab.annotate.records import Runs
+from osv_lab.annotate.parallel import in_parallel
+from osv_lab.annotate.records import Run, Runs
 from osv_lab.annotate.schema import Schema
 from osv_lab.annotate.status import annotation_jobs
+from osv_lab.annotate.upload import upload_images
 from osv_lab.core.errors import InvalidDataError, UnavailableError
 from osv_lab.core.progress import Progress
 
 if TYPE_CHECKING:
     import fiftyone as fo
 
+Object = dict[str, Any]
+"""A shape or a tag as CVAT describes it."""
+
 MEDIA: Mapping[str, Any] = {"image_quality": 80, "use_cache": True}
 """How CVAT keeps media: what a browser shows is made when somebody looks, as CVAT's own page asks for it too."""
-WRITE = 1250
+WRITE = 625
 """Objects per write, so that each stays well within the deadline of a call, and several can be under way."""
-AT_ONCE = 2
+COORDINATES = 50_000
+"""Numbers per write: outlines and masks have many."""
+AT_ONCE = 4
 """Writes under way: a server works on some while others are on the line or in its database."""
 
 
@@ -39,7 +44,7 @@ def send_images(
     schema: Schema,
     jobs: tuple[int, int],
     progress: Progress,
-) -> Package:
+) -> tuple[Package, Sequence[Mapping[str, Any]]]:
     """Make the task, write the labels, and keep what both sides agree on now.
 
     Args:
@@ -51,34 +56,48 @@ def send_images(
         jobs: Images per job, 0 for one job, and images that each shares with the one before.
         progress: Told about the upload and the labels.
 
+    Returns:
+        The package, which knows its task now, and the task's jobs.
+
     Raises:
         UnavailableError: the server lost an image or a label.
         InvalidDataError: it cannot use the images, or shows one in another size.
     """
     run = package.run
-    run = replace(run, task=_task(cvat, runs, dataset, package, jobs, progress))
-    runs.put(run)
-    shapes = _write(cvat, replace(package, run=run), schema, progress)
-    runs.put_base(run.key, shapes, run.samples)
-    runs.put_sent(run.key, shapes, run.samples)
-    return replace(package, run=run)
-
-
-def _task(
-    cvat: Connection, runs: Runs, dataset: fo.Dataset, package: Package, jobs: tuple[int, int], progress: Progress
-) -> int:
-    """Make the task with its images; its frames are verified to be ours, in our order."""
-    run = package.run
     body = {"name": run.task_name(dataset.name), "project_id": run.project}
     body |= {"segment_size": jobs[0], "overlap": jobs[1]}
-    task = int(cvat.call("POST", "/api/tasks", body=body)["id"])
-    runs.put(replace(run, task=task))
-    with named_files(run.samples, package.files) as files:
-        cvat.upload(task, files, {**MEDIA, "sorting_method": "predefined"}, progress)
-        names = [file.name for file in files]
-    frames = cvat.get(f"/api/tasks/{task}/data/meta")["frames"]
+    run = replace(run, task=int(cvat.call("POST", "/api/tasks", body=body)["id"]))
+    runs.put(run)
+    assert run.task is not None
+    names = {sample: f"{sample}{package.files[sample].suffix.lower()}" for sample in run.samples}
+    files = [(names[sample], package.files[sample]) for sample in run.samples]
+    upload = upload_images(cvat, run.task, files, MEDIA, progress)
+    # While the server looks at the images, what does not need it.
+    frames: dict[Place, int] = {(sample, 0): frame for frame, sample in enumerate(run.samples)}
+    objects = to_cvat(package.shapes, frames, schema)
+    runs.put_sent(run.key, package.shapes, run.samples)
+    cvat.wait(upload)
+    made = annotation_jobs(cvat, run)
+    ids = _write(cvat, run, list(names.values()), objects, made, schema, progress)
+    shapes = [replace(shape, server_id=ids.get((frames[shape.sample, 0], shape.uid))) for shape in package.shapes]
+    lost = sum(shape.server_id is None for shape in shapes)
+    if lost:
+        raise UnavailableError(
+            "the server does not have the labels that were sent",
+            f"{lost} of {len(shapes)} are missing",
+            "send again",
+        )
+    runs.put_base(run.key, shapes, run.samples)
+    return replace(package, run=run), made
+
+
+def _check(cvat: Connection, run: Run, names: Sequence[str]) -> None:
+    """That the frames of the task are our images, in our order."""
+    frames = cvat.get(f"/api/tasks/{run.task}/data/meta")["frames"]
     if [Path(frame["name"]).name for frame in frames] != names:
-        raise UnavailableError("the task does not have the images that were sent", f"task {task}", "send again")
+        raise UnavailableError(
+            "the task does not have the images that were sent", f"task {run.task}", "send again"
+        )
     for sample, size, frame in zip(run.samples, run.sizes, frames, strict=True):
         if (frame["width"], frame["height"]) != size:
             raise InvalidDataError(
@@ -86,49 +105,57 @@ def _task(
                 f"sample {sample}: {frame['width']}x{frame['height']}, not {size[0]}x{size[1]}",
                 "compute the dataset's metadata anew",
             )
-    return task
 
 
-def _write(cvat: Connection, package: Package, schema: Schema, progress: Progress) -> list[Shape]:
-    """Write the shapes, and return them with the ids that the server says it gave them."""
-    run = package.run
-    frames: dict[Place, int] = {(sample, 0): frame for frame, sample in enumerate(run.samples)}
-    parts = list(_parts(package.shapes, frames, annotation_jobs(cvat, run)))
-    count, done = sum(len(part) for _, part in parts), 0
-    ids: dict[tuple[str, str | None], int | None] = {}
+def _write(
+    cvat: Connection,
+    run: Run,
+    names: Sequence[str],
+    objects: Mapping[str, Any],
+    jobs: Sequence[Mapping[str, Any]],
+    schema: Schema,
+    progress: Progress,
+) -> dict[tuple[int, str | None], int]:
+    """Write shapes and tags, with a look at the frames beside; the ids that the server gave them, by frame and uid."""
 
-    def write(job: int, part: Sequence[Shape]) -> list[Shape]:
-        body = to_cvat(part, frames, schema)
-        answer = cvat.call("PATCH", f"/api/jobs/{job}/annotations", {"action": "create"}, body)
-        # What was written, read from the database's ids; a second look would cost as much as a pull.
-        return from_cvat(answer, run.samples, schema, run.types, job)[0]
+    def write(job: int, part: Object) -> list[tuple[tuple[int, str | None], int]]:
+        # What was written, with the database's ids; a second look would cost as much as a pull.
+        answer = cvat.call("PATCH", f"/api/jobs/{job}/annotations", {"action": "create"}, part)
+        return list(written_ids(answer, schema))
 
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        writes = [pool.submit(write, job, part) for job, part in parts]
-        try:
-            for one in writes:
-                there = one.result()
-                done += len(there)
-                progress("labels", done, count)
-                for shape in there:
-                    # Of an object in two jobs the first one's is taken for it.
-                    ids.setdefault((shape.sample, shape.uid), shape.server_id)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    missing = [shape for shape in package.shapes if ids.get((shape.sample, shape.uid)) is None]
-    if missing or done != count:
+    parts = list(_parts(objects, jobs))
+    count = sum(len(part["shapes"]) + len(part["tags"]) for _, part in parts)
+    looking = partial(_check, cvat, run, names)
+    ids: dict[tuple[int, str | None], int] = {}
+    done = 0
+    for some in in_parallel([looking, *(partial(write, job, part) for job, part in parts)], AT_ONCE):
+        for place, number in some or ():
+            # Of an object in two jobs the first one's is taken for it.
+            ids.setdefault(place, number)
+            done += 1
+        progress("labels", done, count)
+    if done != count:
         raise UnavailableError(
             "the server does not have the labels that were sent", f"{done} of {count} are there", "send again"
         )
-    return [replace(shape, server_id=ids[shape.sample, shape.uid]) for shape in package.shapes]
+    return ids
 
 
-def _parts(
-    shapes: Sequence[Shape], frames: Mapping[Place, int], jobs: Iterable[Mapping[str, Any]]
-) -> Iterator[tuple[int, list[Shape]]]:
-    """The shapes of each write, with its job; those on images that jobs share go to each of them."""
+def _parts(objects: Mapping[str, Any], jobs: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, Object]]:
+    """What each write has, with its job; objects on images that jobs share go to each of them."""
     for job in jobs:
-        mine = [one for one in shapes if job["start_frame"] <= frames[one.sample, one.frame] <= job["stop_frame"]]
-        for start in range(0, len(mine), WRITE):
-            yield job["id"], mine[start : start + WRITE]
+        part: Object = {}
+        left = coordinates = 0
+        for kind in ("shapes", "tags"):
+            for one in objects[kind]:
+                if not job["start_frame"] <= one["frame"] <= job["stop_frame"]:
+                    continue
+                if left == 0 or coordinates > COORDINATES:
+                    if part:
+                        yield job["id"], part
+                    part, left, coordinates = {"version": 0, "shapes": [], "tags": [], "tracks": []}, WRITE, 0
+                part[kind].append(one)
+                left -= 1
+                coordinates += len(one.get("points", ()))
+        if part:
+            yield job["id"], part

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from annotation_films import frame_labels, tracked_film
-from annotation_people import Annotator, labels_of, looping, tasks_of
+from annotation_people import Annotator, at_upload, labels_of, looping, tasks_of
 from cvat_double.reach import Reachable
 from cvat_double.server import CvatDouble
 
@@ -59,14 +59,8 @@ def test_a_server_that_restarts_in_between_makes_no_difference(
 def test_a_send_that_the_server_did_not_live_to_see_is_completed(
     broken: AnnotationLoop, pets: Any, own_server: CvatDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = connection.Connection.upload
-
-    def dying(self: Any, *arguments: Any, **options: Any) -> None:
-        own_server.down()
-        plain(self, *arguments, **options)
-
     with monkeypatch.context() as patch:
-        patch.setattr(connection.Connection, "upload", dying)
+        at_upload(patch, own_server.down)
         with pytest.raises(UnavailableError) as caught:
             broken.send(pets, "key", "pred")
     assert "\n" not in str(caught.value)

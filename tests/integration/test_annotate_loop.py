@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from annotation_people import Annotator, labels_of, tasks_of
+from annotation_people import Annotator, at_upload, labels_of, tasks_of
 
 from osv_lab.annotate import AnnotationLoop
 from osv_lab.annotate.connection import Connection
@@ -150,11 +150,11 @@ def test_a_task_deleted_on_the_server_is_said_and_changes_nothing(loop: Annotati
 def test_an_upload_that_fails_leaves_no_task(
     loop: AnnotationLoop, pets: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def cut(*_: Any) -> None:
+    def cut() -> None:
         raise UnavailableError("the upload was cut")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Connection, "upload", cut)
+        at_upload(patch, cut)
         with pytest.raises(UnavailableError, match="cut"):
             loop.send(pets, "key", "pred")
     assert tasks_of(loop) == []
@@ -167,12 +167,12 @@ def test_a_task_whose_making_was_not_answered_is_no_orphan(
 ) -> None:
     plain, late = Connection.call, []
 
-    def slow(self: Connection, method: str, path: str, query: Any = None, body: Any = None) -> Any:
+    def slow(self: Connection, method: str, path: str, *rest: Any, **options: Any) -> Any:
         if (method, path) == ("POST", "/api/tasks"):
             # The server makes it when nobody waits for the answer any more.
-            late.append(body)
+            late.append(options["body"])
             raise error
-        return plain(self, method, path, query, body)
+        return plain(self, method, path, *rest, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(Connection, "call", slow)
@@ -202,10 +202,9 @@ def test_what_was_begun_on_another_server_is_cleared_there_and_nowhere_else(
 
 KILLED = """
 import os, sys
-from osv_lab.annotate import AnnotationLoop
-from osv_lab.annotate.connection import Connection
+from osv_lab.annotate import AnnotationLoop, send_images
 from osv_lab.store.catalogue import open_dataset
-Connection.upload = lambda *_: os._exit(9)
+send_images.upload_images = lambda *_: os._exit(9)
 pets = open_dataset(sys.argv[1])
 AnnotationLoop(pets, organization="").send(pets, "key", "pred")
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from annotation_people import Annotator
+from annotation_people import Annotator, at_upload
 from cvat_double.reach import Reachable
 
 from osv_lab.annotate import AnnotationLoop
@@ -95,22 +95,20 @@ def test_a_reviewer_who_is_unknown_is_told_before_anything_is_made(loop: Annotat
 def test_a_failed_send_takes_its_new_project_along(
     loop: AnnotationLoop, pets: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from osv_lab.annotate.connection import Connection
-
-    def cut(*_: Any) -> None:
+    def cut() -> None:
         raise UnavailableError("the upload was cut")
 
     def projects() -> list[Any]:
         return list(loop.connection.pages("/api/projects", {"name": pets.name}))
 
     with monkeypatch.context() as patch:
-        patch.setattr(Connection, "upload", cut)
+        at_upload(patch, cut)
         with pytest.raises(UnavailableError, match="cut"):
             loop.send(pets, "key", "pred")
         assert projects() == []
     loop.send(pets, "key", "pred")
     with monkeypatch.context() as patch:
-        patch.setattr(Connection, "upload", cut)
+        at_upload(patch, cut)
         with pytest.raises(UnavailableError, match="cut"):
             loop.send(pets, "other", "pred")
     assert len(projects()) == 1
