@@ -107,7 +107,7 @@ class AnnotationLoop(Session):
             UnavailableError: the server is down, silent, or lost something.
         """
         return send(
-            self.connection,
+            lambda: self.connection,
             view,
             key,
             label_field,

@@ -1,9 +1,12 @@
-"""What is to be sent, checked as far as it can be here: images that can be read, labels that CVAT can hold."""
+"""What is to be sent, checked as far as it can be here: images that can be read, labels that CVAT can hold.
+
+Images are still being looked at when a package is made, since that takes long: those that turn out to be broken are
+taken out again before the server is told which images there are.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from osv_lab.annotate.clips import Clip
 from osv_lab.annotate.codec import normal
 from osv_lab.annotate.documents import UnsendableError, shape_of
+from osv_lab.annotate.looking import Looking
 from osv_lab.annotate.objects import Shape
 from osv_lab.annotate.records import Run
 from osv_lab.annotate.schema import attribute_types, sendable_name
@@ -22,13 +26,10 @@ from osv_lab.store.documents import MADE_BY
 if TYPE_CHECKING:
     import fiftyone as fo
 
-_ORIENTATION = 0x0112
-"""The EXIF tag; from 5 on, width and height change places."""
-
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """What is to be sent: media that can be read, with their labels.
+    """What is to be sent: media with their labels.
 
     Attributes:
         run: The run, with what is known of it so far.
@@ -37,6 +38,7 @@ class Package:
         choices: The values of attributes with a closed set of them.
         moving: The attributes that change along a track.
         problems: What is not sent, and why.
+        looking: The look at the images, where it is not over.
     """
 
     run: Run
@@ -45,6 +47,36 @@ class Package:
     choices: Mapping[str, Sequence[str]]
     moving: frozenset[str]
     problems: tuple[str, ...]
+    looking: Looking | None = None
+
+    def looked(self) -> Package:
+        """The package when all images were looked at: without the broken ones."""
+        if self.looking is None:
+            return self
+        problems = {sample: self.looking.problem(sample) for sample in self.run.samples}
+        return self.without({sample: problem for sample, problem in problems.items() if problem})
+
+    def without(self, broken: Mapping[str, str]) -> Package:
+        """The package without some samples, with what is wrong with each."""
+        if not broken:
+            return replace(self, looking=None)
+        left = {
+            sample: size
+            for sample, size in zip(self.run.samples, self.run.sizes, strict=True)
+            if sample not in broken
+        }
+        return replace(
+            self,
+            run=replace(self.run, samples=tuple(left), sizes=tuple(left.values())),
+            shapes=tuple(shape for shape in self.shapes if shape.sample in left),
+            problems=(*(_broken(sample, problem) for sample, problem in broken.items()), *self.problems),
+            looking=None,
+        )
+
+    def close(self) -> None:
+        """End the look at the images."""
+        if self.looking is not None:
+            self.looking.close()
 
 
 def pack(
@@ -64,15 +96,24 @@ def pack(
         raise UsageError(
             "these samples cannot be sent", f"the view holds {view.media_type}", "send images or videos"
         )
-    problems: list[str] = []
     container_of(view._dataset, label_field)
     every = read_labelled(view, label_field)
-    samples = readable(every, problems)
-    if not samples:
-        raise NotFoundError("no sample to send", f"{len(every)} in the view", problems[0] if problems else "")
-    sizes = {sample.id: sample.size or (1, 1) for sample in samples}
-    files = {sample.id: Path(sample.filepath) for sample in samples}
-    return package_of(view._dataset, key, label_field, samples, sizes, files, classes, attributes, problems)
+    looking = Looking(every)
+    try:
+        if all(looking.problem(sample.id) for sample in every):
+            first = _broken(every[0].id, looking.problem(every[0].id) or "") if every else ""
+            raise NotFoundError("no sample to send", f"{len(every)} in the view", first)
+        # The size of an image that the dataset knows nothing of is waited for.
+        found = {sample.id: sample.size or looking.size(sample.id) for sample in every}
+        sizes = {sample: size for sample, size in found.items() if size is not None}
+        problems = [_broken(sample, looking.problem(sample) or "") for sample in found if sample not in sizes]
+        samples = [sample for sample in every if sample.id in sizes]
+        files = {sample.id: Path(sample.filepath) for sample in samples}
+        package = package_of(view._dataset, key, label_field, samples, sizes, files, classes, attributes, problems)
+    except BaseException:
+        looking.close()
+        raise
+    return replace(package, looking=looking)
 
 
 def package_of(
@@ -152,35 +193,20 @@ def package_of(
 
 
 def readable(every: Sequence[Labelled], problems: list[str]) -> list[Labelled]:
-    """The samples whose image can be decoded to its end, with their sizes; CVAT itself looks at the header only."""
-    with ThreadPoolExecutor() as pool:
-        looked = list(pool.map(_look_at, every))
+    """The samples whose image can be decoded to its end, with their sizes; the others are added to ``problems``."""
     found = []
-    for sample, size in zip(every, looked, strict=True):
-        if isinstance(size, str):
-            problems.append(f"sample {sample.id}: {Path(sample.filepath).name}: {size}")
-        else:
-            found.append(replace(sample, size=sample.size or size))
+    with Looking(every) as looking:
+        for sample in every:
+            problem = looking.problem(sample.id)
+            if problem is None:
+                found.append(replace(sample, size=sample.size or looking.size(sample.id)))
+            else:
+                problems.append(_broken(sample.id, problem))
     return found
 
 
-def _look_at(sample: Labelled) -> tuple[int, int] | str:
-    """Width and height in pixels as displayed, or what is wrong with the file."""
-    from PIL import Image
-
-    path = Path(sample.filepath)
-    if not path.is_file():
-        return "there is no such file"
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            turned = image.getexif().get(_ORIENTATION, 1) >= 5
-            # A JPEG is decoded small, which is faster and still reads all of it.
-            image.draft(image.mode, (width // 8, height // 8))
-            image.load()
-    except Exception as error:  # noqa: BLE001 - decoders raise what they like
-        return f"it cannot be read ({type(error).__name__})"
-    return (height, width) if turned else (width, height)
+def _broken(sample: str, problem: str) -> str:
+    return f"sample {sample}: {problem}"
 
 
 def _declared(dataset: fo.Dataset, field: str) -> Sequence[str]:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
-def in_parallel(work: Sequence[Callable[[], T]], at_once: int) -> Iterator[T]:
+def in_parallel(work: Iterable[Callable[[], T]], at_once: int) -> Iterator[T]:
     """The results of functions, in their order.
 
     Args:
-        work: Functions without arguments.
+        work: Functions without arguments, taken as they are needed.
         at_once: How many run at a time.
 
     Raises:
@@ -24,11 +25,15 @@ def in_parallel(work: Sequence[Callable[[], T]], at_once: int) -> Iterator[T]:
         >>> list(in_parallel([lambda: 1, lambda: 2], at_once=2))
         [1, 2]
     """
+    begun: deque[Future[T]] = deque()
     with ThreadPoolExecutor(at_once) as pool:
-        futures = [pool.submit(one) for one in work]
         try:
-            for future in futures:
-                yield future.result()
+            for one in work:
+                begun.append(pool.submit(one))
+                if len(begun) > 2 * at_once:
+                    yield begun.popleft().result()
+            while begun:
+                yield begun.popleft().result()
         finally:
-            for future in futures:
+            for future in begun:
                 future.cancel()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +79,7 @@ class AnnotationTask(Report):
 
 
 def send(
-    cvat: Connection,
+    connect: Callable[[], Connection],
     view: Any,
     key: str,
     label_field: str,
@@ -109,7 +109,7 @@ def send(
         )
     check_done(done)
     runs = Runs(dataset)
-    with runs.alone(key):
+    with runs.alone(key), contextlib.ExitStack() as stack:
         if is_of_clips(view, label_field):
             if overlap:
                 raise UsageError("jobs of clips share no frames", f"overlap={overlap}", "leave it out")
@@ -118,9 +118,11 @@ def send(
             raise UsageError("windows and frame_step are for videos and sequences", f"a view of {view.media_type}")
         else:
             package = pack(view, key, label_field, classes, attributes)
+        stack.callback(package.close)
+        cvat = connect()
         before = runs.find(key)
         if before is not None and before.phase == "sent":
-            return _as_before(cvat, before, package)
+            return _as_before(cvat, before, package.looked())
         if before is None:
             check_names(dataset, key, label_field)
         else:

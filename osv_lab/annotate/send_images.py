@@ -16,7 +16,7 @@ from osv_lab.annotate.parallel import in_parallel
 from osv_lab.annotate.records import Run, Runs
 from osv_lab.annotate.schema import Schema
 from osv_lab.annotate.status import annotation_jobs
-from osv_lab.annotate.upload import upload_images
+from osv_lab.annotate.upload import Named, size_of, upload_images
 from osv_lab.core.errors import InvalidDataError, UnavailableError
 from osv_lab.core.progress import Progress
 
@@ -28,6 +28,9 @@ Object = dict[str, Any]
 
 MEDIA: Mapping[str, Any] = {"image_quality": 80, "use_cache": True}
 """How CVAT keeps media: what a browser shows is made when somebody looks, as CVAT's own page asks for it too."""
+CHUNK = {"chunk_size": 8}
+"""Images that CVAT makes and a browser loads together. By itself CVAT takes up to 72 and makes the first 72 at once for
+a preview; with a few, whoever opens an image waits for a few."""
 WRITE = 625
 """Objects per write, so that each stays well within the deadline of a call, and several can be under way."""
 COORDINATES = 50_000
@@ -69,16 +72,19 @@ def send_images(
     run = replace(run, task=int(cvat.call("POST", "/api/tasks", body=body)["id"]))
     runs.put(run)
     assert run.task is not None
-    names = {sample: f"{sample}{package.files[sample].suffix.lower()}" for sample in run.samples}
-    files = [(names[sample], package.files[sample]) for sample in run.samples]
-    upload = upload_images(cvat, run.task, files, MEDIA, progress)
+    broken: dict[str, str] = {}
+    size = sum(size_of(package.files[sample]) for sample in run.samples)
+    upload = upload_images(cvat, run.task, _files(package, broken), size, {**MEDIA, **CHUNK}, progress)
+    package = replace(package, run=run).without(broken)
+    run = package.run
+    runs.put(run)
     # While the server looks at the images, what does not need it.
     frames: dict[Place, int] = {(sample, 0): frame for frame, sample in enumerate(run.samples)}
     objects = to_cvat(package.shapes, frames, schema)
     runs.put_sent(run.key, package.shapes, run.samples)
     cvat.wait(upload)
     made = annotation_jobs(cvat, run)
-    ids = _write(cvat, run, list(names.values()), objects, made, schema, progress)
+    ids = _write(cvat, run, [_name(package, sample) for sample in run.samples], objects, made, schema, progress)
     shapes = [replace(shape, server_id=ids.get((frames[shape.sample, 0], shape.uid))) for shape in package.shapes]
     lost = sum(shape.server_id is None for shape in shapes)
     if lost:
@@ -88,7 +94,22 @@ def send_images(
             "send again",
         )
     runs.put_base(run.key, shapes, run.samples)
-    return replace(package, run=run), made
+    return package, made
+
+
+def _files(package: Package, broken: dict[str, str]) -> Iterator[Named]:
+    """The images that can be read, with their names; what is wrong with the others is added to ``broken``."""
+    for sample in package.run.samples:
+        problem = package.looking.problem(sample) if package.looking is not None else None
+        if problem is None:
+            yield _name(package, sample), package.files[sample]
+        else:
+            broken[sample] = problem
+
+
+def _name(package: Package, sample: str) -> str:
+    """What an image is called in CVAT: by its sample, so that there are no two of one name."""
+    return f"{sample}{package.files[sample].suffix.lower()}"
 
 
 def _check(cvat: Connection, run: Run, names: Sequence[str]) -> None:

@@ -116,14 +116,48 @@ def test_tags_are_changed_too(loop: AnnotationLoop, pets: Any) -> None:
     assert pets.values("weather.classifications.label") == [["night"], *[["day"]] * 5]
 
 
-def test_a_corrupt_image_is_left_out_and_said(loop: AnnotationLoop, pets: Any) -> None:
-    pets.compute_metadata(progress=False)
-    bad = pets.first()
+@pytest.mark.parametrize("known", [True, False], ids=["size known", "size unknown"])
+def test_a_corrupt_image_is_left_out_and_said(
+    loop: AnnotationLoop, pets: Any, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    if known:
+        pets.compute_metadata(progress=False)
+    # Each image is a request of its own.
+    monkeypatch.setattr("osv_lab.annotate.upload.PART_BYTES", 1)
+    bad = pets.skip(3).first()
     Path(bad.filepath).write_bytes(Path(bad.filepath).read_bytes()[:200])
     task = loop.send(pets, "key", "pred")
-    assert task.samples == 5
-    assert any(bad.id in problem for problem in task.problems)
+    assert (task.samples, task.objects) == (5, 15)
+    assert [bad.id in problem for problem in task.problems] == [True]
+    frames = loop.connection.get(f"/api/tasks/{task.task}/data/meta")["frames"]
+    assert [frame["name"] for frame in frames] == [f"{one}.png" for one in pets.values("id") if one != bad.id]
     assert tasks_of(loop) == [task.task]
+    assert loop.send(pets, "key", "pred").task == task.task
+    report = loop.pull("key", done="any")
+    assert (report.counts["untouched"], report.changed) == (15, 0)
+
+
+def test_an_outline_of_several_rings_is_said_and_stays_as_it_is(loop: AnnotationLoop, pets: Any, fo: Any) -> None:
+    ring = [[0.1, 0.1], [0.9, 0.1], [0.9, 0.9]]
+    hole = [[0.5, 0.2], [0.8, 0.2], [0.8, 0.5]]
+    first = pets.first()
+    first["outlines"] = fo.Polylines(
+        polylines=[
+            fo.Polyline(label="cat", points=[ring, hole], closed=True, filled=True),
+            fo.Polyline(label="dog", points=[ring], closed=True, filled=True),
+        ]
+    )
+    first.save()
+    whole, plain = first.outlines.polylines
+    task = loop.send(pets, "key", "outlines")
+    assert task.objects == 1
+    assert [(whole.id in problem, "2 rings" in problem) for problem in task.problems] == [(True, True)]
+    person = Annotator(loop.connection, task.task)
+    person.do("delete", *person.objects())
+    loop.pull("key", done="any")
+    pets.reload()
+    assert [one.to_dict() for one in pets.first().outlines.polylines] == [whole.to_dict()]
+    assert plain.id != whole.id
 
 
 def test_the_key_is_taken_until_it_is_cancelled(loop: AnnotationLoop, pets: Any) -> None:
