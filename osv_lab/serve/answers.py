@@ -163,7 +163,10 @@ class Answers:
         self, model: ServedModel, image: np.ndarray, thresholds: Thresholds, ticket: Ticket
     ) -> sv.Detections | Found:
         if model.plan.mode == "parallel":
-            [found] = model.find([image], thresholds)
+            lone = model.lone.detector if ticket.lone and model.lone is not None else None
+            [found] = model.find([image], thresholds, lone)
+            if lone is not None:
+                self._metrics.count("lone_images")
         else:
             found = self._batcher.predict(model, image, thresholds, ticket.check, ticket.left_s)
         self._metrics.count("images")

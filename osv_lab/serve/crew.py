@@ -123,6 +123,7 @@ class Crew:
         options: Mapping[str, Any] | None = None,
         scheduling: Scheduling = "auto",
         max_batch: int | None = None,
+        lone_threads: int | None = None,
     ) -> ServedModel:
         """Load a model into all workers; as :func:`osv_lab.serve.served.load_model` does into this process.
 
@@ -136,7 +137,7 @@ class Crew:
                 "a detector in memory cannot be given to worker processes", ref.ref, "use processes=0"
             )
         asked: dict[str, Any] = {"ref": str(ref), "options": dict(options or {}), "described": None}
-        asked |= {"scheduling": scheduling, "max_batch": max_batch}
+        asked |= {"scheduling": scheduling, "max_batch": max_batch, "lone_threads": lone_threads}
         self.warm_up()
         with self._changing:
             members = [one for one in self._members if one.alive]
@@ -148,8 +149,8 @@ class Crew:
             said = members[0].loaded()
             plan = Plan(**said["plan"])
             # The others load the same file, not what the reference may lead to by then, and measure nothing.
-            recipe = {**asked, "ref": said["path"], "scheduling": plan.mode, "max_batch": plan.max_batch}
-            recipe["described"] = said["described"]
+            recipe = {**asked, "ref": said["path"], "described": said["described"], "scheduling": plan.mode}
+            recipe |= {"max_batch": plan.max_batch, "lone_threads": plan.lone_threads}
             for one in members[1:]:
                 one.begin_loading(key, recipe)
             for one in members[1:]:

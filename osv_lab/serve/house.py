@@ -172,6 +172,7 @@ class House:
             RequestError: as for :meth:`run`.
         """
         if self.crew is None:
+            ticket.lone = self._work == 0
             work = functools.partial(getattr(self.answers(), name), ticket=ticket)
             return await self.run(ticket, work, *arguments)
         if self._pool is None:

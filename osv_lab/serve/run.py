@@ -49,6 +49,7 @@ def run_server(
     workers: int | None = None,
     scheduling: Scheduling = "auto",
     max_batch: int | None = None,
+    lone_threads: int | None = None,
     max_waiting: int = 16,
     deadline_s: float = 10.0,
     also: Sequence[str | Path] = (),
@@ -80,6 +81,8 @@ def run_server(
         scheduling: ``"parallel"``: single images side by side, one core each; ``"batch"``: what waits goes through the
             network together; ``"auto"`` measures when the model is loaded and takes what is faster.
         max_batch: Most images that go through the network together, 1 to 64; measured when ``None``.
+        lone_threads: Cores for an image while there is no other, on a CPU; ``None``: all of them where ``"auto"``
+            measured that to be faster. The model is then in memory once more, in one process.
         max_waiting: Requests in the house at once; further ones get 503 with ``Retry-After``.
         deadline_s: A request that has waited longer for a thread gets 503 and is not computed.
         also: What else may be loaded over HTTP: files, references, folders of ``.onnx`` files, ``models:/name`` for
@@ -118,7 +121,7 @@ def run_server(
         "capture": capture_of(capture, capture_to),
         "drift": _reference_of(drift),
     }
-    model_options |= {"scheduling": scheduling, "max_batch": max_batch}
+    model_options |= {"scheduling": scheduling, "max_batch": max_batch, "lone_threads": lone_threads}
     with contextlib.closing(_listen(host, port, key, allow_anonymous)) as listener:
         server = _server(listener, ref, host, key, allow_urls, limits, serving, log_level, model_options)
         with _stopped_by_signals(server):
@@ -138,6 +141,7 @@ def start_server(
     workers: int | None = None,
     scheduling: Scheduling = "auto",
     max_batch: int | None = None,
+    lone_threads: int | None = None,
     max_waiting: int = 16,
     deadline_s: float = 10.0,
     also: Sequence[str | Path] = (),
@@ -171,7 +175,7 @@ def start_server(
         "capture": capture_of(capture, capture_to),
         "drift": _reference_of(drift),
     }
-    model_options |= {"scheduling": scheduling, "max_batch": max_batch}
+    model_options |= {"scheduling": scheduling, "max_batch": max_batch, "lone_threads": lone_threads}
     listener = _listen(host, port, key, allow_anonymous)
     try:
         server = _server(listener, ref, host, key, allow_urls, limits, serving, log_level, model_options)

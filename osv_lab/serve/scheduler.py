@@ -1,7 +1,8 @@
 """How a model uses the machine: single images side by side on a CPU, batches that grow with the load on a GPU.
 
-Which of the two is measured when a model is loaded, since it depends on the network as much as on the hardware. What is
-found in an image is the same either way.
+Which of the two is measured when a model is loaded, since it depends on the network as much as on the hardware; and so
+is whether an image that has the machine for itself is better run on all cores. What is found in an image is the same
+either way.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from osv_lab.core.errors import UsageError
+from osv_lab.serve.lone import MAX_BYTES
 from osv_lab.serve.remembered import recall, remember
 
 if TYPE_CHECKING:
@@ -32,9 +34,10 @@ LARGEST_BATCH = 64
 """Most images that go through a network together."""
 
 _WORTH_IT = 1.1
-"""Batches must be this much faster than single images to be taken on a CPU: they make each answer wait for others."""
+"""How much faster than images side by side batches must be to be taken on a CPU, since they make each answer wait for
+others; and all cores than one for an image alone, since they do more work for it."""
 
-_WAYS = ("parallel", "batch of 8")
+WAYS = ("parallel", "batch of 8", "alone on one core", "alone on all cores")
 """What is measured on a CPU."""
 
 _MEASURE_S = 0.15
@@ -50,12 +53,14 @@ class Plan:
             the network together.
         lanes: Threads that decode, run and suppress.
         max_batch: Most images that go through the network together.
+        lone_threads: Cores that an image is run on when nothing else is to be done; see :mod:`osv_lab.serve.lone`.
         images_per_s: What the warm-up measured, by way; empty where nothing was to be chosen.
     """
 
     mode: Literal["parallel", "batch"]
     lanes: int
     max_batch: int = 1
+    lone_threads: int = 1
     images_per_s: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -65,6 +70,7 @@ class Plan:
             "mode": self.mode,
             "lanes": self.lanes,
             "max_batch": self.max_batch,
+            "lone_threads": self.lone_threads,
             "measured_images_per_s": measured,
         }
 
@@ -74,6 +80,7 @@ def load_planned(
     options: Mapping[str, Any],
     scheduling: Scheduling = "auto",
     max_batch: int | None = None,
+    lone_threads: int | None = None,
 ) -> tuple[Detector, Plan]:
     """Load a detector and decide how it is run.
 
@@ -84,6 +91,8 @@ def load_planned(
         scheduling: ``"auto"`` measures and takes what is faster; a file that was measured on this machine before is not
             measured again, see :mod:`osv_lab.serve.remembered`.
         max_batch: Most images that go through the network together, 1 to 64; measured when ``None``.
+        lone_threads: Cores for an image that is alone; ``None`` takes all of them where ``"auto"`` measured that to be
+            faster and the file is not larger than 256 MiB, since its weights are then in memory twice, else one.
 
     Raises:
         OsvError: the model cannot be loaded, or not be run as asked.
@@ -95,6 +104,8 @@ def load_planned(
         raise UsageError("no such scheduling", repr(scheduling), f"use one of {', '.join(SCHEDULINGS)}")
     if max_batch is not None and not 1 <= max_batch <= LARGEST_BATCH:
         raise UsageError("max_batch must lie between 1 and 64", max_batch)
+    if lone_threads is not None and lone_threads < 1:
+        raise UsageError("lone_threads must be at least 1", lone_threads)
     if not isinstance(ref, (str, Path)):
         if scheduling == "parallel" and not is_onnx(ref):
             raise UsageError(
@@ -105,46 +116,62 @@ def load_planned(
 
     cores, text = usable_cores(), str(ref)
     known = recall(Path(text), options) if scheduling == "auto" else None
+    if known is not None and set(known) != set(WAYS):
+        known = None
     if scheduling == "parallel" or (known and not _together(known, cores)):
         alone = load_detector(text, **{"threads": 1, **options})
         if not is_onnx(alone):
             raise UsageError(
                 "only ONNX models run in several threads", text, "export it, or use scheduling='batch'"
             )
-        return alone, Plan("parallel", cores, images_per_s=known or {})
+        return alone, _parallel_plan(alone, cores, known or {}, options, lone_threads)
     whole = load_detector(text, **options)
     on_cpu = is_onnx(whole) and whole.provider == "CPUExecutionProvider"
     if scheduling == "batch" or not on_cpu:
         return whole, _batch_plan(whole, max_batch)
     if not known:
         alone = load_detector(text, **{"threads": 1, **options})
-        known = dict(zip(_WAYS, measure_cpu(alone, whole, cores), strict=True))
+        known = dict(zip(WAYS, measure_cpu(alone, whole, cores), strict=True))
         remember(Path(text), options, known)
         if not _together(known, cores):
-            return alone, Plan("parallel", cores, 1, known)
-    return whole, Plan("batch", max(cores, 16), max_batch or 8, known)
+            return alone, _parallel_plan(alone, cores, known, options, lone_threads)
+    return whole, Plan("batch", max(cores, 16), max_batch or 8, images_per_s=known)
+
+
+def _parallel_plan(
+    detector: Detector, cores: int, rates: Mapping[str, float], options: Mapping[str, Any], asked: int | None
+) -> Plan:
+    """Images side by side, and how many cores one has that is alone."""
+    on_one, on_all = (rates.get(way, 0.0) for way in WAYS[2:])
+    if asked is None:
+        path = getattr(detector, "path", None)
+        small = path is not None and path.stat().st_size <= MAX_BYTES
+        asked = cores if small and "threads" not in options and on_all > on_one * _WORTH_IT else 1
+    return Plan("parallel", cores, 1, asked, rates)
 
 
 def _together(rates: Mapping[str, float], cores: int) -> bool:
     """Whether images are better run in batches on a CPU."""
-    beside, together = (rates.get(way, 0.0) for way in _WAYS)
+    beside, together = (rates.get(way, 0.0) for way in WAYS[:2])
     return cores > 1 and together > beside * _WORTH_IT
 
 
-def measure_cpu(alone: Detector, whole: Detector, cores: int) -> tuple[float, float]:
-    """Images per second of single images in ``cores`` threads, and of batches of 8 with all cores.
+def measure_cpu(alone: Detector, whole: Detector, cores: int) -> Sequence[float]:
+    """Images per second in each of :data:`WAYS`: single images in ``cores`` threads, batches of 8 with all cores, and
+    one image after the other with one core and with all.
 
-    The two take turns, and the better of each one's turns counts: what else runs on the machine only ever slows them.
+    They take turns, and the better of each one's turns counts: what else runs on the machine only ever slows them.
     """
     image = grey_image(alone)
-    best = [0.0, 0.0]
+    best = [0.0] * len(WAYS)
     with ThreadPoolExecutor(cores) as pool:
         for _ in range(2):
             # No thread waits for another, as none does when they serve.
             rates = pool.map(lambda _: _rate(alone, image, 1, _MEASURE_S / 2), range(cores))
-            best[0] = max(best[0], sum(rates))
-            best[1] = max(best[1], _rate(whole, image, 8, _MEASURE_S / 2))
-    return best[0], best[1]
+            found = [sum(rates), _rate(whole, image, 8, _MEASURE_S / 2)]
+            found += [_rate(one, image, 1, _MEASURE_S / 2) for one in (alone, whole)]
+            best = [max(pair) for pair in zip(best, found, strict=True)]
+    return best
 
 
 def grey_image(detector: Detector) -> np.ndarray:
@@ -171,7 +198,8 @@ def _batch_plan(detector: Detector, max_batch: int | None) -> Plan:
             # The next one costs at most twice what this one did.
             if time.perf_counter() - started + 2 * size / rate > 3.0:
                 break
-    return Plan("batch", min(LARGEST_BATCH, max(usable_cores(), 2 * max_batch)), max_batch, rates)
+    lanes = min(LARGEST_BATCH, max(usable_cores(), 2 * max_batch))
+    return Plan("batch", lanes, max_batch, images_per_s=rates)
 
 
 def _rate(detector: Detector, image: np.ndarray, batch: int, seconds: float) -> float:

@@ -53,7 +53,7 @@ class Worker:
         """Load a model under a key.
 
         Args:
-            asked: ``ref``, ``options``, ``scheduling`` and ``max_batch`` as for
+            asked: ``ref``, ``options``, ``scheduling``, ``max_batch`` and ``lone_threads`` as for
                 :func:`osv_lab.serve.served.load_model`, and ``described``: what the front says of this model to
                 clients, when another worker has loaded it before.
 
@@ -68,7 +68,9 @@ class Worker:
         options = dict(asked["options"])
         if isinstance(options.get("imgsz"), list):
             options["imgsz"] = tuple(options["imgsz"])
-        model = load_model(asked["ref"], options, asked["scheduling"], asked["max_batch"])
+        model = load_model(
+            asked["ref"], options, *(asked[one] for one in ("scheduling", "max_batch", "lone_threads"))
+        )
         digest = model.described["digest"]
         if asked["described"] is not None:
             model = dataclasses.replace(model, described=asked["described"])
@@ -96,7 +98,7 @@ class Worker:
         async def unknown() -> None:
             """Whether the client is still there is the front's to know."""
 
-        ticket = Ticket(job["started"], job["deadline"], unknown)
+        ticket = Ticket(job["started"], job["deadline"], unknown, job["lone"])
         try:
             ticket.check()
             named = Named({name: self._models[key] for name, key in job["models"].items()})
@@ -246,7 +248,7 @@ def _work(jobs: socket.socket, worker: Worker) -> None:
     with ThreadPoolExecutor(2 * LARGEST_BATCH) as pool:
         try:
             while (frame := pipe.receive(jobs)) is not None:
-                if frame[0]["alone"]:
+                if frame[0]["in_order"]:
                     do(*frame)
                 else:
                     pool.submit(do, *frame)
