@@ -6,11 +6,12 @@ import contextlib
 import ctypes
 import io
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from osv_lab.core.errors import InvalidDataError, UnavailableError, UsageError, nearest, require_extra
+from osv_lab.core.errors import InvalidDataError, OsvError, UnavailableError, UsageError, nearest, require_extra
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -37,6 +38,59 @@ def open_session(
         UsageError: an unknown provider, or fewer than one thread.
         UnavailableError: ONNX Runtime is not installed.
     """
+    ahead = _ahead.pop(_key(path, providers, threads), None)
+    return _open(path, providers, threads) if ahead is None else ahead.session()
+
+
+@contextlib.contextmanager
+def opened_ahead(
+    path: str | Path, *, providers: Sequence[str] | None = None, threads: int | None = None
+) -> Iterator[None]:
+    """While the block runs, a session is opened in a thread, and :func:`open_session` with the same arguments takes it.
+
+    Most of that needs no Python: what uses the session can be imported meanwhile.
+
+    Args:
+        path: As for :func:`open_session`; nothing is done for what is no ``.onnx`` file.
+    """
+    key, path = _key(Path(path), providers, threads), Path(path)
+    if path.suffix.lower() == ".onnx" and path.is_file():
+        _ahead[key] = _Ahead(path, providers, threads)
+    try:
+        yield
+    finally:
+        _ahead.pop(key, None)
+
+
+class _Ahead:
+    """A session that is being opened, or what was wrong."""
+
+    def __init__(self, path: Path, providers: Sequence[str] | None, threads: int | None) -> None:
+        self._asked = path, providers, threads
+        self._thread = threading.Thread(target=self._open, name="open-session", daemon=True)
+        self._thread.start()
+
+    def _open(self) -> None:
+        try:
+            self._session, self._error = _open(*self._asked), None
+        except OsvError as error:
+            self._session, self._error = None, error
+
+    def session(self) -> onnxruntime.InferenceSession:
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._session
+
+
+_ahead: dict[tuple[Any, ...], _Ahead] = {}
+
+
+def _key(path: Path, providers: Sequence[str] | None, threads: int | None) -> tuple[Any, ...]:
+    return str(path), None if providers is None else tuple(providers), threads
+
+
+def _open(path: Path, providers: Sequence[str] | None, threads: int | None) -> onnxruntime.InferenceSession:
     ort = import_onnxruntime()
     options = ort.SessionOptions()
     options.log_severity_level = _SILENT

@@ -15,8 +15,6 @@ from osv_lab.serve.errors import RequestError, as_request_error
 from osv_lab.serve.inputs import decode, image_bytes
 from osv_lab.serve.limits import Limits
 from osv_lab.serve.message import NOTHING_ASKED, Answer, Fetch, NothingAsked, Sent
-from osv_lab.serve.models import Models
-from osv_lab.serve.observe import Observation, observe
 from osv_lab.serve.pictures import draw, picture_kind
 from osv_lab.serve.results import detections_json, item_json, size_json
 
@@ -26,6 +24,8 @@ if TYPE_CHECKING:
 
     from osv_lab.detect.detector import Found
     from osv_lab.serve.metrics import Metrics
+    from osv_lab.serve.models import Models
+    from osv_lab.serve.observe import Observation
     from osv_lab.serve.scheduler import Batcher
     from osv_lab.serve.schemas import OneImageOptions
     from osv_lab.serve.served import ServedModel, Thresholds
@@ -177,6 +177,8 @@ class Answers:
     ) -> Observation | None:
         if not self.observing():
             return None
+        from osv_lab.serve.observe import observe
+
         try:
             return observe(
                 image,

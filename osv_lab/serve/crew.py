@@ -27,9 +27,10 @@ from osv_lab.core.errors import InvalidDataError, OsvError, UnavailableError, Us
 from osv_lab.serve.dispatch import Dispatch
 from osv_lab.serve.elsewhere import Elsewhere
 from osv_lab.serve.limits import Limits
-from osv_lab.serve.process import POSSIBLE, WorkerProcess
+from osv_lab.serve.process import WorkerProcess
 from osv_lab.serve.scheduler import Plan, Scheduling
 from osv_lab.serve.served import ServedModel, thresholds_of
+from osv_lab.serve.spawn import POSSIBLE
 
 if TYPE_CHECKING:
     from osv_lab.detect.detector import Detector

@@ -19,8 +19,6 @@ Frame = tuple[dict[str, Any], list[bytes]]
 """A header and its parts."""
 
 _LENGTH = 4
-BUFFER = 4 * 2**20
-"""Bytes the kernel may hold per direction, so that most images are handed over in one piece."""
 
 
 def pack(header: Mapping[str, Any], *parts: bytes) -> list[bytes]:
