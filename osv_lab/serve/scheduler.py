@@ -40,6 +40,9 @@ others; and all cores than one for an image alone, since they do more work for i
 WAYS = ("parallel", "batch of 8", "alone on one core", "alone on all cores")
 """What is measured on a CPU."""
 
+_CPUS = frozenset({"CPUExecutionProvider", "openvino:CPU", "litert:CPU"})
+"""Providers that run several images beside each other, one core each."""
+
 _MEASURE_S = 0.15
 """How long each way is measured."""
 
@@ -107,7 +110,7 @@ def load_planned(
     if lone_threads is not None and lone_threads < 1:
         raise UsageError("lone_threads must be at least 1", lone_threads)
     if not isinstance(ref, (str, Path)):
-        if scheduling == "parallel" and not is_onnx(ref):
+        if scheduling == "parallel" and not is_exported(ref):
             raise UsageError(
                 "this detector is not known to be safe for threads", ref.ref, "use scheduling='batch'"
             )
@@ -120,13 +123,13 @@ def load_planned(
         known = None
     if scheduling == "parallel" or (known and not _together(known, cores)):
         alone = load_detector(text, **{"threads": 1, **options})
-        if not is_onnx(alone):
+        if not is_exported(alone):
             raise UsageError(
-                "only ONNX models run in several threads", text, "export it, or use scheduling='batch'"
+                "only exported models run in several threads", text, "export it, or use scheduling='batch'"
             )
         return alone, _parallel_plan(alone, cores, known or {}, options, lone_threads)
     whole = load_detector(text, **options)
-    on_cpu = is_onnx(whole) and whole.provider == "CPUExecutionProvider"
+    on_cpu = is_exported(whole) and _CPUS.issuperset(whole.provider.split(", "))
     if scheduling == "batch" or not on_cpu:
         return whole, _batch_plan(whole, max_batch)
     if not known:
@@ -217,14 +220,14 @@ def _find(detector: Detector, images: Sequence[np.ndarray]) -> None:
     getattr(detector, "find", detector.predict)(images)
 
 
-def is_onnx(detector: Detector) -> bool:
-    """Whether it is, or all its members are, run by ONNX Runtime: safe for threads, and has seen an image."""
+def is_exported(detector: Detector) -> bool:
+    """Whether it is, or all its members are, an exported file: safe for threads, and has seen an image."""
     from osv_lab.detect.ensemble import EnsembleDetector
-    from osv_lab.detect.onnx import OnnxDetector
+    from osv_lab.detect.exported import ExportedDetector
 
     if isinstance(detector, EnsembleDetector):
-        return all(map(is_onnx, detector.members))
-    return isinstance(detector, OnnxDetector)
+        return all(map(is_exported, detector.members))
+    return isinstance(detector, ExportedDetector)
 
 
 @dataclass(slots=True)

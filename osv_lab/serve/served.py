@@ -16,7 +16,7 @@ from osv_lab.core.errors import InvalidDataError, UsageError
 from osv_lab.core.sidecars import read_sidecar
 from osv_lab.detect.confidence import Confidence, confidence_in, limits_of
 from osv_lab.serve.lone import Lone
-from osv_lab.serve.scheduler import Plan, Scheduling, grey_image, is_onnx, load_planned
+from osv_lab.serve.scheduler import Plan, Scheduling, grey_image, is_exported, load_planned
 
 if TYPE_CHECKING:
     import numpy as np
@@ -150,9 +150,9 @@ def load_model(
     options = options or {}
     detector, plan = load_planned(ref, options, scheduling, max_batch, lone_threads)
     # The first run of a session allocates its memory, and the first decoded image loads the decoders; no request
-    # should wait for either. An ONNX detector has run already, to see what its network gives.
+    # should wait for either. An exported detector has run already, to see what its network gives.
     decode_image(_ONE_PIXEL)
-    if not is_onnx(detector):
+    if not is_exported(detector):
         detector.predict([grey_image(detector)])
     sidecar = sidecar_of(detector)
     described = _describe(detector)

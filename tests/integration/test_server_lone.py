@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import signal
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +17,7 @@ import numpy as np
 import onnx
 import psutil
 import pytest
+import tiny_tflite
 from onnx import helper, numpy_helper
 from serving import ask, measured, until
 from support import shared_data
@@ -137,6 +140,20 @@ def test_with_company_one_core_each(tmp_path: Path) -> None:
         os.kill(first, signal.SIGKILL)
         until(lambda: measured(server)["osv_worker_restarts_total"] == 1)
         until(grows(lambda: lone(server), lambda: found(server, image)))
+
+
+@pytest.mark.skipif(
+    (sys.platform, platform.machine()) != ("linux", "x86_64"),
+    reason="the lock has LiteRT's runtime for this alone",
+)
+def test_other_runtimes_run_images_side_by_side_too() -> None:
+    with start_server(tiny_tflite.PATH, scheduling="parallel", lone_threads=2, processes=2) as server:
+        bright = cv2.imencode(".png", np.full((128, 128, 3), 255, np.uint8))[1].tobytes()
+        until(lambda: measured(server)["osv_worker_processes"] == 2)
+        with ThreadPoolExecutor(4) as pool:
+            answers = list(pool.map(lambda _: found(server, bright), range(8)))
+        assert [one["class"] for one in answers[0]] == ["lamp"]
+        assert answers == answers[:1] * 8
 
 
 def test_never_another_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
