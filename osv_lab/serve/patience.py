@@ -7,7 +7,10 @@ here limits the wait (a "slowloris" holds a connection for a byte a minute) and 
 from __future__ import annotations
 
 import asyncio
+import functools
+import importlib.util
 import json
+from collections.abc import Callable
 from typing import Any
 
 from osv_lab.serve.errors import RequestError, error_body
@@ -29,16 +32,27 @@ def patient_protocol(head_timeout_s: float) -> type[asyncio.Protocol]:
     return type("PatientProtocol", (_Patient, AutoHTTPProtocol), {"head_timeout_s": head_timeout_s})
 
 
-def patient_sockets() -> type[asyncio.Protocol] | None:
+def patient_sockets() -> Callable[..., asyncio.Protocol] | None:
     """Uvicorn's WebSocket protocol, that lets go of a client which does not take what it was sent.
 
     Returns:
-        ``None`` where the ``websockets`` package is not installed.
+        What makes one; ``None`` where the ``websockets`` package is not installed. It takes as long to import as a
+        model to load, so that this is done when :func:`prepare_sockets` says so, or for the first connection.
     """
-    try:
-        from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-    except ModuleNotFoundError:
+    if importlib.util.find_spec("websockets") is None:
         return None
+    return lambda *arguments, **named: _patient_sockets()(*arguments, **named)
+
+
+def prepare_sockets() -> None:
+    """Import what WebSockets need, where it is installed."""
+    if importlib.util.find_spec("websockets") is not None:
+        _patient_sockets()
+
+
+@functools.cache
+def _patient_sockets() -> type[asyncio.Protocol]:
+    from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
     class PatientSockets(WebSocketsSansIOProtocol):
         async def send(self, message: Any) -> None:

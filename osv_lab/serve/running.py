@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from osv_lab.core.errors import UnavailableError, UsageError, require_extra
 from osv_lab.serve.limits import Limits
@@ -191,7 +191,7 @@ def _server(
                 server_header=False,
                 timeout_graceful_shutdown=STOP_TIMEOUT_S,
                 h11_max_incomplete_event_size=64 * 1024,
-                ws=patient_sockets() or "none",
+                ws=cast("Any", patient_sockets() or "none"),
                 ws_max_size=limits.max_image_bytes,
                 # Images are compressed already, and what is not sent cannot be a bomb.
                 ws_per_message_deflate=False,

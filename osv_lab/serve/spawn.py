@@ -65,7 +65,13 @@ def _environment() -> dict[str, str]:
     """This process' environment, with this very package to be found, and memory that is kept between jobs."""
     home = os.path.realpath(f"{osv_lab.__file__}/../..")
     given = {"PYTHONPATH": home, "GLIBC_TUNABLES": _KEEP_MEMORY}
+    # numpy's linear algebra would start a thread per core, and other workers have the other cores.
+    single = {"OPENBLAS_NUM_THREADS": "1"}
     joined = {"PYTHONPATH": os.pathsep, "GLIBC_TUNABLES": ":"}
     before = {name: os.environ.get(name, "") for name in given}
     # Of a tunable that is named twice the last counts: what the user says.
-    return {**os.environ, **{name: joined[name].join(filter(None, [given[name], before[name]])) for name in given}}
+    return {
+        **single,
+        **os.environ,
+        **{name: joined[name].join(filter(None, [given[name], before[name]])) for name in given},
+    }
