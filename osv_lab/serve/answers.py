@@ -91,7 +91,7 @@ class Answers:
         model.check(thresholds)
         image = decode(data, self._limits)
         timing.lap("decode")
-        detections = self._detect(model, image, thresholds, ticket)
+        detections = self._detect(model, image, thresholds, ticket, lone=ticket.lone)
         timing.lap("predict")
         kind = picture_kind(options, sent.accept)
         if kind is not None:
@@ -145,7 +145,8 @@ class Answers:
             if isinstance(image, OsvError):
                 raise image
             pixels = decode(self.image_of_item(image), self._limits)
-            found = self._detect(batch.model, pixels, batch.thresholds, ticket)
+            # The first one is alone only until the second comes.
+            found = self._detect(batch.model, pixels, batch.thresholds, ticket, lone=False)
             return item_json(index, pixels, found), self._observed(batch.model, pixels, found, batch.thresholds)
         except OsvError as error:
             if as_request_error(error).status >= 499:
@@ -160,12 +161,12 @@ class Answers:
         return _answer(content, batch.model, timing)
 
     def _detect(
-        self, model: ServedModel, image: np.ndarray, thresholds: Thresholds, ticket: Ticket
+        self, model: ServedModel, image: np.ndarray, thresholds: Thresholds, ticket: Ticket, *, lone: bool
     ) -> sv.Detections | Found:
         if model.plan.mode == "parallel":
-            lone = model.lone.detector if ticket.lone and model.lone is not None else None
-            [found] = model.find([image], thresholds, lone)
-            if lone is not None:
+            wide = model.lone.detector if lone and model.lone is not None else None
+            [found] = model.find([image], thresholds, wide)
+            if wide is not None:
                 self._metrics.count("lone_images")
         else:
             found = self._batcher.predict(model, image, thresholds, ticket.check, ticket.left_s)
