@@ -11,7 +11,7 @@ import functools
 import importlib.util
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from osv_lab.serve.errors import RequestError, error_body
 
@@ -69,6 +69,36 @@ def _patient_sockets() -> type[asyncio.Protocol]:
     return PatientSockets
 
 
+class _Together:
+    """A transport that sends the head of an answer with what follows at once: each piece wakes the client."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head = b""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.writelines((head, data))
+        elif data.startswith(b"HTTP/1.1 "):
+            self._head = data
+            asyncio.get_running_loop().call_soon(self._send_head)
+        else:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        self._send_head()
+        self._transport.close()
+
+    def _send_head(self) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head)
+
+
 class _Patient(asyncio.Protocol):
     """Goes before uvicorn's protocol in the order of inheritance; ``cycle`` is the request it works on."""
 
@@ -78,7 +108,7 @@ class _Patient(asyncio.Protocol):
     _waiting: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
+        super().connection_made(cast("asyncio.Transport", _Together(cast("asyncio.Transport", transport))))
         self._wait_for_a_head()
 
     def data_received(self, data: bytes) -> None:
