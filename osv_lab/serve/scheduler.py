@@ -133,8 +133,8 @@ def load_planned(
     if scheduling == "batch" or not on_cpu:
         return whole, _batch_plan(whole, max_batch)
     if not known:
-        alone = load_detector(text, **{"threads": 1, **options})
-        known = dict(zip(WAYS, measure_cpu(alone, whole, cores), strict=True))
+        alone, wide = (load_detector(text, **{"threads": number, **options}) for number in (1, cores))
+        known = dict(zip(WAYS, measure_cpu(alone, wide, whole, cores), strict=True))
         remember(Path(text), options, known)
         if not _together(known, cores):
             return alone, _parallel_plan(alone, cores, known, options, lone_threads)
@@ -159,9 +159,15 @@ def _together(rates: Mapping[str, float], cores: int) -> bool:
     return cores > 1 and together > beside * _WORTH_IT
 
 
-def measure_cpu(alone: Detector, whole: Detector, cores: int) -> Sequence[float]:
+def measure_cpu(alone: Detector, wide: Detector, whole: Detector, cores: int) -> Sequence[float]:
     """Images per second in each of :data:`WAYS`: single images in ``cores`` threads, batches of 8 with all cores, and
     one image after the other with one core and with all.
+
+    Args:
+        alone: Runs an image on one core.
+        wide: Runs an image on all cores.
+        whole: Runs batches.
+        cores: How many there are.
 
     They take turns, and the better of each one's turns counts: what else runs on the machine only ever slows them.
     """
@@ -172,7 +178,7 @@ def measure_cpu(alone: Detector, whole: Detector, cores: int) -> Sequence[float]
             # No thread waits for another, as none does when they serve.
             rates = pool.map(lambda _: _rate(alone, image, 1, _MEASURE_S / 2), range(cores))
             found = [sum(rates), _rate(whole, image, 8, _MEASURE_S / 2)]
-            found += [_rate(one, image, 1, _MEASURE_S / 2) for one in (alone, whole)]
+            found += [_rate(one, image, 1, _MEASURE_S / 2) for one in (alone, wide)]
             best = [max(pair) for pair in zip(best, found, strict=True)]
     return best
 
