@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from osv_lab.core.errors import InvalidDataError, OsvError, UnavailableError, UsageError, nearest, require_extra
+from osv_lab.core.errors import InvalidDataError, UnavailableError, UsageError, nearest, require_extra
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -57,7 +57,8 @@ def opened_ahead(
     Args:
         path: As for :func:`open_session`; nothing is done for what is no ``.onnx`` file.
     """
-    key, path = _key(Path(path), providers, threads), Path(path)
+    path = Path(path).expanduser()
+    key = _key(path, providers, threads)
     if path.suffix.lower() == ".onnx" and path.is_file():
         _ahead[key] = _Ahead(path, providers, threads)
     try:
@@ -71,16 +72,23 @@ class _Ahead:
 
     def __init__(self, path: Path, providers: Sequence[str] | None, threads: int | None) -> None:
         self._asked = path, providers, threads
+        self._session: onnxruntime.InferenceSession | None = None
+        self._error: Exception | None = None
         self._thread = threading.Thread(target=self._open, name="open-session", daemon=True)
         self._thread.start()
 
     def _open(self) -> None:
         try:
-            self._session, self._error = _open(*self._asked), None
-        except OsvError as error:
-            self._session, self._error = None, error
+            self._session = _open(*self._asked)
+        except Exception as error:  # noqa: BLE001 - raised where the session is asked for
+            self._error = error
 
     def session(self) -> onnxruntime.InferenceSession:
+        """The session, when it is open.
+
+        Raises:
+            OsvError: as for :func:`open_session`.
+        """
         self._thread.join()
         if self._error is not None:
             raise self._error
@@ -91,7 +99,7 @@ _ahead: dict[tuple[Any, ...], _Ahead] = {}
 
 
 def _key(path: Path, providers: Sequence[str] | None, threads: int | None) -> tuple[Any, ...]:
-    return str(path), None if providers is None else tuple(providers), threads
+    return path.resolve(), None if providers is None else tuple(providers), threads
 
 
 def _open(path: Path, providers: Sequence[str] | None, threads: int | None) -> onnxruntime.InferenceSession:
@@ -114,7 +122,8 @@ def _open(path: Path, providers: Sequence[str] | None, threads: int | None) -> o
     wanted = usable_providers(providers)
     for first in range(len(wanted)):
         try:
-            with _silent_stdout():
+            # It prints about GPUs only; and a thread that replaces stdout may leave another's replacement behind.
+            with _silent_stdout() if len(wanted) > 1 else contextlib.nullcontext():
                 return ort.InferenceSession(str(path), options, providers=list(wanted[first:]), enable_fallback=0)
         except Exception as error:  # noqa: BLE001 - the runtime's exceptions share no base; all are turned into ours
             if first + 1 == len(wanted):

@@ -104,10 +104,15 @@ class _Orders:
 
 
 def _opened_ahead(order: Mapping[str, Any]) -> AbstractContextManager[None]:
-    """The session of an ONNX model is opened as it will be asked for where it runs one image per core."""
-    from osv_lab.detect.providers import opened_ahead
+    """The session of an ONNX model is opened as it will be asked for where it runs one image per core of a CPU."""
+    import contextlib
+
+    from osv_lab.detect.providers import opened_ahead, usable_providers
 
     options = order["options"]
+    # On a GPU that would be another one, and may take minutes.
+    if order["scheduling"] == "batch" or len(usable_providers(options.get("providers"))) > 1:
+        return contextlib.nullcontext()
     return opened_ahead(order["ref"], providers=options.get("providers"), threads=options.get("threads", 1))
 
 
