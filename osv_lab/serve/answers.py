@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     import supervision as sv
 
     from osv_lab.detect.detector import Found
+    from osv_lab.serve.batcher import Batcher
     from osv_lab.serve.metrics import Metrics
     from osv_lab.serve.models import Models
     from osv_lab.serve.observe import Observation
-    from osv_lab.serve.scheduler import Batcher
     from osv_lab.serve.schemas import OneImageOptions
     from osv_lab.serve.served import ServedModel, Thresholds
     from osv_lab.serve.ticket import Ticket

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from osv_lab.core.errors import OsvError
 from osv_lab.serve import pipe
-from osv_lab.serve.scheduler import Batcher
+from osv_lab.serve.batcher import Batcher
 
 if TYPE_CHECKING:
     from osv_lab.serve.limits import Limits
