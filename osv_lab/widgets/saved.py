@@ -15,7 +15,7 @@ from nbconvert.preprocessors import Preprocessor
 _FIGURE = "application/vnd.plotly.v1+json"
 
 
-class PlotlyFigures(Preprocessor):  # type: ignore[misc]
+class PlotlyFigures(Preprocessor):
     """An ``nbconvert`` preprocessor that gives figures an HTML form. plotly.js, 5 MB, is written into the page once,
     and only where there is a figure, so that the page needs no other host.
     """
