@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
+import os
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
 PREFERENCE = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
 """Providers in the order they are tried."""
 
-_SPIN_US = "20"
-"""How long a thread waits for the next part of an image before it sleeps, in microseconds."""
-
 _SILENT = 4  # ONNX Runtime's severity "fatal"
 
 
@@ -34,8 +32,7 @@ def open_session(
         path: The ``.onnx`` file.
         providers: Providers in order of preference, as ``"CUDAExecutionProvider"`` or ``"cuda"``; the default is
             :data:`PREFERENCE`. The CPU is always the last resort.
-        threads: Threads inside one operator on the CPU; all cores when ``None``, which then leave them to others
-            while they wait.
+        threads: Threads inside one operator on the CPU; all cores when ``None``.
 
     Raises:
         InvalidDataError: the file is no ONNX model, is damaged, or uses what this runtime does not know.
@@ -112,12 +109,8 @@ def _open(path: Path, providers: Sequence[str] | None, threads: int | None) -> o
         if threads < 1:
             raise UsageError("threads must be at least 1", threads)
         options.intra_op_num_threads = threads
-        if threads > 1 and _can_spin_shortly(ort):
-            # Those who were asked for wait for each other hundreds of times per image, mostly for less than it takes to
-            # wake up.
-            options.add_session_config_entry("session.intra_op.allow_spinning", "1")
-            options.add_session_config_entry("session.intra_op.spin_duration_us", _SPIN_US)
-            options.add_session_config_entry("session.force_spinning_stop", "1")
+        if helpers := _cores_of_helpers(threads):
+            options.add_session_config_entry("session.intra_op_thread_affinities", helpers)
 
     wanted = usable_providers(providers)
     for first in range(len(wanted)):
@@ -131,10 +124,17 @@ def _open(path: Path, providers: Sequence[str] | None, threads: int | None) -> o
     raise UnavailableError("ONNX Runtime has no provider", ", ".join(ort.get_available_providers()))
 
 
-def _can_spin_shortly(ort: Any) -> bool:
-    """Before 1.26 threads spin for milliseconds or not at all. https://github.com/microsoft/onnxruntime/pull/27916"""
-    major, minor, *_ = ort.__version__.split(".")
-    return (int(major), int(minor)) >= (1, 26)
+def _cores_of_helpers(threads: int) -> str:
+    """A core for each thread but the first, which is the caller's; empty where they cannot be had.
+
+    Those that wake often otherwise end up beside the one that woke them, on one core. The runtime does the same where
+    it chooses the number of threads itself.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return ""
+    cores = sorted(os.sched_getaffinity(0))
+    # It counts processors from 1.
+    return ";".join(str(core + 1) for core in cores[1:threads]) if 1 < threads <= len(cores) else ""
 
 
 def import_onnxruntime() -> Any:
