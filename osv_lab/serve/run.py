@@ -155,9 +155,9 @@ def start_server(
     Arguments and errors are those of :func:`run_server`, except that by default a free port is taken.
 
     Example:
-        >>> with start_server("best.onnx") as server:             # doctest: +SKIP
+        >>> with start_server("best.onnx") as server:
         ...     print(server.url)
-        http://127.0.0.1:40123
+        http://127.0.0.1:...
     """
     serving = {
         "processes": processes,

@@ -165,8 +165,11 @@ def lineage(ref: str | Mapping[str, str] | None = None, *, digest: str | None = 
         UsageError: nothing was asked for.
 
     Example:
-        >>> answer = httpx.post(f"{url}/predict", files={"image": picture})              # doctest: +SKIP
-        >>> print(lineage(answer.headers).tree())                                        # doctest: +SKIP
+        >>> from osv_lab.store.versions import create_version
+        >>> print(lineage(create_version(dataset).ref).tree())
+        cells@v1 came from
+        └─ frozen as: samples 20 samples of cells
+        cells@v1 led to
     """
     from osv_lab.train.lineage_graph import build
 
