@@ -215,6 +215,7 @@ def _cost(view: Any, models: tuple[str, str] | None, fields: tuple[str, str]) ->
 def _made_by(view: Any, field: str) -> str:
     """The file that made a field's predictions, if it is the same file still."""
     from osv_lab.core.modelfiles import model_digest
+    from osv_lab.detect import load_detector
     from osv_lab.detect.reference import resolve_model
 
     made = (view._dataset.info.get("predictions") or {}).get(field) or {}
@@ -222,6 +223,10 @@ def _made_by(view: Any, field: str) -> str:
         raise NotFoundError("it is not known which model made a field", repr(field), "give models=(a, b)")
     about = list(made.values())[-1]["detector"]
     path = resolve_model(about.get("ref"))
-    if about.get("digest") and model_digest(path) != about["digest"]:
+    # An ensemble's file says which models it is made of; its digest is of these.
+    ensemble = about.get("engine") == "ensemble"
+    if about.get("digest") and about["digest"] != (
+        load_detector(path).describe()["digest"] if ensemble else model_digest(path)
+    ):
         raise NotFoundError("the model that made a field is not there any more", str(path), "give models=(a, b)")
     return str(path)

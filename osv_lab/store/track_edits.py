@@ -25,7 +25,6 @@ from osv_lab.store.bulk_edits import (
     LabelChange,
     TrackedLabel,
     known_identities,
-    places_of,
     read_identity_labels,
 )
 from osv_lab.store.bulk_tracks import check_field
@@ -324,9 +323,8 @@ class _Plan:
 
     def remove(self, labels: Sequence[TrackedLabel]) -> None:
         """Take labels out."""
-        where = self._editor.dataset, self._editor.clip, self._editor.field
-        for label, place in zip(labels, places_of(*where, labels), strict=True):
-            self.changes.append(LabelChange(label.frame, label.document["_id"], place, label.document, None))
+        for label in labels:
+            self.changes.append(LabelChange(label.frame, label.document["_id"], label.place, label.document, None))
             self.frames.append(label.number)
 
 
