@@ -38,11 +38,10 @@ def example(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     if not isinstance(request.node, pytest.DoctestItem):
         yield
         return
-    # In a thread of its own: browser tests leave an event loop in this one, beside which none can be run.
-    run = request.node.runtest
-    request.node.runtest = lambda: ThreadPoolExecutor(1).submit(run).result()
-    test = request.node.dtest
+    test, run = request.node.dtest, request.node.runtest
     folder: Path = tmp_path_factory.mktemp("example")
-    with staged(test.examples, test.globs, folder, SESSION / "examples") as names:
+    with staged(test.examples, test.globs, folder, SESSION / "examples") as names, ThreadPoolExecutor(1) as thread:
         test.globs.update(names)
+        # In a thread of its own: browser tests leave an event loop in this one, beside which none can be run.
+        request.node.runtest = lambda: thread.submit(run).result()
         yield

@@ -18,4 +18,5 @@ os.environ["FIFTYONE_DEFAULT_DATASET_DIR"] = str(SESSION / "fiftyone")
 os.environ["FIFTYONE_MODEL_ZOO_DIR"] = str(SESSION / "zoo")
 os.environ["FIFTYONE_CONFIG_PATH"] = str(SESSION / "fiftyone-config.json")
 os.environ["FIFTYONE_SHOW_PROGRESS_BARS"] = "false"
-os.environ.pop("MLFLOW_TRACKING_URI", None)
+for _elsewhere in ("MLFLOW_TRACKING_URI", "FIFTYONE_DATABASE_URI"):
+    os.environ.pop(_elsewhere, None)

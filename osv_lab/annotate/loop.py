@@ -51,7 +51,7 @@ class AnnotationLoop(Session):
         ...     task = loop.send(view, "first_batch", "predictions")
         ...     print(loop.status("first_batch").summary())
         ...     report = loop.pull("first_batch")
-        0 of 1 jobs completed; 0 labels edited, 0 added, 0 removed
+        0 of 1 jobs completed; labels: 0 edited, 0 added, 0 removed
     """
 
     def send(

@@ -29,7 +29,7 @@ class AnnotateStage(LabBase):
             ...     print(loop.status().summary())
             ...     report = loop.pull("errors")              # merged; conflicts are kept, both versions
             ...     conflicts = loop.conflicts("errors")      # loop.resolve("errors", keep="theirs") settles them
-            0 of 1 jobs completed; 0 labels edited, 0 added, 0 removed
+            0 of 1 jobs completed; labels: 0 edited, 0 added, 0 removed
         """
         from osv_lab.annotate import AnnotationLoop
 

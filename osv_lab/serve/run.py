@@ -104,6 +104,9 @@ def run_server(
         OsvError: the model cannot be loaded.
 
     Example:
+        >>> run_server("nowhere.onnx")
+        Traceback (most recent call last):
+        osv_lab.core.errors.NotFoundError: no such model: nowhere.onnx; give a path, ...
         >>> run_server("best.onnx", port=8000)                    # doctest: +SKIP
     """
     serving = {

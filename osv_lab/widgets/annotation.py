@@ -31,7 +31,7 @@ class AnnotationBoard(LabWidget):
         >>> board = AnnotationBoard(loop)                         # shown where a cell ends with it
         >>> board.load()
         >>> board.data["summary"]
-        '0 of 1 jobs completed; 0 labels edited, 0 added, 0 removed'
+        '0 of 1 jobs completed; labels: 0 edited, 0 added, 0 removed'
     """
 
     heading = "Annotation"
