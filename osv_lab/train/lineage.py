@@ -88,8 +88,10 @@ class Lineage(Report):
         lines = []
         for title, backward in (("came from", True), ("led to", False)):
             lines.append(f"{self.ref} {title}")
+            found: list[str] = []
             for focus in self.focus:
-                lines += _branches(focus, by_id, self.edges, backward, "", set())
+                found += _branches(focus, by_id, self.edges, backward, "", set())
+            lines += found or ["└─ nothing that is known here"]
         return "\n".join(lines)
 
     def mermaid(self) -> str:
@@ -170,6 +172,7 @@ def lineage(ref: str | Mapping[str, str] | None = None, *, digest: str | None = 
         cells@v1 came from
         └─ frozen as: samples 20 samples of cells
         cells@v1 led to
+        └─ nothing that is known here
     """
     from osv_lab.train.lineage_graph import build
 
