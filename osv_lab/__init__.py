@@ -1,10 +1,10 @@
 """OpenSupervision Lab: curate in FiftyOne, train from notebooks, look at errors and tracks, serve what you picked.
 
 >>> import osv_lab as osv
->>> lab = osv.Lab("my_project")                                    # doctest: +SKIP
->>> lab.upload_data("./images", "my_project")                      # doctest: +SKIP
->>> lab.train("yolov8n", dataset_version="v1")                     # doctest: +SKIP
->>> lab.deploy("best.pt")                                          # doctest: +SKIP
+>>> lab = osv.Lab("my_project")
+>>> report = lab.upload_data("./images", "my_project")
+>>> run = lab.train("yolov8n", dataset_version="v1")               # doctest: +SKIP
+>>> deployment = lab.deploy("best.pt")
 >>> lab.server.run_server(port=8000)                               # doctest: +SKIP
 
 Names are loaded on first use, so that importing the package costs next to nothing.

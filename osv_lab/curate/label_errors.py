@@ -165,8 +165,11 @@ def find_label_errors(
         InvalidDataError: nothing is labelled.
 
     Example:
-        >>> report = find_label_errors(dataset, "predictions")     # doctest: +SKIP
-        >>> report.view("missing")                                 # doctest: +SKIP
+        >>> report = find_label_errors(dataset, "predictions", limit=6)
+        >>> print(report.summary())
+        label_errors: 3 spurious, 3 wrong class, of 30 labels of 'cells'
+        >>> len(report.view("wrong_class"))                        # images, to look at in the App
+        3
     """
     fo = connect()
     begin = time.perf_counter()

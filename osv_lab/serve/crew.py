@@ -6,8 +6,10 @@ and nothing else, and another takes its place. A model is loaded by every worker
 names the models it may be answered by, so a swap is one assignment in the front.
 
 Example:
-    >>> crew = Crew(processes=2)                                                   # doctest: +SKIP
-    >>> app = create_app(ModelSlot("best.onnx", loader=crew.load), crew=crew)      # doctest: +SKIP
+    >>> from osv_lab.serve.app import create_app
+    >>> from osv_lab.serve.slot import ModelSlot
+    >>> crew = Crew(processes=2)
+    >>> app = create_app(ModelSlot("best.onnx", loader=crew.load), crew=crew)    # processes come and go with it
 """
 
 from __future__ import annotations

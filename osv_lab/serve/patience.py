@@ -25,7 +25,8 @@ def patient_protocol(head_timeout_s: float) -> type[asyncio.Protocol]:
     a limit of its own, :attr:`osv_lab.serve.limits.Limits.body_timeout_s`.
 
     Example:
-        >>> uvicorn.Config(app, http=patient_protocol(10.0))                    # doctest: +SKIP
+        >>> import uvicorn
+        >>> config = uvicorn.Config("module:app", http=patient_protocol(10.0))
     """
     from uvicorn.protocols.http.auto import AutoHTTPProtocol
 

@@ -95,6 +95,9 @@ def run_server(
         OsvError: the model cannot be loaded.
 
     Example:
+        >>> run_server("nowhere.onnx")
+        Traceback (most recent call last):
+        osv_lab.core.errors.NotFoundError: no such model: nowhere.onnx; give a path, ...
         >>> run_server("best.onnx", port=8000)                    # doctest: +SKIP
     """
     first = _first_worker(ref, processes)
@@ -149,9 +152,9 @@ def start_server(
     Arguments and errors are those of :func:`run_server`, except that by default a free port is taken.
 
     Example:
-        >>> with start_server("best.onnx") as server:             # doctest: +SKIP
+        >>> with start_server("best.onnx") as server:
         ...     print(server.url)
-        http://127.0.0.1:40123
+        http://127.0.0.1:...
     """
     first = _first_worker(ref, processes)
     from osv_lab.serve import running

@@ -30,9 +30,9 @@ class ModelSlot:
         options: As for :func:`osv_lab.detect.load_detector`.
 
     Example:
-        >>> slot = ModelSlot("best.onnx")                                              # doctest: +SKIP
-        >>> slot.load()                                                                # doctest: +SKIP
-        >>> [detections] = slot.predict([image], Thresholds(confidence=0.5))           # doctest: +SKIP
+        >>> slot = ModelSlot("best.onnx")
+        >>> slot.load()
+        >>> [detections] = slot.predict([image], Thresholds(confidence=0.5))
     """
 
     def __init__(
