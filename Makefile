@@ -6,6 +6,9 @@ STAMP := .venv/.installed
 JOBS ?= 2
 PLUGINS := $(notdir $(patsubst %/fiftyone.yml,%,$(wildcard fiftyone_plugins/*/fiftyone.yml)))
 
+# Where images set this, every process would compile what it imports again: seconds each for FiftyOne and torch.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint format bench up lock clean
 

@@ -1,10 +1,12 @@
 """Which images to label: ``select`` against chance at equal budgets, on BCCD.
 
-``python -m benchmarks.curate.learning --out FOLDER [--seeds 3]``; stopped, it goes on where it was.
+``python -m benchmarks.curate.learning --out FOLDER [--seeds 0 1 2] [--budgets 20 40 80]``; stopped, it goes on where it
+was.
 
-From 20 photos of the train list, drawn by chance, each strategy twice doubles what is labelled: the model of a round
-predicts the rest, ``select`` picks, and the next round trains from the same start on all that is labelled. Every
-training sees the same number of pictures; all are measured on BCCD's val and test lists together (159 photos).
+From the first budget of photos of the train list, drawn by chance, each strategy goes on to the next: the model of a
+round predicts the rest, ``select`` picks, and the next round trains from the same start on all that is labelled. Every
+training sees the same number of pictures; all are measured on BCCD's val and test lists together (159 photos). What
+is seen goes into ``learning.csv``, a row per training, and ``learning.png``, the curves with their spread.
 """
 
 from __future__ import annotations
@@ -21,15 +23,15 @@ import numpy as np
 
 from benchmarks.curate.training import Photo, fit, photos_of, score
 
-BUDGETS = (20, 40, 80)
 SEEN = 1600
 STRATEGIES = ("random", "mix", "uncertainty", "diversity", "class_need")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.curate.learning", description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="where weights, scores and learning.csv go")
+    parser.add_argument("--out", type=Path, required=True, help="where weights, scores and curves go")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--budgets", type=int, nargs="+", default=[20, 40, 80], help="labelled photos, increasing")
     parser.add_argument("--strategies", nargs="+", default=["random", "mix"], choices=STRATEGIES)
     options = parser.parse_args()
     out = options.out.absolute()
@@ -40,8 +42,9 @@ def main() -> int:
     rows: list[dict[str, Any]] = []
     for seed in options.seeds:
         for strategy in options.strategies:
-            rows += curve(out, pool, photos, held, strategy, seed)
+            rows += curve(out, pool, photos, held, strategy, seed, options.budgets)
             _save(out / "learning.csv", rows)
+            plot(rows, out / "learning.png")
     print(table(rows))
     return 0
 
@@ -68,16 +71,22 @@ def bccd(out: Path) -> Any:
 
 
 def curve(
-    out: Path, pool: Any, photos: dict[str, Photo], held: Sequence[Photo], strategy: str, seed: int
+    out: Path,
+    pool: Any,
+    photos: dict[str, Photo],
+    held: Sequence[Photo],
+    strategy: str,
+    seed: int,
+    budgets: Sequence[int],
 ) -> list[dict[str, Any]]:
     """The scores of one strategy from one seed, at every budget."""
     order = [list(photos)[place] for place in np.random.default_rng(seed).permutation(len(photos))]
-    chosen, rows, weights = order[: BUDGETS[0]], list[dict[str, Any]](), Path()
-    for number, budget in enumerate(BUDGETS):
+    chosen, rows, weights = order[: budgets[0]], list[dict[str, Any]](), Path()
+    for number, budget in enumerate(budgets):
         if number:
             chosen = chosen + _more(pool, photos, chosen, budget - len(chosen), strategy, order, weights)
         # The first round is the same whatever comes after it.
-        name = f"{'first' if not number else strategy}-{seed}-{budget}"
+        name = f"{'first' if not number else f'{strategy}-from-{budgets[0]}'}-{seed}-{budget}"
         begin = time.process_time()
         weights = fit(out, name, [photos[one] for one in chosen], SEEN, seed)
         measured = score(out, name, weights, held)
@@ -120,16 +129,44 @@ def _more(
         dataset.delete()
 
 
+def points(rows: Sequence[dict[str, Any]]) -> dict[str, dict[int, np.ndarray]]:
+    """mAP of every seed, by strategy and budget."""
+    found: dict[str, dict[int, list[float]]] = {}
+    for row in rows:
+        found.setdefault(row["strategy"], {}).setdefault(row["images"], []).append(row["map"])
+    return {
+        name: {budget: np.array(maps) for budget, maps in sorted(curve.items())} for name, curve in found.items()
+    }
+
+
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Mean and spread over the seeds, by strategy and budget."""
-    lines = [f"{'strategy':<14}" + "".join(f"{f'{budget} images':>20}" for budget in BUDGETS) + "   (mAP, sd)"]
-    for strategy in dict.fromkeys(row["strategy"] for row in rows):
-        cells = []
-        for budget in BUDGETS:
-            found = [row["map"] for row in rows if (row["strategy"], row["images"]) == (strategy, budget)]
-            cells.append(f"{np.mean(found):.3f} ± {np.std(found):.3f}")
-        lines.append(f"{strategy:<14}" + "".join(f"{cell:>20}" for cell in cells))
+    curves = points(rows)
+    budgets = next(iter(curves.values()))
+    lines = [f"{'strategy':<14}" + "".join(f"{f'{budget} images':>20}" for budget in budgets) + "   (mAP, sd)"]
+    for name, curve in curves.items():
+        cells = [f"{maps.mean():.3f} ± {maps.std():.3f}" for maps in curve.values()]
+        lines.append(f"{name:<14}" + "".join(f"{cell:>20}" for cell in cells))
     return "\n".join(lines)
+
+
+def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """A curve per strategy: the mean of the seeds, a band of one standard deviation, and each seed as a dot."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for name, curve in points(rows).items():
+        budgets = list(curve)
+        mean, spread = (np.array([getattr(maps, what)() for maps in curve.values()]) for what in ("mean", "std"))
+        (line,) = axes.plot(budgets, mean, label=name)
+        axes.fill_between(budgets, mean - spread, mean + spread, color=line.get_color(), alpha=0.2)
+        for budget, maps in curve.items():
+            axes.plot([budget] * len(maps), maps, "o", color=line.get_color(), markersize=3)
+    axes.set(xlabel="labelled photos", ylabel="mAP on photos that take no part", title="BCCD, labelled as picked")
+    axes.set_xticks(budgets)
+    axes.legend()
+    figure.savefig(path, dpi=120)
 
 
 def _save(path: Path, rows: Sequence[dict[str, Any]]) -> None:

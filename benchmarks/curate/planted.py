@@ -1,13 +1,14 @@
 """Faults planted in real data: how many come among the first suggestions, here and with FiftyOne Brain.
 
 BCCD has errors of its own: more than a thousand cells without a box. They take places in every list and count as wrong
-suggestions. So dropped boxes are looked for twice: in BCCD as it is, and after what a review found missing was drawn
-(:mod:`benchmarks.curate.reviewed`), there also with the doubtful places of that review set aside.
+suggestions. So faults are looked for twice: in BCCD as it is, and after what a review found missing was drawn
+(:mod:`benchmarks.curate.reviewed`).
 """
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -129,45 +130,44 @@ def corners(xywh: np.ndarray) -> np.ndarray:
     return np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
 
 
-def recall_of_labels(planted: Planted, suggestions: list[Any], first: int = FIRST) -> dict[str, float]:
+def recall_of_labels(
+    planted: Planted, report: Any, doubtful: dict[str, list[np.ndarray]], first: int = FIRST
+) -> dict[str, float]:
     """The share of each kind's planted faults that is found.
 
-    - ``KIND``: among the first suggestions of the kind that it should be called.
-    - ``KIND, of any kind``: a planted label among the first of each kind. A box that was moved far off its cell and one
-      that was added beside a cell look alike.
-    - ``KIND, common list``: among the first of all suggestions in one list.
+    - ``FAULT``: among the first suggestions by the chance of the kind that it is.
+    - ``FAULT, called so``: among the first that are likelier of that kind than of any other. A box that was moved far
+      off its cell and one that was added beside a cell look alike.
+    - ``dropped, doubtful set aside``: without the suggestions at places that are doubtful.
     """
-    lists = {kind: [one for one in suggestions if one.kind == kind][:first] for kind in KIND_OF.values()}
-    found = {}
-    for fault, kind in KIND_OF.items():
-        found[fault] = _share(planted, fault, lists[kind])
-        if fault != "dropped":
-            found[f"{fault}, of any kind"] = _share(
-                planted, fault, [one for some in lists.values() for one in some]
-            )
-        found[f"{fault}, common list"] = _share(planted, fault, suggestions[:first])
+    found = {fault: _share(planted, fault, report.likeliest(kind, first)) for fault, kind in KIND_OF.items()}
+    dropped = _dropped(planted)
+    missing = report.likeliest("missing", len(report.suggestions))
+    kept = [one for one in missing if _hit(one, dropped) or not _hit(one, doubtful)]
+    found["dropped, doubtful set aside"] = _share(planted, "dropped", kept[:first])
+    for fault in ("added", "relabelled", "shifted"):
+        called = [one for one in report.suggestions if one.kind == KIND_OF[fault]]
+        found[f"{fault}, called so"] = _share(planted, fault, called[:first])
     return found
 
 
-def recall_of_dropped(
-    planted: Planted, suggestions: list[Any], aside: dict[str, list[np.ndarray]], first: int = FIRST
-) -> float:
-    """The share of dropped boxes among the first suggested missing ones, without those at places that are set aside."""
-    dropped: dict[str, list[np.ndarray]] = {}
-    for sample, box in planted.dropped:
-        dropped.setdefault(sample, []).append(box)
-    kept = [one for one in suggestions if one.kind == "missing" and (_hit(one, dropped) or not _hit(one, aside))]
-    return _share(planted, "dropped", kept[:first])
+def first_missing(
+    planted: Planted, report: Any, verdicts: dict[str, dict[str, list[np.ndarray]]], first: int = FIRST
+) -> dict[str, float]:
+    """What the first suggested missing labels are: shares of those that were dropped, and by a review's verdicts."""
+    kinds = {"dropped": _dropped(planted), **verdicts}
+    counts = dict.fromkeys([*kinds, "not reviewed"], 0)
+    missing = report.likeliest("missing", first)
+    for one in missing:
+        counts[next((kind for kind, boxes in kinds.items() if _hit(one, boxes)), "not reviewed")] += 1
+    return {f"of the missing: {kind}": count / max(len(missing), 1) for kind, count in counts.items()}
 
 
-def precision_of_missing(
-    planted: Planted, suggestions: list[Any], lacking: dict[str, list[np.ndarray]], first: int = FIRST
-) -> float:
-    """The share of the first suggested missing boxes that were dropped or lack in the data set itself."""
+def _dropped(planted: Planted) -> dict[str, list[np.ndarray]]:
+    boxes: dict[str, list[np.ndarray]] = {}
     for sample, box in planted.dropped:
-        lacking = {**lacking, sample: [*lacking.get(sample, ()), box]}
-    missing = [one for one in suggestions if one.kind == "missing"][:first]
-    return float(np.mean([_hit(one, lacking) for one in missing])) if missing else 0.0
+        boxes.setdefault(sample, []).append(box)
+    return boxes
 
 
 def _hit(one: Any, boxes: dict[str, list[np.ndarray]]) -> bool:
@@ -175,7 +175,7 @@ def _hit(one: Any, boxes: dict[str, list[np.ndarray]]) -> bool:
     return bool(some and iou(corners(np.array([one.box])), corners(np.array(some))).max() >= 0.5)
 
 
-def _share(planted: Planted, fault: str, suggestions: list[Any]) -> float:
+def _share(planted: Planted, fault: str, suggestions: Sequence[Any]) -> float:
     if fault != "dropped":
         truth = getattr(planted, fault)
         return len(truth & {one.label for one in suggestions}) / len(truth)

@@ -7,6 +7,9 @@ from typing import Any
 from osv_lab.app.kept import kept_soon
 from osv_lab.app.panels import LabPanel, Page, PanelAbout
 
+_MOST = 1000
+"""Objects that a click opens: nobody looks at more, and the ids of tens of thousands take the App seconds."""
+
 _SHARES = {"error": "error", "count": "objects", "gain": "mAP it would bring", "worst": "most in"}
 
 
@@ -55,6 +58,8 @@ class ErrorBudgetPanel(EvaluationPanel):
         page.table(
             "shares", _rows(budget), _SHARES, [("show", "Show these", "visibility", self.on_row)], self.on_row
         )
+        if any(share.count > _MOST for share in budget.shares):
+            page.text("most", f"A click opens at most {_MOST:,} objects, the surest first; a saved view has all.")
         row = page.row("more")
         row.button("save", "Save a view per type", self.on_save)
         row.button("all", "Show all samples", self.on_all)
@@ -67,7 +72,7 @@ class ErrorBudgetPanel(EvaluationPanel):
         self._show(ctx, _rows(budget)[ctx.params["row"]]["error"])
 
     def _show(self, ctx: Any, kind: str, name: str | None = None) -> None:
-        ctx.ops.set_view(view=_budget(ctx, chosen_key(ctx)).view(kind, name))
+        ctx.ops.set_view(view=_budget(ctx, chosen_key(ctx)).view(kind, name, limit=_MOST))
 
     def on_save(self, ctx: Any) -> None:
         ctx.prompt("@osv/evaluate/save_error_views", params={"key": chosen_key(ctx)})

@@ -89,24 +89,7 @@ def _report(ctx: Any) -> Any:
 
     first, second = _pair(ctx)
     dataset = ctx.dataset
-    return kept_soon(
-        dataset, lambda: compare(_seen_by_both(dataset, first, second), first, second), "compare", first, second
-    )
-
-
-def _seen_by_both(dataset: Any, first: str, second: str) -> Any:
-    """The samples that both evaluations looked at: on others what was not looked for would count as missed."""
-    from osv_lab.core.errors import UsageError
-
-    views = [dataset.load_evaluation_view(key) for key in (first, second)]
-    both = set.intersection(*(set(view.values("id")) for view in views))
-    if not both:
-        raise UsageError(
-            "the two evaluations looked at different samples",
-            f"{first}, {second}",
-            "evaluate both on the same view",
-        )
-    return dataset if len(both) == len(dataset) else dataset.select(sorted(both))
+    return kept_soon(dataset, lambda: compare(dataset, first, second), "compare", first, second)
 
 
 def _rows(report: Any) -> list[dict[str, Any]]:

@@ -96,9 +96,8 @@ class ConflictReport(Report):
 
     def summary(self) -> str:
         """One line."""
-        text = (
-            f"{len(self.conflicts)} conflicts of '{self.key}' are open" if self.conflicts else "no open conflicts"
-        )
+        count = len(self.conflicts)
+        text = f"{count or 'no'} open conflict{'' if count == 1 else 's'} of '{self.key}'"
         return f"{self.settled} settled; {text}" if self.settled else text
 
     def view(self) -> Any:

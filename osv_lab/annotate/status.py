@@ -67,7 +67,7 @@ class AnnotationStatus(Report):
         done = sum(job.state == "completed" for job in self.jobs)
         edits = [sum(getattr(job, name) for job in self.jobs) for name in ("edited", "added", "removed")]
         text = f"{done} of {len(self.jobs)} jobs completed"
-        changes = f"{edits[0]} labels edited, {edits[1]} added, {edits[2]} removed"
+        changes = f"labels: {edits[0]} edited, {edits[1]} added, {edits[2]} removed"
         return "; ".join((text, changes, *self.problems))
 
 

@@ -35,7 +35,7 @@ class Suggestion:
     """One label that is probably wrong, or one that is probably missing.
 
     Attributes:
-        kind: One of :data:`KINDS`.
+        kind: The likeliest of :data:`KINDS`.
         score: The probability that it is an error, on the scale of :func:`osv_lab.curate.mistakes.judge`: 0 to 1.
         sample: The sample's id.
         label: The label's id; ``""`` for a missing one.
@@ -43,6 +43,7 @@ class Suggestion:
         should_be: The class that the predictions say; ``""`` for a spurious one.
         box: ``[x, y, w, h]``, relative: where the object is according to the predictions, or for a spurious label where
             the label is.
+        chances: The probability of each kind that it can be, by kind; ``score`` is their sum, at most 1.
     """
 
     kind: str
@@ -52,6 +53,7 @@ class Suggestion:
     was: str
     should_be: str
     box: tuple[float, float, float, float]
+    chances: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,18 @@ class LabelErrorReport(Report):
         told = ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in kinds.most_common())
         return f"{self.key}: {told or 'no suggestions'}, of {self.labels:,} labels of '{self.dataset}'"
 
+    def likeliest(self, kind: str, limit: int = 200) -> tuple[Suggestion, ...]:
+        """The suggestions that are likeliest of one kind, whatever other kind they may be.
+
+        A box beside an object may be one that was moved off it or one too many: it is in both lists.
+
+        Raises:
+            NotFoundError: no kind is called so.
+        """
+        _check_kind(kind)
+        some = [one for one in self.suggestions if kind in one.chances]
+        return tuple(sorted(some, key=lambda one: (-one.chances[kind], one.sample, one.label))[:limit])
+
     def view(self, kind: str | None = None) -> Any:
         """The samples with suggestions (of one kind, and only those), the likeliest first.
 
@@ -106,8 +120,8 @@ class LabelErrorReport(Report):
 
         from osv_lab.store.catalogue import open_dataset
 
-        if kind is not None and kind not in KINDS:
-            raise NotFoundError("no such kind of label error", repr(kind), nearest(kind, KINDS))
+        if kind is not None:
+            _check_kind(kind)
         samples = dict.fromkeys(one.sample for one in self.suggestions if kind in (None, one.kind))
         view = open_dataset(self.dataset).select(list(samples), ordered=True)
         return view if kind is None else view.filter_labels(self.key, ViewField("label") == kind)
@@ -151,8 +165,11 @@ def find_label_errors(
         InvalidDataError: nothing is labelled.
 
     Example:
-        >>> report = find_label_errors(dataset, "predictions")     # doctest: +SKIP
-        >>> report.view("missing")                                 # doctest: +SKIP
+        >>> report = find_label_errors(dataset, "predictions", limit=6)
+        >>> print(report.summary())
+        label_errors: 3 spurious, 3 wrong class, of 30 labels of 'cells'
+        >>> len(report.view("wrong_class"))                        # images, to look at in the App
+        3
     """
     fo = connect()
     begin = time.perf_counter()
@@ -204,6 +221,11 @@ def fold_splits(view: fo.SampleCollection, folds: int = 5, seed: int = SEED) -> 
     order = np.random.default_rng(seed).permutation(len(ids))
     parts = [[ids[place] for place in sorted(order[number::folds])] for number in range(folds)]
     return [(view.exclude(part), view.select(part)) for part in parts]
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in KINDS:
+        raise NotFoundError("no such kind of label error", repr(kind), nearest(kind, KINDS))
 
 
 def _check_key(dataset: Any, key: str) -> None:
@@ -294,11 +316,14 @@ def _suggest(image: ImageBoxes, judged: Judged, names: Sequence[str]) -> list[Su
             should = names[image.found_classes[other]]
         box = image.found[instead] if instead >= 0 else image.boxes[place]
         score = float(min(chances.sum(), 1))
-        found.append(Suggestion(kind, score, image.sample, str(image.ids[place]), was, should, relative(box)))
+        each = dict(zip(LABEL_KINDS, map(float, chances), strict=True))
+        label = str(image.ids[place])
+        found.append(Suggestion(kind, score, image.sample, label, was, should, relative(box), each))
     for place, score in zip(judged.evidence.which, judged.missing, strict=True):
         name = names[image.found_classes[place]]
         box = relative(image.found[place])
-        found.append(Suggestion("missing", float(score), image.sample, "", "", name, box))
+        each = {"missing": float(score)}
+        found.append(Suggestion("missing", float(score), image.sample, "", "", name, box, each))
     return found
 
 

@@ -112,7 +112,13 @@ class ErrorBudget(Report):
         return f"{head}; mending brings: {worst or 'nothing'}"
 
     def view(
-        self, kind: str, class_: str | None = None, *, size: str | None = None, slice: str | None = None
+        self,
+        kind: str,
+        class_: str | None = None,
+        *,
+        size: str | None = None,
+        slice: str | None = None,
+        limit: int | None = None,
     ) -> Any:
         """Exactly the objects behind a number, surest first, as a FiftyOne view.
 
@@ -124,6 +130,7 @@ class ErrorBudget(Report):
             class_: Only those that cost this class: the class of the wrong prediction, or of the missed object.
             size: ``small``, ``medium`` or ``large`` only.
             slice: A slice's name.
+            limit: At most so many of them: the surest, or the first missed ones. A view carries an id for each.
 
         Raises:
             NotFoundError: no such type, class, size or slice.
@@ -131,13 +138,15 @@ class ErrorBudget(Report):
         rows = np.flatnonzero(self._chosen(kind, class_, size, slice))
         scene: Scene = self._matched.scene
         found, wanted = self._matched.predictions, scene.objects
+        if kind != "missed":
+            rows = rows[np.argsort(-found.confidence[self._errors.prediction[rows]], kind="stable")]
+        rows = rows[:limit]
         predictions, targets = self._errors.prediction[rows], self._errors.target[rows]
         if kind == "missed":
             image, shown = wanted.image[targets], {self.gt_field: wanted.ids[targets]}
             view = scene.view(list(dict.fromkeys(image.tolist())))
         else:
-            order = np.argsort(-found.confidence[predictions], kind="stable")
-            image = found.image[predictions[order]]
+            image = found.image[predictions]
             shown = {self.pred_field: found.ids[predictions]}
             if (targets >= 0).any():
                 shown[self.gt_field] = wanted.ids[targets[targets >= 0]]
@@ -248,7 +257,8 @@ def error_budget(
         InvalidDataError: no labelled or no predicted samples.
 
     Example:
-        >>> print(error_budget(dataset.match_tags("test"), "eval").summary())         # doctest: +SKIP
+        >>> print(error_budget(dataset, pred_field="predictions").summary())
+        mAP50 0.641 on 20 images; mending brings: classification +0.161 (3), missed +0.099 (4), background +0.000 (4)
     """
     started = time.monotonic()
     if not 0 <= confidence <= 1:

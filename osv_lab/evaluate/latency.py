@@ -18,7 +18,7 @@ class Cost:
 
     Attributes:
         models: Their references.
-        size_bytes: Of the files.
+        size_bytes: Of the files; of an ensemble those of its members.
         median_ms: Per image, from pixels to boxes, one image at a time.
         p95_ms: The 95th percentile.
         ratio: Median over pairs of the second's time divided by the first's.
@@ -47,7 +47,6 @@ def measure(refs: tuple[str, str], files: Sequence[str], *, rounds: int = 30, wa
     """
     from osv_lab.detect import load_detector
     from osv_lab.detect.images import read_image
-    from osv_lab.detect.reference import resolve_model
 
     if not files:
         raise InvalidDataError("there is no image to measure on", "0 files")
@@ -62,7 +61,7 @@ def measure(refs: tuple[str, str], files: Sequence[str], *, rounds: int = 30, wa
                 taken[side].append(taken_s)
     times = np.array(taken) * 1000
     medians, tails = np.median(times, axis=1), np.quantile(times, 0.95, axis=1)
-    sizes = [resolve_model(ref).stat().st_size for ref in refs]
+    sizes = [_size(ref, detector) for ref, detector in zip(refs, detectors, strict=True)]
     return Cost(
         models=refs,
         size_bytes=(sizes[0], sizes[1]),
@@ -77,3 +76,10 @@ def _time(detector: Any, picture: np.ndarray) -> float:
     began = time.perf_counter()
     detector.predict([picture])
     return time.perf_counter() - began
+
+
+def _size(ref: str, detector: Any) -> int:
+    from osv_lab.detect.reference import resolve_model
+
+    parts = {member.ref for member in getattr(detector, "members", ())} or {ref}
+    return sum(resolve_model(part).stat().st_size for part in parts)

@@ -1,7 +1,9 @@
 """The HTTP face of a server's models: its parts, and how they are put together.
 
 Example:
-    >>> app = create_app(ModelSlot("best.onnx"))                      # doctest: +SKIP
+    >>> app = create_app(ModelSlot("best.onnx"))
+    >>> "/predict" in app.openapi()["paths"]
+    True
     >>> uvicorn.run(app)                                              # doctest: +SKIP
 """
 

@@ -55,10 +55,11 @@ class LabelChange:
 
 @dataclass(frozen=True, slots=True)
 class TrackedLabel:
-    """One label of a track: its frame's number and document, and its own document."""
+    """One label of a track: its frame's number and document, where it lies there, and its own document."""
 
     number: int
     frame: Any
+    place: int
     document: Document
 
     @property
@@ -110,32 +111,29 @@ def read_identity_labels(
 ) -> list[TrackedLabel]:
     """The labels that carry these indices, in the order of frames."""
     path = f"{field}.detections"
-    kept = {"$filter": {"input": f"${path}", "as": "one", "cond": {"$in": ["$$one.index", list(indices)]}}}
+    theirs = list(indices)
+    there = {
+        "$let": {"vars": {"one": {"$arrayElemAt": [f"${path}", "$$at"]}}, "in": {"$in": ["$$one.index", theirs]}}
+    }
+    every = {"$range": [0, {"$size": f"${path}"}]}
     pipeline = [
-        {"$match": {**_own(clip), f"{path}.index": {"$in": list(indices)}}},
-        {"$project": {"frame_number": 1, "kept": kept}},
+        {"$match": {**_own(clip), f"{path}.index": {"$in": theirs}}},
+        {
+            "$project": {
+                "frame_number": 1,
+                "kept": {"$filter": {"input": f"${path}", "as": "one", "cond": {"$in": ["$$one.index", theirs]}}},
+                "places": {"$filter": {"input": every, "as": "at", "cond": there}},
+            }
+        },
     ]
     numbers = {sample: number for number, sample in clip.samples.items()}
     with database_errors():
         found = [
-            TrackedLabel(one["frame_number"] if clip.video else numbers[str(one["_id"])], one["_id"], label)
+            TrackedLabel(one["frame_number"] if clip.video else numbers[str(one["_id"])], one["_id"], place, label)
             for one in _collection(dataset, clip).aggregate(pipeline)
-            for label in one["kept"]
+            for place, label in zip(one["places"], one["kept"], strict=True)
         ]
     return sorted(found, key=lambda label: label.number)
-
-
-def places_of(dataset: fo.Dataset, clip: Clip, field: str, labels: Sequence[TrackedLabel]) -> list[int]:
-    """Where labels lie in their frames."""
-    path = f"{field}.detections"
-    frames = list({label.frame for label in labels})
-    with database_errors():
-        there = {
-            one["_id"]: [label["_id"] for label in one[field]["detections"]]
-            for some in batches(frames, FRAME_BATCH)
-            for one in _collection(dataset, clip).find({"_id": {"$in": list(some)}}, {f"{path}._id": 1})
-        }
-    return [there[label.frame].index(label.document["_id"]) for label in labels]
 
 
 def apply_changes(dataset: fo.Dataset, clip: Clip, field: str, changes: Iterable[LabelChange]) -> None:

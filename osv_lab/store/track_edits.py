@@ -25,7 +25,6 @@ from osv_lab.store.bulk_edits import (
     LabelChange,
     TrackedLabel,
     known_identities,
-    places_of,
     read_identity_labels,
 )
 from osv_lab.store.bulk_tracks import check_field
@@ -58,9 +57,9 @@ class TrackEditor:
         NotFoundError: no such field.
 
     Example:
-        >>> editor = TrackEditor(dataset.first(), "frames.tracks")                  # doctest: +SKIP
-        >>> print(editor.swap(3, 7, 120).summary())                                 # doctest: +SKIP
-        cars: 3 and 7 swapped from frame 120, 412 boxes in frames.tracks
+        >>> editor = TrackEditor(videos.first(), "frames.tracks")
+        >>> print(editor.swap(1, 2, 16).summary())
+        cars: 1 and 2 swapped from frame 16, 30 boxes in frames.tracks
     """
 
     def __init__(self, where: fo.SampleCollection | fo.Sample, field: str = "tracks") -> None:
@@ -324,9 +323,8 @@ class _Plan:
 
     def remove(self, labels: Sequence[TrackedLabel]) -> None:
         """Take labels out."""
-        where = self._editor.dataset, self._editor.clip, self._editor.field
-        for label, place in zip(labels, places_of(*where, labels), strict=True):
-            self.changes.append(LabelChange(label.frame, label.document["_id"], place, label.document, None))
+        for label in labels:
+            self.changes.append(LabelChange(label.frame, label.document["_id"], label.place, label.document, None))
             self.frames.append(label.number)
 
 

@@ -46,6 +46,8 @@ def svg_lines(lines: Sequence[tuple[str, Any, Any, float | None]], x_label: str,
         points = " ".join(f"{px(x[row]):.1f},{py(y[row]):.1f}" for row in rows)
         colour = colour_of(number)
         drawn.append(f"<polyline points='{points}' fill='none' stroke='{colour}' stroke-width='2'/>")
+        if len(rows) == 1:  # no line to see
+            drawn.append(f"<circle cx='{px(x[rows[0]]):.1f}' cy='{py(y[rows[0]]):.1f}' r='4' fill='{colour}'/>")
         drawn.append(f"<text x='{left}' y='12' font-size='11' fill='{colour}'>{escaped(name)}</text>")
         left += 16 + 7 * len(name)
         if at is not None:

@@ -73,7 +73,7 @@ def test_labels_go_come_back_and_conflicts_are_settled(
     app.open(dataset.name)
     app.panel("Annotation")
     app.page.get_by_role("button", name="Ask the server").click()
-    app.told("2 of 2 jobs completed; 1 labels edited, 0 added, 1 removed")
+    app.told("2 of 2 jobs completed; labels: 1 edited, 0 added, 1 removed")
     app.page.get_by_role("button", name="Bring labels back").click()
     app.form.wait_for()
     app.send()

@@ -60,6 +60,9 @@ def test_errors_lead_the_queue_with_their_kind_and_what_to_do(scene: Any) -> Non
     assert (first[21].label, first[21].should_be) == ("", "large")
     assert first[21].box[0] == pytest.approx(0.05, abs=0.03)
     assert first[9].box[1] < 0.42
+    for (number, _), kind in FAULTY.items():
+        assert number in [numbers[one.sample] for one in report.likeliest(kind, 3)]
+    assert len(report.likeliest("spurious")) == len(report.likeliest("badly_placed")) == 200
     scores = [one.score for one in report.suggestions]
     assert scores == sorted(scores, reverse=True)
     assert 0 <= min(scores) <= max(scores) <= 1
@@ -96,6 +99,8 @@ def test_the_queue_is_a_field_and_a_saved_view_in_its_order(scene: Any) -> None:
     assert find_label_errors(scene, limit=10).suggestions == report.suggestions
     with pytest.raises(NotFoundError, match="did you mean 'missing'"):
         report.view("misssing")
+    with pytest.raises(NotFoundError, match="did you mean 'missing'"):
+        report.likeliest("misssing")
 
 
 def test_fields_that_cannot_be_used_are_refused(scene: Any) -> None:

@@ -102,6 +102,7 @@ def test_every_number_opens_its_objects(plain: Any) -> None:
     missed = budget.view("missed")
     assert missed.count("ground_truth.detections") == 2
     assert missed.count("predictions.detections") == 1, "beside all predictions"
+    assert budget.view("missed", limit=1).count("ground_truth.detections") == 1
     assert budget.view("localisation").values("filepath") == ["/nowhere/1.png"]
     with pytest.raises(NotFoundError, match="localisation"):
         budget.view("localization")
@@ -308,6 +309,11 @@ def test_equal_to_a_reference_that_goes_box_by_box(random: tuple[Any, list[Any],
     for kind in TYPES[:-1]:
         behind = set(budget.view(kind).values("predictions.detections.id", unwind=True))
         assert behind == {ids[i][j] for (i, j), own in reference.kind.items() if own == kind}
+        surest, every = (
+            sorted(budget.view(kind, limit=limit).values("predictions.detections.confidence", unwind=True))
+            for limit in (2, None)
+        )
+        assert surest == every[-2:]
 
 
 def test_map_is_that_of_the_evaluation(random: tuple[Any, list[Any], set[tuple[int, int]]]) -> None:

@@ -252,3 +252,11 @@ def test_nothing_was_sent_to_annotators(lab: Lab) -> None:
     board = AnnotationBoard(lab.annotate("http://127.0.0.1:9"))
     board.load()
     assert board.state == "empty" and "send" in board.told["fix"]
+
+
+def test_a_line_of_one_point_is_seen() -> None:
+    from osv_lab.widgets.tables import svg_lines
+
+    one = svg_lines([("run", [1], [0.5], None)], "epoch", "mAP")
+    assert "<circle" in one and "nan" not in one
+    assert "<circle" not in svg_lines([("run", [1, 2], [0.5, 0.6], None)], "epoch", "mAP")
