@@ -248,7 +248,9 @@ def _polyline(document: Mapping[str, Any], size: Size) -> tuple[str, tuple[float
     rings: Sequence[Any] = document.get("points") or ()
     if len(rings) != 1:
         # Where it is of several, CVAT could hold each only as an object of its own.
-        raise UnsendableError(f"an outline of {len(rings)} rings, which CVAT does not have; it stays here as it is")
+        raise UnsendableError(
+            f"an outline of {len(rings)} rings, which CVAT does not have; it stays here as it is"
+        )
     points = _absolute(rings[0], size)
     closed, filled = bool(document.get("closed")), bool(document.get("filled"))
     if closed and not filled and len(rings[0]) == 4:

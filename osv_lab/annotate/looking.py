@@ -19,10 +19,6 @@ class Looking:
 
     Args:
         samples: The images.
-
-    Example:
-        >>> with Looking(samples) as looking:  # doctest: +SKIP
-        ...     [sample for sample in samples if looking.problem(sample.id)]
     """
 
     def __init__(self, samples: Iterable[Labelled]) -> None:

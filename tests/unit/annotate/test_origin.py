@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from osv_lab.annotate.origin import origin_of, origin_text
 
 UIDS = st.one_of(st.none(), st.text("0123456789abcdef", min_size=24, max_size=24))
-MODELS = st.one_of(st.none(), st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1, max_size=40))
+MODELS = st.one_of(
+    st.none(), st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1, max_size=40)
+)
 
 
 @given(UIDS, st.one_of(st.none(), st.floats(0, 1)), MODELS)
