@@ -31,10 +31,11 @@ MEDIA: Mapping[str, Any] = {"image_quality": 80, "use_cache": True}
 CHUNK = {"chunk_size": 8}
 """Images that CVAT makes and a browser loads together. By itself CVAT takes up to 72 and makes the first 72 at once for
 a preview; with a few, whoever opens an image waits for a few."""
-WRITE = 625
-"""Objects per write, so that each stays well within the deadline of a call, and several can be under way."""
-COORDINATES = 50_000
-"""Numbers per write: outlines and masks have many."""
+OBJECT = 80
+"""An object costs a server about as much as so many coordinates."""
+WRITE = 625 * OBJECT
+"""Coordinates per write, with those for which objects count: few enough to stay well within the deadline of a call, and
+so that several writes can be under way."""
 AT_ONCE = 4
 """Writes under way: a server works on some while others are on the line or in its database."""
 
@@ -164,19 +165,20 @@ def _write(
 
 def _parts(objects: Mapping[str, Any], jobs: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, Object]]:
     """What each write has, with its job; objects on images that jobs share go to each of them."""
+    on: dict[int, list[tuple[str, Object]]] = {}
+    for kind in ("shapes", "tags"):
+        for one in objects[kind]:
+            on.setdefault(one["frame"], []).append((kind, one))
     for job in jobs:
-        part: Object = {}
-        left = coordinates = 0
-        for kind in ("shapes", "tags"):
-            for one in objects[kind]:
-                if not job["start_frame"] <= one["frame"] <= job["stop_frame"]:
-                    continue
-                if left == 0 or coordinates > COORDINATES:
-                    if part:
-                        yield job["id"], part
-                    part, left, coordinates = {"version": 0, "shapes": [], "tags": [], "tracks": []}, WRITE, 0
+        part: Object = {"version": 0, "shapes": [], "tags": [], "tracks": []}
+        size = 0
+        for frame in range(job["start_frame"], job["stop_frame"] + 1):
+            for kind, one in on.get(frame, ()):
                 part[kind].append(one)
-                left -= 1
-                coordinates += len(one.get("points", ()))
-        if part:
+                size += OBJECT + len(one.get("points", ()))
+            if size >= WRITE:
+                yield job["id"], part
+                part = {**part, "shapes": [], "tags": []}
+                size = 0
+        if size:
             yield job["id"], part
