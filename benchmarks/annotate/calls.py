@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
+from unittest import mock
 from urllib.parse import urlsplit
 
 
@@ -53,11 +54,8 @@ def recorded() -> Iterator[Calls]:
         finally:
             calls.add(f"{method} {_kind(url)}", time.perf_counter() - start)
 
-    HTTPConnectionPool.urlopen = urlopen
-    try:
+    with mock.patch.object(HTTPConnectionPool, "urlopen", urlopen):
         yield calls
-    finally:
-        HTTPConnectionPool.urlopen = plain
 
 
 def cpu_of(processes: Iterable[int]) -> float:

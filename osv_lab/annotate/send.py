@@ -220,12 +220,12 @@ def _send(
     schema = reconcile(cvat, number, labels)
     package = replace(package, run=run)
     if run.clips:
-        package, made = send_clips(cvat, runs, dataset, package, schema, jobs[0], tolerance, progress)
+        package, found = send_clips(cvat, runs, dataset, package, schema, jobs[0], tolerance, progress)
     else:
-        package, made = send_images(cvat, runs, dataset, package, schema, jobs, progress)
-    _assign(cvat, made, people)
+        package, found = send_images(cvat, runs, dataset, package, schema, jobs, progress)
+    _assign(cvat, found, people)
     runs.put(replace(package.run, phase="sent"))
-    return _report(cvat, package, len(made))
+    return _report(cvat, package, len(found))
 
 
 def _project(cvat: Connection, name: str) -> tuple[int, bool]:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 Object = dict[str, Any]
 """A shape or a tag as CVAT describes it."""
 
+Made = list[tuple[tuple[int, str | None], int]]
+"""Frame and uid of objects, with the ids that the server gave them."""
+
 MEDIA: Mapping[str, Any] = {"image_quality": 80, "use_cache": True}
 """How CVAT keeps media: what a browser shows is made when somebody looks, as CVAT's own page asks for it too."""
 CHUNK = {"chunk_size": 8}
@@ -140,18 +143,21 @@ def _write(
 ) -> dict[tuple[int, str | None], int]:
     """Write shapes and tags, with a look at the frames beside; the ids that the server gave them, by frame and uid."""
 
-    def write(job: int, part: Object) -> list[tuple[tuple[int, str | None], int]]:
+    def look() -> Made:
+        _check(cvat, run, names)
+        return []
+
+    def write(job: int, part: Object) -> Made:
         # What was written, with the database's ids; a second look would cost as much as a pull.
         answer = cvat.call("PATCH", f"/api/jobs/{job}/annotations", {"action": "create"}, part)
         return list(written_ids(answer, schema))
 
     parts = list(_parts(objects, jobs))
     count = sum(len(part["shapes"]) + len(part["tags"]) for _, part in parts)
-    looking = partial(_check, cvat, run, names)
     ids: dict[tuple[int, str | None], int] = {}
     done = 0
-    for some in in_parallel([looking, *(partial(write, job, part) for job, part in parts)], AT_ONCE):
-        for place, number in some or ():
+    for some in in_parallel([look, *(partial(write, job, part) for job, part in parts)], AT_ONCE):
+        for place, number in some:
             # Of an object in two jobs the first one's is taken for it.
             ids.setdefault(place, number)
             done += 1
