@@ -53,7 +53,7 @@ class Suggestion:
     was: str
     should_be: str
     box: tuple[float, float, float, float]
-    chances: Mapping[str, float]
+    chances: Mapping[str, float] = field(hash=False)
 
 
 @dataclass(frozen=True)
