@@ -297,8 +297,8 @@ SETUPS["use_plugins"] = _plugins
 def _cvat_settings(stage: Stage) -> None:
     """The server of ``cvat`` is the one of the environment."""
     there = stage.name("cvat")
-    for what in ("url", "user", "password"):
-        stage.set(f"OSV_CVAT_{what.upper()}", getattr(there, what))
+    for what in ("url", "user", "password", "token", "organization"):
+        stage.set(f"OSV_CVAT_{what.upper()}", getattr(there, what, ""))
 
 
 for _word in ("AnnotationLoop", "annotate", "cvat_settings"):
