@@ -12,12 +12,12 @@ Names are loaded on first use, so that importing the package costs next to nothi
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
 from osv_lab.core.privacy import silence
 
+TYPE_CHECKING = False  # typing's own takes longer to import than everything else here
 if TYPE_CHECKING:
+    from typing import Any
+
     from osv_lab.core.errors import OsvError
     from osv_lab.lab import Lab
 
@@ -35,6 +35,8 @@ __all__ = ["Lab", "OsvError", "__version__"]
 
 def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
+        import importlib
+
         return getattr(importlib.import_module(_PUBLIC[name]), name)
     raise AttributeError(f"module 'osv_lab' has no attribute '{name}'")
 
