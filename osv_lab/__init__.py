@@ -1,10 +1,10 @@
 """OpenSupervision Lab: curate in FiftyOne, train from notebooks, look at errors and tracks, serve what you picked.
 
 >>> import osv_lab as osv
->>> lab = osv.Lab("my_project")                                    # doctest: +SKIP
->>> lab.upload_data("./images", "my_project")                      # doctest: +SKIP
->>> lab.train("yolov8n", dataset_version="v1")                     # doctest: +SKIP
->>> lab.deploy("best.pt")                                          # doctest: +SKIP
+>>> lab = osv.Lab("my_project")
+>>> report = lab.upload_data("./images", "my_project")
+>>> run = lab.train("yolov8n", dataset_version="v1")               # doctest: +SKIP
+>>> deployment = lab.deploy("best.pt")
 >>> lab.server.run_server(port=8000)                               # doctest: +SKIP
 
 Names are loaded on first use, so that importing the package costs next to nothing.
@@ -12,12 +12,12 @@ Names are loaded on first use, so that importing the package costs next to nothi
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
 from osv_lab.core.privacy import silence
 
+TYPE_CHECKING = False  # typing's own takes longer to import than everything else here
 if TYPE_CHECKING:
+    from typing import Any
+
     from osv_lab.core.errors import OsvError
     from osv_lab.lab import Lab
 
@@ -35,6 +35,8 @@ __all__ = ["Lab", "OsvError", "__version__"]
 
 def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
+        import importlib
+
         return getattr(importlib.import_module(_PUBLIC[name]), name)
     raise AttributeError(f"module 'osv_lab' has no attribute '{name}'")
 

@@ -35,6 +35,7 @@ def options(environment: Mapping[str, str]) -> dict[str, Any]:
     given["processes"] = _read(environment, "OSV_PROCESSES", _number_or_auto, "auto")
     given["scheduling"] = environment.get("OSV_SCHEDULING") or "auto"
     given["max_batch"] = _read(environment, "OSV_BATCH", _positive_int, None)
+    given["lone_threads"] = _read(environment, "OSV_LONE_THREADS", _positive_int, None)
     given["max_waiting"] = _read(environment, "OSV_QUEUE", _positive_int, 16)
     given["deadline_s"] = _read(environment, "OSV_DEADLINE_S", _positive, 10.0)
     given["also"] = [one.strip() for one in environment.get("OSV_ALSO", "").split(",") if one.strip()]

@@ -1,13 +1,11 @@
-"""Every test session gets a lab, a database and library settings of its own, and real data where it is there."""
+"""Fixtures that tests of several rooms share, and real data where it is there."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,42 +14,17 @@ from app_driver import AppServer
 from cvat_double.plugin import cvat, cvat_client, cvat_project, cvat_server, make_cvat_task
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
+from isolation import SESSION
 from notebook_runner import notebook_lab
 from support import ROOT, DemoRun, shared_data
 
 __all__ = ["cvat", "cvat_client", "cvat_project", "cvat_server", "make_cvat_task", "notebook_lab", "shared_data"]
-
-_SESSION = Path(tempfile.mkdtemp(prefix="osv-tests-"))
-
-# Set before anything imports FiftyOne, Ultralytics or MLflow: they read these once.
-os.environ["OSV_HOME"] = str(_SESSION / "home")
-os.environ["YOLO_CONFIG_DIR"] = str(_SESSION / "ultralytics")
-os.environ["FIFTYONE_DATABASE_DIR"] = str(_SESSION / "mongo")
-os.environ["FIFTYONE_DEFAULT_DATASET_DIR"] = str(_SESSION / "fiftyone")
-os.environ["FIFTYONE_MODEL_ZOO_DIR"] = str(_SESSION / "zoo")
-os.environ["FIFTYONE_CONFIG_PATH"] = str(_SESSION / "fiftyone-config.json")
-os.environ["FIFTYONE_SHOW_PROGRESS_BARS"] = "false"
-os.environ.pop("MLFLOW_TRACKING_URI", None)
-
 
 # No test asserts a time, and a submission is judged on the same examples every time.
 hypothesis_settings.register_profile(
     "osv", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize="CI" in os.environ
 )
 hypothesis_settings.load_profile("osv")
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Side by side (``-n``), a file stays with one worker for its fixtures, and all that want the demo with another."""
-    for item in items:
-        needs_demo = "demo_run" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("demo" if needs_demo else str(item.path)))
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    if os.environ.get("OSV_KEEP_TEST_FILES") is None:
-        shutil.rmtree(_SESSION, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -87,7 +60,7 @@ def dataset_name() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def demo_run() -> DemoRun:
     """``osv demo`` with its defaults, once per test session, in a process that cannot reach any other machine."""
-    home, log = _SESSION / "demo", _SESSION / "network.log"
+    home, log = SESSION / "demo", SESSION / "network.log"
     guard = str(ROOT / "tests" / "guard")
     environment = {
         **os.environ,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import doctest
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -120,3 +121,25 @@ def test_rooms_without_fiftyone_never_import_it(room: str) -> None:
 def test_the_server_imports_neither_torch_nor_fiftyone() -> None:
     loaded = loaded_after("import osv_lab.serve.app, osv_lab.detect.onnx, osv_lab.detect.images")
     assert loaded & {"torch", "torchvision", "fiftyone", "ultralytics", "mlflow"} == set()
+
+
+def test_examples_run() -> None:
+    """An example is skipped only where it waits for a person or trains for minutes; the lines around it run."""
+    skipped, silent = set(), set()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+                examples = doctest.DocTestParser().get_examples(ast.get_docstring(node) or "")
+                left_out = [doctest.SKIP in example.options for example in examples]
+                name = f"{path.relative_to(PACKAGE)}:{getattr(node, 'name', '')}"
+                skipped |= {name} if any(left_out) else set()
+                silent |= {name} if examples and all(left_out) else set()
+    assert skipped == {
+        "__init__.py:",
+        "lab/__init__.py:Lab",
+        "serve/app.py:",
+        "serve/run.py:run_server",
+        "train/tune.py:tune",
+        "up/__init__.py:",
+    }
+    assert silent == {"up/__init__.py:"}

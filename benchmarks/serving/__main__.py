@@ -35,7 +35,7 @@ from tiny_model import write_tiny_model
 from osv_lab.detect.engine import usable_cores
 
 HERE = Path(__file__).parent
-OURS = ("ours", "ours-threads", "ours-auto", "ours-batch", "naive")
+OURS = ("ours", "ours-threads", "ours-parallel", "ours-batch", "naive")
 
 
 RELEASES = """
@@ -127,6 +127,8 @@ def main() -> None:
     check_releases(list(pythons.values()))
     kinds = list(dict.fromkeys(["floor", *(args.only or ("ours", "naive")), *pythons]))
     with tempfile.TemporaryDirectory() as folder:
+        # A model is measured anew, whatever is remembered of it on this machine.
+        os.environ["OSV_HOME"] = f"{folder}/home"
         model, images = _material(Path(folder))
         # Shares of a floor mean nothing without the model: HTTP weighs more beside a network that costs little.
         print(f"{model.name}, {len(images)} images ({images[0].name}, ...)", flush=True)

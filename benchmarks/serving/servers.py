@@ -58,7 +58,7 @@ def floor(model: str, port: int) -> None:
         print(json.dumps({"rate": rate, "latencies": latencies, "failed": 0}), flush=True)
 
 
-def ours(model: str, port: int, scheduling: Any = "parallel", processes: Any = "auto") -> None:
+def ours(model: str, port: int, scheduling: Any = "auto", processes: Any = "auto") -> None:
     from osv_lab.serve.run import run_server
 
     options: dict[str, Any] = {"scheduling": scheduling, "processes": processes, "providers": ("cpu",)}
@@ -69,8 +69,9 @@ def ours_threads(model: str, port: int) -> None:
     ours(model, port, processes=0)
 
 
-def ours_auto(model: str, port: int) -> None:
-    ours(model, port, "auto")
+def ours_parallel(model: str, port: int) -> None:
+    """One core for each image, even where it is alone."""
+    ours(model, port, "parallel")
 
 
 def ours_batch(model: str, port: int) -> None:
@@ -122,7 +123,7 @@ KINDS = {
     "floor": floor,
     "ours": ours,
     "ours-threads": ours_threads,
-    "ours-auto": ours_auto,
+    "ours-parallel": ours_parallel,
     "ours-batch": ours_batch,
     "naive": naive,
     "litserve": litserve,

@@ -83,8 +83,9 @@ def autolabel(
         InterruptedJobError: the user stopped it. Running it again continues.
 
     Example:
-        >>> report = autolabel(dataset, "best.onnx", ontology={"erythrocyte": "RBC", "dirt": None})  # doctest: +SKIP
-        >>> loop.send(report.view("uncertain"), "to_check", "ground_truth")                       # doctest: +SKIP
+        >>> report = autolabel(dataset, "best.onnx", "proposals", ontology={"RBC": "erythrocyte", "WBC": None})
+        >>> print(report.summary())
+        20 images labelled: 20 proposals in 'proposals', 20 trusted, 0 to look at on 0 images
     """
     if view.media_type not in (None, "image", "video"):
         raise UsageError("autolabel takes images or videos", f"the view holds {view.media_type}")

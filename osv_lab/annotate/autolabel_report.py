@@ -111,7 +111,10 @@ class AutolabelReport(Report):
             margin: Frames before and after that go along; windows that touch are one.
 
         Example:
-            >>> loop.send(report.view(), "to_check", report.field, windows=report.windows())    # doctest: +SKIP
+            >>> from osv_lab.annotate.autolabel import autolabel
+            >>> report = autolabel(videos, "best.onnx")
+            >>> list(report.windows().values())                 # loop.send(..., windows=report.windows())
+            [[(1, 30)]]
         """
         if not is_of_frames(self.field):
             raise UsageError("windows are for videos", f"'{self.field}' is of images", "send the view")

@@ -50,8 +50,10 @@ class Connection:
         UsageError: the credentials are refused, or there is no such organisation.
 
     Example:
-        >>> with Connection(cvat_settings()) as cvat:              # doctest: +SKIP
-        ...     cvat.get("/api/users/self")["username"]
+        >>> from osv_lab.annotate.settings import cvat_settings
+        >>> with Connection(cvat_settings()) as connection:
+        ...     connection.get("/api/users/self")["username"]
+        'admin'
     """
 
     def __init__(self, settings: CvatSettings, *, deadline_s: float = DEADLINE_S) -> None:

@@ -42,8 +42,9 @@ class DetectorFunction:
         iou: Of two detections of one label that overlap by more, the less confident is dropped.
 
     Example:
-        >>> from cvat_sdk.auto_annotation import annotate_task                           # doctest: +SKIP
-        >>> annotate_task(client, 12, DetectorFunction("best.onnx", {"dirt": None}))     # doctest: +SKIP
+        >>> function = DetectorFunction("best.onnx", {"WBC": None})       # for cvat_sdk.auto_annotation.annotate_task
+        >>> [label.name for label in function.spec.labels]
+        ['RBC']
     """
 
     def __init__(

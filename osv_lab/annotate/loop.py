@@ -47,10 +47,11 @@ class AnnotationLoop(Session):
         progress: Told how far uploads are.
 
     Example:
-        >>> with AnnotationLoop("cells", "http://localhost:8080", ("ann", "secret")) as loop:  # doctest: +SKIP
-        ...     loop.send(view, "first_batch", "predictions")
-        ...     loop.status("first_batch")
-        ...     loop.pull("first_batch")
+        >>> with AnnotationLoop("cells") as loop:             # the server and who we are: from the environment
+        ...     task = loop.send(view, "first_batch", "predictions")
+        ...     print(loop.status("first_batch").summary())
+        ...     report = loop.pull("first_batch")
+        0 of 1 jobs completed; labels: 0 edited, 0 added, 0 removed
     """
 
     def send(
@@ -347,8 +348,11 @@ class AnnotationLoop(Session):
             UnavailableError: the address cannot be listened on.
 
         Example:
-            >>> with loop.listen("first_batch", told=lambda key, report: print(report.summary())):   # doctest: +SKIP
-            ...     input("Enter ends it")
+            >>> task = loop.send(view, "first_batch", "predictions")
+            >>> told = []
+            >>> with loop.listen("first_batch", told=lambda key, report: told.append(report)) as listening:
+            ...     listening.target                                # until somebody ends it
+            'http://127.0.0.1:...'
         """
 
         def ask(loop: AnnotationLoop, key: str) -> Any:

@@ -172,7 +172,13 @@ class Form:
         """The function's result; an :class:`OsvError` of it is shown at the field, and gives ``None``.
 
         Example:
-            >>> form.check("query", parse, form.values["query"])            # doctest: +SKIP
+            >>> import fiftyone.operators as foo
+            >>> from osv_lab.curate.query import parse
+            >>> form = Form(foo.ExecutionContext(request_params={"params": {"query": 'class:"RBC'}}))
+            >>> form.check("query", parse, form.text("query", "Query")) is None
+            True
+            >>> form.problems["query"].what
+            'the query cannot be read at column 7'
         """
         try:
             return function(*args, **options)

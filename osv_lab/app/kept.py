@@ -38,7 +38,10 @@ def kept(dataset: Any, make: Callable[[], Result], *key: Hashable) -> Result:
         key: What tells it from other results about the dataset.
 
     Example:
-        >>> kept(dataset, lambda: error_budget(view, "eval"), "budget", "eval")     # doctest: +SKIP
+        >>> kept(dataset, lambda: dataset.count("ground_truth.detections"), "objects")
+        30
+        >>> kept(dataset, lambda: "another", "objects")           # nothing has changed
+        30
     """
     place = (dataset.name, *key)
     with _lock:

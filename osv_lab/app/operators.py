@@ -104,7 +104,7 @@ class LabOperator(foo.Operator):  # type: ignore[misc]
     """Base of the lab's operators.
 
     Example:
-        >>> class Quality(LabOperator):                                          # doctest: +SKIP
+        >>> class Quality(LabOperator):
         ...     about = About(name="quality", label="Find bad images and duplicates")
         ...
         ...     def form(self, form):

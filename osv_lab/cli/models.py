@@ -111,6 +111,12 @@ def add_serving(stages: Any) -> None:
         "core, or one alone for a model that runs in batches",
     )
     verb.add_argument("--max-batch", type=int, help="most images in one batch; default: measured")
+    verb.add_argument(
+        "--lone-threads",
+        type=int,
+        metavar="N",
+        help="cores for an image while there is no other; default: all where that is measured to be faster",
+    )
     verb.add_argument("--queue", type=int, default=16, help="requests in the house at once; further ones get 503")
     verb.add_argument("--deadline", type=float, default=10.0, help="seconds a request may wait before it gets 503")
     verb.add_argument(
@@ -272,7 +278,8 @@ def processes(text: str) -> int | str:
 
 def _server_options(args: argparse.Namespace) -> dict[str, Any]:
     options: dict[str, Any] = {} if args.urls == "auto" else {"allow_urls": args.urls == "on"}
-    options |= {"scheduling": args.scheduling, "max_batch": args.max_batch, "also": args.also}
+    options |= {"scheduling": args.scheduling, "max_batch": args.max_batch}
+    options |= {"lone_threads": args.lone_threads, "also": args.also}
     options |= {"processes": args.processes, "max_waiting": args.queue, "deadline_s": args.deadline}
     options |= {"sources": _sources(args.source), "track": args.track != "none" and args.track}
     options |= {"capture": args.capture, "capture_to": args.capture_to}

@@ -17,8 +17,13 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     A killed process leaves ``path`` as it was. The suffix is kept, since many writers choose a format by it.
 
     Example:
-        >>> with atomic_path("report.json") as temporary:        # doctest: +SKIP
+        >>> with atomic_path("report.json") as temporary:
         ...     temporary.write_text("{}")
+        ...     Path("report.json").exists()
+        2
+        False
+        >>> Path("report.json").read_text()
+        '{}'
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)

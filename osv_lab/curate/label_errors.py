@@ -165,8 +165,10 @@ def find_label_errors(
         InvalidDataError: nothing is labelled.
 
     Example:
-        >>> report = find_label_errors(dataset, "predictions")     # doctest: +SKIP
-        >>> report.view("missing")                                 # doctest: +SKIP
+        >>> report = find_label_errors(dataset, "predictions", limit=6)
+        >>> print(report.summary())
+        label_errors: ... wrong class, of 30 labels of 'cells'
+        >>> queue = report.view("wrong_class")                     # to look at in the App
     """
     fo = connect()
     begin = time.perf_counter()

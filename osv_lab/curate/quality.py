@@ -152,8 +152,9 @@ def quality(
         UsageError: not images.
 
     Example:
-        >>> report = quality(dataset)                            # doctest: +SKIP
-        >>> report.view("blurry")                                # doctest: +SKIP
+        >>> report = quality(dataset)
+        >>> print(report.summary())
+        20 images of 'cells': 10 leak, 10 near duplicates
     """
     connect()
     begin = time.perf_counter()

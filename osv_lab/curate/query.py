@@ -96,7 +96,8 @@ def query(view: fo.SampleCollection, text: str, *, labels: str = LABELS, predict
         UsageError: not a query, or about what the dataset does not have; the error points at the column.
 
     Example:
-        >>> query(dataset, "class:RBC>=10 -tag:reviewed split:train")       # doctest: +SKIP
+        >>> len(query(dataset, "class:WBC>=1 -tag:reviewed split:train"))
+        5
     """
     terms = parse(text)
     for term in terms:

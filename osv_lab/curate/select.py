@@ -105,7 +105,11 @@ def select(
         NotFoundError: no such predictions field.
 
     Example:
-        >>> select(query(dataset, "labelled:no"), 100).view()            # doctest: +SKIP
+        >>> picks = select(dataset.match_tags("val"), 2)
+        >>> picks.summary()
+        "2 of 4 images of 'cells' picked by mix"
+        >>> picks.view().count()
+        2
     """
     fo = connect()
     if strategy not in STRATEGIES:

@@ -48,9 +48,9 @@ def load_detector(
         UnavailableError: what runs it is not installed, or the model cannot be fetched.
 
     Example:
-        >>> detector = load_detector("best.onnx", threads=2)                   # doctest: +SKIP
-        >>> detector.provider                                                  # doctest: +SKIP
-        'CPUExecutionProvider'
+        >>> detector = load_detector("best.onnx", providers=["cpu"])
+        >>> detector.class_names, detector.input_size
+        (('RBC', 'WBC'), (64, 64))
     """
     from osv_lab.core.errors import UsageError
     from osv_lab.detect.detector import BORDER

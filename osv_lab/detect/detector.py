@@ -2,10 +2,10 @@
 
 Example:
     >>> from osv_lab.detect import load_detector
-    >>> detector = load_detector("best.onnx")                                     # doctest: +SKIP
-    >>> [detections] = detector.predict([image], confidence=0.5)                  # doctest: +SKIP
-    >>> detections.data["class_name"]                                             # doctest: +SKIP
-    array(['bus', 'person'], dtype='<U6')
+    >>> detector = load_detector("best.onnx")
+    >>> [detections] = detector.predict([image], confidence=0.5)
+    >>> detections.data["class_name"]
+    array(['RBC', 'WBC'], dtype='<U3')
 """
 
 from __future__ import annotations

@@ -8,8 +8,12 @@
     iou: 0.6                                  # overlap of what is one object; as asked for (0.7) when absent
 
 Example:
-    >>> detector = load_detector("ensemble.yaml")                                # doctest: +SKIP
-    >>> [detections] = detector.predict([image])                                 # doctest: +SKIP
+    >>> from osv_lab.detect import load_detector
+    >>> _ = Path("ensemble.yaml").write_text("models: [best.onnx, {model: best.onnx, flip: true}]")
+    >>> detector = load_detector("ensemble.yaml")
+    >>> [detections] = detector.predict([image])
+    >>> detections.data["class_name"].tolist()           # the mirrored one saw a WBC elsewhere
+    ['RBC', 'WBC', 'WBC']
 """
 
 from __future__ import annotations

@@ -123,8 +123,9 @@ def export_model(
         UnavailableError: what exports it is not installed.
 
     Example:
-        >>> export_model("best.pt").path                                # doctest: +SKIP
-        PosixPath('best.onnx')
+        >>> artifact = export_model("best.pt", imgsz=64)
+        >>> artifact.path.name, artifact.imgsz
+        ('best.onnx', (64, 64))
     """
     format = _OTHER_NAMES.get(format, format)
     if format in _ELSEWHERE:

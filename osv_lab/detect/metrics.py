@@ -168,9 +168,12 @@ def average_precision(
         UsageError: the two do not have the same number of images, or something is missing in them.
 
     Example:
-        >>> report = average_precision([found], [truth])                # doctest: +SKIP
-        >>> report.map50                                                # doctest: +SKIP
-        0.87
+        >>> import supervision as sv
+        >>> truth = sv.Detections(np.array([[10, 10, 30, 30], [40, 40, 60, 60]]), class_id=np.array([0, 0]))
+        >>> found = sv.Detections(truth.xyxy[:1] + 1, confidence=np.array([0.9]), class_id=np.array([0]))
+        >>> report = average_precision([found], [truth])
+        >>> round(report.map50, 2), round(report.map50_95, 2)
+        (0.5, 0.35)
     """
     found = match_by_class(
         predictions, targets, iou_thresholds=iou_thresholds, max_detections=max_detections, overlaps=overlaps

@@ -207,8 +207,10 @@ def compare_outputs(
         UsageError: another number of targets than of images.
 
     Example:
-        >>> compare_outputs(load_detector("best.pt"), load_detector("best.onnx"), images).passed  # doctest: +SKIP
-        True
+        >>> from osv_lab.detect import load_detector
+        >>> report = compare_outputs(load_detector("best.onnx"), load_detector("best.onnx", imgsz=64), images)
+        >>> report.passed, report.matched
+        (True, 1.0)
     """
     allowed = tolerance or Tolerance()
     floor = min(_FLOOR, confidence)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
+import os
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 PREFERENCE = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
 """Providers in the order they are tried."""
+
+_SPIN_US = "20"
 
 _SILENT = 4  # ONNX Runtime's severity "fatal"
 
@@ -37,25 +41,116 @@ def open_session(
         UsageError: an unknown provider, or fewer than one thread.
         UnavailableError: ONNX Runtime is not installed.
     """
+    ahead = _ahead.pop(_key(path, providers, threads), None)
+    return _open(path, providers, threads) if ahead is None else ahead.session()
+
+
+@contextlib.contextmanager
+def opened_ahead(
+    path: str | Path, *, providers: Sequence[str] | None = None, threads: int | None = None
+) -> Iterator[None]:
+    """While the block runs, a session is opened in a thread, and :func:`open_session` with the same arguments takes it.
+
+    Most of that needs no Python: what uses the session can be imported meanwhile.
+
+    Args:
+        path: As for :func:`open_session`; nothing is done for what is no ``.onnx`` file.
+    """
+    path = Path(path).expanduser()
+    key = _key(path, providers, threads)
+    if path.suffix.lower() == ".onnx" and path.is_file():
+        _ahead[key] = _Ahead(path, providers, threads)
+    try:
+        yield
+    finally:
+        _ahead.pop(key, None)
+
+
+class _Ahead:
+    """A session that is being opened, or what was wrong."""
+
+    def __init__(self, path: Path, providers: Sequence[str] | None, threads: int | None) -> None:
+        self._asked = path, providers, threads
+        self._session: onnxruntime.InferenceSession | None = None
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._open, name="open-session", daemon=True)
+        self._thread.start()
+
+    def _open(self) -> None:
+        try:
+            self._session = _open(*self._asked)
+        except Exception as error:  # noqa: BLE001 - raised where the session is asked for
+            self._error = error
+
+    def session(self) -> onnxruntime.InferenceSession:
+        """The session, when it is open.
+
+        Raises:
+            OsvError: as for :func:`open_session`.
+        """
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._session
+
+
+_ahead: dict[tuple[Any, ...], _Ahead] = {}
+
+
+def _key(path: Path, providers: Sequence[str] | None, threads: int | None) -> tuple[Any, ...]:
+    return path.resolve(), None if providers is None else tuple(providers), threads
+
+
+def _open(path: Path, providers: Sequence[str] | None, threads: int | None) -> onnxruntime.InferenceSession:
     ort = import_onnxruntime()
     options = ort.SessionOptions()
     options.log_severity_level = _SILENT
-    # Idle threads that spin take the cores that decoding and other sessions need.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if threads is not None:
         if threads < 1:
             raise UsageError("threads must be at least 1", threads)
         options.intra_op_num_threads = threads
+        if helpers := _cores_of_helpers(threads):
+            options.add_session_config_entry("session.intra_op_thread_affinities", helpers)
+    for name, value in _waiting(ort, threads).items():
+        options.add_session_config_entry(name, value)
 
     wanted = usable_providers(providers)
     for first in range(len(wanted)):
         try:
-            with _silent_stdout():
+            # It prints about GPUs only; and a thread that replaces stdout may leave another's replacement behind.
+            with _silent_stdout() if len(wanted) > 1 else contextlib.nullcontext():
                 return ort.InferenceSession(str(path), options, providers=list(wanted[first:]), enable_fallback=0)
         except Exception as error:  # noqa: BLE001 - the runtime's exceptions share no base; all are turned into ours
             if first + 1 == len(wanted):
                 raise _explain(path, error) from None
     raise UnavailableError("ONNX Runtime has no provider", ", ".join(ort.get_available_providers()))
+
+
+def _waiting(ort: Any, threads: int | None) -> dict[str, str]:
+    """How threads wait for each other.
+
+    Idle threads that spin take the cores that decoding and other sessions need. Those that were asked for by number,
+    and have a core each, spin for less than it takes to wake one; before 1.26 that cannot be said.
+    https://github.com/microsoft/onnxruntime/pull/27916
+    """
+    spinning = "session.intra_op.allow_spinning"
+    release = tuple(int(part) for part in ort.__version__.split(".")[:2])
+    if threads is None or not _cores_of_helpers(threads) or release < (1, 26):
+        return {spinning: "0"}
+    return {spinning: "1", "session.intra_op.spin_duration_us": _SPIN_US, "session.force_spinning_stop": "1"}
+
+
+def _cores_of_helpers(threads: int) -> str:
+    """A core for each thread but the first, which is the caller's; empty where they cannot be had.
+
+    Those that wake often otherwise end up beside the one that woke them, on one core. The runtime does the same where
+    it chooses the number of threads itself.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return ""
+    cores = sorted(os.sched_getaffinity(0))
+    # It counts processors from 1.
+    return ";".join(str(core + 1) for core in cores[1:threads]) if 1 < threads <= len(cores) else ""
 
 
 def import_onnxruntime() -> Any:

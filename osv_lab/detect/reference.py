@@ -62,8 +62,8 @@ def resolve_model(ref: object, *, prefer: Sequence[str] = _SUFFIXES) -> Path:
         UsageError: a web address, or a reference that cannot be read.
 
     Example:
-        >>> resolve_model("models:/blood@champion")                    # doctest: +SKIP
-        PosixPath('/home/me/.osv_lab/mlartifacts/.../best.onnx')
+        >>> resolve_model("models:/cells@champion").name
+        'best.onnx'
     """
     text = os.fspath(ref) if isinstance(ref, os.PathLike) else str(getattr(ref, "path", ref))
     if text.startswith("models:/"):

@@ -151,7 +151,9 @@ def calibration(
         InvalidDataError: no detections above ``confidence``, or they were replaced since they were evaluated.
 
     Example:
-        >>> calibration(report, confidence=0.25).plot()                            # doctest: +SKIP
+        >>> from osv_lab.evaluate.detection import evaluate
+        >>> print(calibration(evaluate(dataset, "predictions")).summary())
+        eval: detection expected calibration error 0.220 over 30 detections; ...: underconfident
     """
     if not 0 <= confidence < 1:
         raise UsageError("confidence must lie between 0 and 1", confidence)

@@ -257,7 +257,8 @@ def error_budget(
         InvalidDataError: no labelled or no predicted samples.
 
     Example:
-        >>> print(error_budget(dataset.match_tags("test"), "eval").summary())         # doctest: +SKIP
+        >>> print(error_budget(dataset, pred_field="predictions").summary())
+        mAP50 0.641 on 20 images; mending brings: classification +0.161 (3), missed +0.099 (4), background +0.000 (4)
     """
     started = time.monotonic()
     if not 0 <= confidence <= 1:

@@ -163,8 +163,10 @@ def promote(
         CheckFailedError: the alias was moved by someone else meanwhile.
 
     Example:
-        >>> promote("models:/cells/4", view=dataset.match_tags("test")).summary()         # doctest: +SKIP
-        "models:/cells/4 is refused as 'champion' over models:/cells/3: class Platelets fell by 0.21 ..."
+        >>> from osv_lab.train.registry import register
+        >>> candidate = register("candidate.onnx", "cells")
+        >>> promote(candidate, view=dataset).summary()
+        "models:/cells/2 is refused as 'champion' over models:/cells/1: 20 images with 30 objects: too few, ..."
     """
     if force and not reason.strip():
         raise UsageError("a model is forced only with a reason", repr(reason), "say why: reason='...'")

@@ -54,8 +54,10 @@ def quantize(
         UsageError: it is quantised already, or no ONNX file.
 
     Example:
-        >>> small = quantize(export_model("best.pt"), dataset.match_tags("train"))       # doctest: +SKIP
-        >>> verify(small, dataset.match_tags("val")).summary()                           # doctest: +SKIP
+        >>> from osv_lab.detect.export import export_model
+        >>> small = quantize(export_model("best.pt", imgsz=64), dataset.match_tags("train"))
+        >>> small.path.name
+        'best.int8.onnx'
     """
     source = Path(artifact.path)
     if not source.is_file():

@@ -178,7 +178,8 @@ def slices(
         InvalidDataError: no labelled or no predicted samples.
 
     Example:
-        >>> slices(dataset.match_tags("test"), "eval", by=["brightness", "density"])      # doctest: +SKIP
+        >>> print(slices(dataset, pred_field="predictions", by=["density"]).summary())
+        mAP 0.641 over 20 images; 1 of 2 slices are worse beyond chance, most so 'density 2 objects': ...
     """
     started = time.monotonic()
     for value, known, what in ((metric, METRICS, "metric"), (correction, CORRECTIONS, "correction")):

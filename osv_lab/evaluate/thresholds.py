@@ -255,8 +255,10 @@ def choose_thresholds(
         InvalidDataError: the predictions were replaced since they were evaluated.
 
     Example:
-        >>> thresholds = choose_thresholds(report, min_precision=0.9)              # doctest: +SKIP
-        >>> lab.predict_batch(images, confidence=thresholds.confidences)           # doctest: +SKIP
+        >>> from osv_lab.evaluate.detection import evaluate
+        >>> chosen = choose_thresholds(evaluate(dataset, "predictions"), min_precision=0.9)
+        >>> chosen.confidences                               # for predict, a server, ...; "*" is any other class
+        {'RBC': 0.61, 'WBC': 0.48, '*': 0.61}
     """
     aim = Objective(objective.lower(), min_precision, cost_false, cost_missed)
     scores = read_scores(report, key)

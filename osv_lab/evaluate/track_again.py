@@ -25,8 +25,11 @@ def look_again(dataset: Any, key: str, *, progress: Progress = silent) -> TrackR
         NotFoundError: no such run.
 
     Example:
-        >>> look_again(dataset, "track_eval").summary()                              # doctest: +SKIP
-        'track_eval: HOTA 0.91 (...), 0 identity switches on 1 clips of cars'
+        >>> from osv_lab.store.track_edits import TrackEditor
+        >>> report = evaluate_tracks(videos, "frames.tracks")            # two identity switches
+        >>> edit = TrackEditor(videos.first(), "frames.tracks").swap(1, 2, 16)
+        >>> look_again(videos, "track_eval").summary()
+        'track_eval: HOTA 0.948 (...), MOTA 0.944, IDF1 0.971, 0 identity switches on 1 clips of cars'
     """
     runs = {run.key: run for run in track_runs(dataset)}
     if key not in runs:

@@ -5,9 +5,11 @@ waits; ``osv app`` runs one, ``osv jobs work`` another that stands by. A job tha
 would; one whose worker died is failed with that reason by whoever looks next.
 
 Example:
-    >>> import fiftyone.operators as foo                                                     # doctest: +SKIP
-    >>> foo.execute_operator("@osv/curate/quality", dataset="blood", request_delegation=True)  # doctest: +SKIP
-    >>> list_jobs().jobs[0].state                                                            # doctest: +SKIP
+    >>> import fiftyone.operators as foo
+    >>> from osv_lab.app.plugins import use_plugins
+    >>> folder = use_plugins()                            # the App has them already
+    >>> _ = foo.execute_operator("@osv/curate/quality", dataset="cells", request_delegation=True)
+    >>> list_jobs().jobs[0].state
     'queued'
 """
 

@@ -27,10 +27,12 @@ class Lab(
 
     Example:
         >>> lab = Lab("my_project")
-        >>> lab.upload_data("./images")                        # doctest: +SKIP
-        >>> run = lab.train("yolov8n", epochs=20)              # doctest: +SKIP
-        >>> lab.deploy(run.weights)                            # doctest: +SKIP
-        >>> lab.server.run_server(port=8000)                   # doctest: +SKIP
+        >>> lab.upload_data("./images").summary()
+        "20 files of images into 'my_project': 20 added; ..."
+        >>> run = lab.train("yolov8n", epochs=20)                  # doctest: +SKIP
+        >>> lab.deploy("best.onnx").summary()
+        'deployed models:/my_project@champion'
+        >>> lab.server.run_server(port=8000)                       # doctest: +SKIP
     """
 
     def __init__(self, name: str, *, progress: Progress = silent) -> None:

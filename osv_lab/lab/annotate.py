@@ -22,13 +22,14 @@ class AnnotateStage(LabBase):
         of any kind is sent in one call: a selection, the queue of label errors, what autolabel is unsure of.
 
         Example:
-            >>> with lab.annotate() as loop:                                                # doctest: +SKIP
-            ...     loop.send(lab.autolabel("best.onnx").view("uncertain"), "to_check", "ground_truth")
-            ...     loop.send(find_label_errors(lab.dataset).view(), "errors", "ground_truth")
-            ...     loop.status()                             # how far they are
-            ...     loop.pull("to_check")                     # merged; conflicts are kept, both versions
-            ...     loop.conflicts("to_check"), loop.resolve("to_check", keep="theirs")
-            ...     loop.yields("to_check").plot()            # what they made of the proposals
+            >>> from osv_lab.curate.label_errors import find_label_errors
+            >>> suspected = find_label_errors(lab.dataset, "predictions", limit=6).view()
+            >>> with lab.annotate() as loop:
+            ...     task = loop.send(suspected, "errors", "ground_truth")
+            ...     print(loop.status().summary())
+            ...     report = loop.pull("errors")              # merged; conflicts are kept, both versions
+            ...     conflicts = loop.conflicts("errors")      # loop.resolve("errors", keep="theirs") settles them
+            0 of 1 jobs completed; labels: 0 edited, 0 added, 0 removed
         """
         from osv_lab.annotate import AnnotationLoop
 

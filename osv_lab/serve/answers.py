@@ -15,8 +15,6 @@ from osv_lab.serve.errors import RequestError, as_request_error
 from osv_lab.serve.inputs import decode, image_bytes
 from osv_lab.serve.limits import Limits
 from osv_lab.serve.message import NOTHING_ASKED, Answer, Fetch, NothingAsked, Sent
-from osv_lab.serve.models import Models
-from osv_lab.serve.observe import Observation, observe
 from osv_lab.serve.pictures import draw, picture_kind
 from osv_lab.serve.results import detections_json, item_json, size_json
 
@@ -25,8 +23,10 @@ if TYPE_CHECKING:
     import supervision as sv
 
     from osv_lab.detect.detector import Found
+    from osv_lab.serve.batcher import Batcher
     from osv_lab.serve.metrics import Metrics
-    from osv_lab.serve.scheduler import Batcher
+    from osv_lab.serve.models import Models
+    from osv_lab.serve.observe import Observation
     from osv_lab.serve.schemas import OneImageOptions
     from osv_lab.serve.served import ServedModel, Thresholds
     from osv_lab.serve.ticket import Ticket
@@ -91,7 +91,7 @@ class Answers:
         model.check(thresholds)
         image = decode(data, self._limits)
         timing.lap("decode")
-        detections = self._detect(model, image, thresholds, ticket)
+        detections = self._detect(model, image, thresholds, ticket, lone=ticket.lone)
         timing.lap("predict")
         kind = picture_kind(options, sent.accept)
         if kind is not None:
@@ -145,7 +145,8 @@ class Answers:
             if isinstance(image, OsvError):
                 raise image
             pixels = decode(self.image_of_item(image), self._limits)
-            found = self._detect(batch.model, pixels, batch.thresholds, ticket)
+            # The first one is alone only until the second comes.
+            found = self._detect(batch.model, pixels, batch.thresholds, ticket, lone=False)
             return item_json(index, pixels, found), self._observed(batch.model, pixels, found, batch.thresholds)
         except OsvError as error:
             if as_request_error(error).status >= 499:
@@ -160,10 +161,13 @@ class Answers:
         return _answer(content, batch.model, timing)
 
     def _detect(
-        self, model: ServedModel, image: np.ndarray, thresholds: Thresholds, ticket: Ticket
+        self, model: ServedModel, image: np.ndarray, thresholds: Thresholds, ticket: Ticket, *, lone: bool
     ) -> sv.Detections | Found:
         if model.plan.mode == "parallel":
-            [found] = model.find([image], thresholds)
+            wide = model.lone.detector if lone and model.lone is not None else None
+            [found] = model.find([image], thresholds, wide)
+            if wide is not None:
+                self._metrics.count("lone_images")
         else:
             found = self._batcher.predict(model, image, thresholds, ticket.check, ticket.left_s)
         self._metrics.count("images")
@@ -174,6 +178,8 @@ class Answers:
     ) -> Observation | None:
         if not self.observing():
             return None
+        from osv_lab.serve.observe import observe
+
         try:
             return observe(
                 image,

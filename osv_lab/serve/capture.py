@@ -4,8 +4,9 @@ Off unless the server is started with rules. Images are kept byte for byte as th
 recognises one it has; what a camera wrote into them (EXIF, positions) is therefore kept too.
 
 Example:
-    >>> capture = Capture("random=0.01,near=0.1", "captures")                        # doctest: +SKIP
-    >>> run_server("best.onnx", capture="random=0.01,near=0.1", capture_to="captures")   # doctest: +SKIP
+    >>> capture = Capture("random=0.01,near=0.1", "spool")   # what run_server(capture=..., capture_to=...) makes
+    >>> [rule.name for rule in capture.rules]
+    ['random', 'near']
 """
 
 from __future__ import annotations

@@ -1,11 +1,15 @@
 """Asking a server from Python, one call after the other or many at once.
 
 Example:
-    >>> with Client("http://127.0.0.1:8000") as client:                       # doctest: +SKIP
+    >>> with Client(server.url) as client:
     ...     found = client.predict("photo.jpg", confidence_threshold=0.5)
-    ...     detections = found.to_supervision()
-    >>> async with AsyncClient("http://127.0.0.1:8000") as client:            # doctest: +SKIP
-    ...     found = await asyncio.gather(*map(client.predict, photos))
+    >>> found.to_supervision().data["class_name"].tolist()
+    ['RBC', 'WBC']
+    >>> async def ask(photos):
+    ...     async with AsyncClient(server.url) as client:
+    ...         return await asyncio.gather(*map(client.predict, photos))
+    >>> [len(found.predictions) for found in asyncio.run(ask(["photo.jpg", "photo.jpg"]))]
+    [2, 2]
 """
 
 from __future__ import annotations
@@ -136,8 +140,11 @@ class Client:
             UsageError, UnavailableError, InvalidDataError: as for :meth:`predict`, where the stream cannot go on.
 
         Example:
-            >>> for found in client.stream(sorted(Path("frames").iterdir()), frame_rate=25):   # doctest: +SKIP
-            ...     print(found.frame, [one["track_id"] for one in found.predictions])
+            >>> with Client(server.url) as client:
+            ...     for found in client.stream(["photo.jpg", "photo.jpg"], frame_rate=25):
+            ...         print(found.frame, [one["track_id"] for one in found.predictions])
+            1 [1, 2]
+            2 [1, 2]
         """
         return stream(self._asking, self._key, frames, live, self._timeout_s, options)
 

@@ -6,8 +6,10 @@ and nothing else, and another takes its place. A model is loaded by every worker
 names the models it may be answered by, so a swap is one assignment in the front.
 
 Example:
-    >>> crew = Crew(processes=2)                                                   # doctest: +SKIP
-    >>> app = create_app(ModelSlot("best.onnx", loader=crew.load), crew=crew)      # doctest: +SKIP
+    >>> from osv_lab.serve.app import create_app
+    >>> from osv_lab.serve.slot import ModelSlot
+    >>> crew = Crew(processes=2)
+    >>> app = create_app(ModelSlot("best.onnx", loader=crew.load), crew=crew)    # processes come and go with it
 """
 
 from __future__ import annotations
@@ -27,9 +29,10 @@ from osv_lab.core.errors import InvalidDataError, OsvError, UnavailableError, Us
 from osv_lab.serve.dispatch import Dispatch
 from osv_lab.serve.elsewhere import Elsewhere
 from osv_lab.serve.limits import Limits
-from osv_lab.serve.process import POSSIBLE, WorkerProcess
+from osv_lab.serve.process import WorkerProcess
 from osv_lab.serve.scheduler import Plan, Scheduling
 from osv_lab.serve.served import ServedModel, thresholds_of
+from osv_lab.serve.spawn import POSSIBLE
 
 if TYPE_CHECKING:
     from osv_lab.detect.detector import Detector
@@ -123,6 +126,7 @@ class Crew:
         options: Mapping[str, Any] | None = None,
         scheduling: Scheduling = "auto",
         max_batch: int | None = None,
+        lone_threads: int | None = None,
     ) -> ServedModel:
         """Load a model into all workers; as :func:`osv_lab.serve.served.load_model` does into this process.
 
@@ -136,7 +140,7 @@ class Crew:
                 "a detector in memory cannot be given to worker processes", ref.ref, "use processes=0"
             )
         asked: dict[str, Any] = {"ref": str(ref), "options": dict(options or {}), "described": None}
-        asked |= {"scheduling": scheduling, "max_batch": max_batch}
+        asked |= {"scheduling": scheduling, "max_batch": max_batch, "lone_threads": lone_threads}
         self.warm_up()
         with self._changing:
             members = [one for one in self._members if one.alive]
@@ -148,8 +152,8 @@ class Crew:
             said = members[0].loaded()
             plan = Plan(**said["plan"])
             # The others load the same file, not what the reference may lead to by then, and measure nothing.
-            recipe = {**asked, "ref": said["path"], "scheduling": plan.mode, "max_batch": plan.max_batch}
-            recipe["described"] = said["described"]
+            recipe = {**asked, "ref": said["path"], "described": said["described"], "scheduling": plan.mode}
+            recipe |= {"max_batch": plan.max_batch, "lone_threads": plan.lone_threads}
             for one in members[1:]:
                 one.begin_loading(key, recipe)
             for one in members[1:]:

@@ -92,8 +92,13 @@ class Dispatch:
 
     def _hand_out(self) -> None:
         while self._waiting and self.links:
-            # The last one back is the one whose memory is warm.
-            link = min(reversed(self.links), key=lambda one: len(one.jobs))
+            lone = len(self._waiting) == 1 and not any(link.jobs for link in self.links)
+            if lone:
+                # Always the same one, so that no other needs a model on more cores.
+                link = min(self.links, key=lambda one: one.process.pid)
+            else:
+                # The last one back is the one whose memory is warm.
+                link = min(reversed(self.links), key=lambda one: len(one.jobs))
             if len(link.jobs) >= self.lanes_each:
                 return
             job = self._waiting.popleft()
@@ -103,7 +108,7 @@ class Dispatch:
                 job.answer.set_exception(error)
                 continue
             self._numbers += 1
-            link.give(self._numbers, job, alone=self.lanes_each == 1)
+            link.give(self._numbers, job, lone, in_order=self.lanes_each == 1)
 
     def linked(self, link: Link) -> None:
         """A worker is there."""
@@ -160,12 +165,17 @@ class Link(asyncio.Protocol):
         self._dispatch = dispatch
         self._frames = pipe.Frames()
 
-    def give(self, number: int, job: Job, alone: bool) -> None:
-        """Hand a job out."""
+    def give(self, number: int, job: Job, lone: bool, in_order: bool) -> None:
+        """Hand a job out.
+
+        Args:
+            lone: Nothing else is being done.
+            in_order: It is not to be done beside another one.
+        """
         job.link, job.begun = self, time.perf_counter()
         self.jobs[number] = job
         keys = {name: model.detector.key for name, model in job.call.models.items()}  # type: ignore[attr-defined]
-        header = {**job.call.header, "id": number, "alone": alone, "models": keys}
+        header = {**job.call.header, "id": number, "lone": lone, "in_order": in_order, "models": keys}
         header |= {"started": job.ticket.started, "deadline": job.ticket.deadline}
         self.transport.write(b"".join(pipe.pack(header, *job.call.parts)))
 

@@ -13,13 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from osv_lab.serve.batcher import Batcher
 from osv_lab.serve.crew import Crew
 from osv_lab.serve.dispatch import Job
 from osv_lab.serve.errors import RequestError
 from osv_lab.serve.metrics import Metrics
 from osv_lab.serve.models import Models
 from osv_lab.serve.remote import call_of
-from osv_lab.serve.scheduler import Batcher
 from osv_lab.serve.ticket import CLIENT_GONE, LATE, Ticket, too_late
 
 if TYPE_CHECKING:
@@ -172,6 +172,7 @@ class House:
             RequestError: as for :meth:`run`.
         """
         if self.crew is None:
+            ticket.lone = self._work == 0
             work = functools.partial(getattr(self.answers(), name), ticket=ticket)
             return await self.run(ticket, work, *arguments)
         if self._pool is None:

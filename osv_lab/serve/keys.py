@@ -10,8 +10,8 @@ A key file has one key per line: its name, what it may be used for, and the SHA-
 A file with nothing but a key is read too: that key may be used for everything.
 
 Example:
-    >>> key = add_key("keys.txt", "camera-7", ["predict"])                       # doctest: +SKIP
-    >>> Keys.from_file("keys.txt").check(f"Bearer {key}", "predict")             # doctest: +SKIP
+    >>> key = add_key("keys.txt", "camera-7", ["predict"])
+    >>> Keys.from_file("keys.txt").check(f"Bearer {key}", "predict")
     'camera-7'
 """
 

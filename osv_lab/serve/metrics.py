@@ -83,6 +83,7 @@ class Metrics:
 
 _COUNTS = {
     "images": "Images answered with predictions.",
+    "lone_images": "Of these, images that were alone and had more cores than one.",
     "rejected": "Requests sent away because the house was full or closing.",
     "expired": "Requests that waited longer than the deadline and were not computed.",
     "abandoned": "Pieces of work not computed because their client had gone.",

@@ -7,8 +7,11 @@ here limits the wait (a "slowloris" holds a connection for a byte a minute) and 
 from __future__ import annotations
 
 import asyncio
+import functools
+import importlib.util
 import json
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 from osv_lab.serve.errors import RequestError, error_body
 
@@ -22,23 +25,35 @@ def patient_protocol(head_timeout_s: float) -> type[asyncio.Protocol]:
     a limit of its own, :attr:`osv_lab.serve.limits.Limits.body_timeout_s`.
 
     Example:
-        >>> uvicorn.Config(app, http=patient_protocol(10.0))                    # doctest: +SKIP
+        >>> import uvicorn
+        >>> config = uvicorn.Config("module:app", http=patient_protocol(10.0))
     """
     from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
     return type("PatientProtocol", (_Patient, AutoHTTPProtocol), {"head_timeout_s": head_timeout_s})
 
 
-def patient_sockets() -> type[asyncio.Protocol] | None:
+def patient_sockets() -> Callable[..., asyncio.Protocol] | None:
     """Uvicorn's WebSocket protocol, that lets go of a client which does not take what it was sent.
 
     Returns:
-        ``None`` where the ``websockets`` package is not installed.
+        What makes one; ``None`` where the ``websockets`` package is not installed. It takes as long to import as a
+        model to load, so that this is done when :func:`prepare_sockets` says so, or for the first connection.
     """
-    try:
-        from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-    except ModuleNotFoundError:
+    if importlib.util.find_spec("websockets") is None:
         return None
+    return lambda *arguments, **named: _patient_sockets()(*arguments, **named)
+
+
+def prepare_sockets() -> None:
+    """Import what WebSockets need, where it is installed."""
+    if importlib.util.find_spec("websockets") is not None:
+        _patient_sockets()
+
+
+@functools.cache
+def _patient_sockets() -> type[asyncio.Protocol]:
+    from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
     class PatientSockets(WebSocketsSansIOProtocol):
         async def send(self, message: Any) -> None:
@@ -55,6 +70,36 @@ def patient_sockets() -> type[asyncio.Protocol] | None:
     return PatientSockets
 
 
+class _Together:
+    """A transport that sends the head of an answer with what follows at once: each piece wakes the client."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head = b""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.writelines((head, data))
+        elif data.startswith(b"HTTP/1.1 "):
+            self._head = data
+            asyncio.get_running_loop().call_soon(self._send_head)
+        else:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        self._send_head()
+        self._transport.close()
+
+    def _send_head(self) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head)
+
+
 class _Patient(asyncio.Protocol):
     """Goes before uvicorn's protocol in the order of inheritance; ``cycle`` is the request it works on."""
 
@@ -64,7 +109,7 @@ class _Patient(asyncio.Protocol):
     _waiting: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
+        super().connection_made(cast("asyncio.Transport", _Together(cast("asyncio.Transport", transport))))
         self._wait_for_a_head()
 
     def data_received(self, data: bytes) -> None:

@@ -24,6 +24,7 @@ from osv_lab.serve.message import Answer, error_answer
 from osv_lab.serve.metrics import CONTENT_TYPE, Metered
 from osv_lab.serve.openapi import ERRORS, PICTURES, many_images_body, one_image_body, option_parameters
 from osv_lab.serve.pages import add_pages
+from osv_lab.serve.patience import prepare_sockets
 from osv_lab.serve.schemas import OneImageOptions, Options
 from osv_lab.serve.watching import add_sources
 
@@ -37,6 +38,7 @@ def make_rest(served: Served) -> FastAPI:
     """The FastAPI application of a server."""
     import osv_lab
 
+    prepare_sockets()
     app = FastAPI(
         title="OpenSupervision Lab",
         description="Object detection over HTTP. Boxes are in pixels of the upright image (EXIF applied).",

@@ -1,39 +1,27 @@
-"""Running the server: until told to stop, or in the background of a notebook, a test or the demo."""
+"""Running the server: until told to stop, or in the background of a notebook, a test or the demo.
+
+Next to nothing is imported here: the first worker process is started before that, and imports what it needs while this
+process does, in :mod:`osv_lab.serve.running`.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import signal
-import socket
-import threading
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+import os
 
-from osv_lab.core.errors import OsvError, UnavailableError, UsageError, require_extra
-from osv_lab.serve.limits import Limits
-from osv_lab.serve.process import POSSIBLE, WorkerProcess
+from osv_lab.serve.spawn import POSSIBLE, Spawned
 
-# Everything else is imported when the first worker process has been started, which then does the same at its side.
+TYPE_CHECKING = False  # typing's own takes as long to import as everything else here
 if TYPE_CHECKING:
-    import uvicorn
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+    from typing import Any, Literal
 
     from osv_lab.detect.detector import Detector
-    from osv_lab.serve.capture import Capture
-    from osv_lab.serve.crew import Crew
-    from osv_lab.serve.drift import Reference
     from osv_lab.serve.identities import Track
     from osv_lab.serve.keys import KeySource
+    from osv_lab.serve.limits import Limits
+    from osv_lab.serve.running import ServerHandle as ServerHandle
     from osv_lab.serve.scheduler import Scheduling
-    from osv_lab.serve.slot import ModelSlot
-
-_log = logging.getLogger("osv_lab.serve")
-
-STOP_TIMEOUT_S = 10
-"""How long requests in progress may take after the server was told to stop."""
 
 
 def run_server(
@@ -49,6 +37,7 @@ def run_server(
     workers: int | None = None,
     scheduling: Scheduling = "auto",
     max_batch: int | None = None,
+    lone_threads: int | None = None,
     max_waiting: int = 16,
     deadline_s: float = 10.0,
     also: Sequence[str | Path] = (),
@@ -80,6 +69,8 @@ def run_server(
         scheduling: ``"parallel"``: single images side by side, one core each; ``"batch"``: what waits goes through the
             network together; ``"auto"`` measures when the model is loaded and takes what is faster.
         max_batch: Most images that go through the network together, 1 to 64; measured when ``None``.
+        lone_threads: Cores for an image while there is no other, on a CPU; ``None``: all of them where ``"auto"``
+            measured that to be faster. The model is then in memory once more, in one process.
         max_waiting: Requests in the house at once; further ones get 503 with ``Retry-After``.
         deadline_s: A request that has waited longer for a thread gets 503 and is not computed.
         also: What else may be loaded over HTTP: files, references, folders of ``.onnx`` files, ``models:/name`` for
@@ -104,8 +95,14 @@ def run_server(
         OsvError: the model cannot be loaded.
 
     Example:
+        >>> run_server("nowhere.onnx")
+        Traceback (most recent call last):
+        osv_lab.core.errors.NotFoundError: no such model: nowhere.onnx; give a path, ...
         >>> run_server("best.onnx", port=8000)                    # doctest: +SKIP
     """
+    first = _first_worker(ref, processes)
+    from osv_lab.serve import running
+
     serving = {
         "processes": processes,
         "workers": workers,
@@ -115,14 +112,13 @@ def run_server(
         "manage": manage,
         "sources": sources,
         "track": track,
-        "capture": capture_of(capture, capture_to),
-        "drift": _reference_of(drift),
+        "capture": capture,
+        "capture_to": capture_to,
+        "drift": drift,
     }
-    model_options |= {"scheduling": scheduling, "max_batch": max_batch}
-    with contextlib.closing(_listen(host, port, key, allow_anonymous)) as listener:
-        server = _server(listener, ref, host, key, allow_urls, limits, serving, log_level, model_options)
-        with _stopped_by_signals(server):
-            server.run(sockets=[listener])
+    listening = {"host": host, "port": port, "key": key, "allow_anonymous": allow_anonymous}
+    how = {"scheduling": scheduling, "max_batch": max_batch, "lone_threads": lone_threads, **model_options}
+    running.run(first, ref, listening, allow_urls, limits, serving, log_level, how)
 
 
 def start_server(
@@ -138,6 +134,7 @@ def start_server(
     workers: int | None = None,
     scheduling: Scheduling = "auto",
     max_batch: int | None = None,
+    lone_threads: int | None = None,
     max_waiting: int = 16,
     deadline_s: float = 10.0,
     also: Sequence[str | Path] = (),
@@ -155,10 +152,13 @@ def start_server(
     Arguments and errors are those of :func:`run_server`, except that by default a free port is taken.
 
     Example:
-        >>> with start_server("best.onnx") as server:             # doctest: +SKIP
+        >>> with start_server("best.onnx") as server:
         ...     print(server.url)
-        http://127.0.0.1:40123
+        http://127.0.0.1:...
     """
+    first = _first_worker(ref, processes)
+    from osv_lab.serve import running
+
     serving = {
         "processes": processes,
         "workers": workers,
@@ -168,243 +168,25 @@ def start_server(
         "manage": manage,
         "sources": sources,
         "track": track,
-        "capture": capture_of(capture, capture_to),
-        "drift": _reference_of(drift),
+        "capture": capture,
+        "capture_to": capture_to,
+        "drift": drift,
     }
-    model_options |= {"scheduling": scheduling, "max_batch": max_batch}
-    listener = _listen(host, port, key, allow_anonymous)
-    try:
-        server = _server(listener, ref, host, key, allow_urls, limits, serving, log_level, model_options)
-    except OsvError:
-        listener.close()
-        raise
-    return ServerHandle(server, listener)
+    listening = {"host": host, "port": port, "key": key, "allow_anonymous": allow_anonymous}
+    how = {"scheduling": scheduling, "max_batch": max_batch, "lone_threads": lone_threads, **model_options}
+    return running.start(first, ref, listening, allow_urls, limits, serving, log_level, how)
 
 
-class ServerHandle:
-    """A server running in the background.
-
-    Attributes:
-        url: Where it answers, without a slash at the end.
-        port: Its TCP port.
-    """
-
-    def __init__(self, server: uvicorn.Server, listener: socket.socket) -> None:
-        host, self.port = listener.getsockname()[:2]
-        self.url = f"http://{_shown_host(host)}:{self.port}"
-        self._server = server
-        self._listener = listener
-        self._thread = threading.Thread(
-            target=server.run, kwargs={"sockets": [listener]}, name=f"serve-{self.port}", daemon=True
-        )
-        self._thread.start()
-        while not server.started:
-            if not self._thread.is_alive():
-                listener.close()
-                raise UnavailableError("the server did not start", self.url, "see the log above")
-            time.sleep(0.01)
-
-    def __repr__(self) -> str:
-        return f"ServerHandle({self.url!r}, {'running' if self.running else 'stopped'})"
-
-    @property
-    def running(self) -> bool:
-        """Whether the server still runs."""
-        return self._thread.is_alive()
-
-    def stop(self) -> None:
-        """Answer what is in progress, then stop; a second call does nothing."""
-        self._server.should_exit = True
-        self._thread.join(STOP_TIMEOUT_S + 5)
-        self._listener.close()
-
-    def __enter__(self) -> ServerHandle:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-
-def capture_of(rules: str | Path | Mapping[str, Any] | None, folder: str | Path | None) -> Capture | None:
-    """What captures by these rules; ``None`` where there are none.
-
-    Raises:
-        UsageError: rules or a folder that cannot be used.
-    """
-    if rules is None:
-        if folder is not None:
-            raise UsageError(
-                "a folder for captured images, and no rules", folder, "say what is captured: random=0.01"
-            )
+def _first_worker(ref: object, processes: int | str) -> Spawned | None:
+    """A worker process that begins to import; ``None`` where threads do the work."""
+    if processes == 0 or not POSSIBLE or not isinstance(ref, (str, os.PathLike)):
         return None
-    from osv_lab.core.settings import load_settings
-    from osv_lab.serve.capture import Capture
-
-    return Capture(rules, folder or load_settings().captures_dir)
+    return Spawned()
 
 
-def _reference_of(drift: bool | str | Path) -> bool | Reference:
-    if isinstance(drift, bool):
-        return drift
-    from osv_lab.serve.drift import Reference
+def __getattr__(name: str) -> Any:
+    if name == "ServerHandle":
+        from osv_lab.serve.running import ServerHandle
 
-    return Reference.read(drift)
-
-
-def _server(
-    listener: socket.socket,
-    ref: str | Path | Detector,
-    host: str,
-    key: KeySource | None,
-    allow_urls: bool | Sequence[str] | None,
-    limits: Limits | None,
-    serving: dict[str, Any],
-    log_level: str,
-    model_options: dict[str, Any],
-) -> uvicorn.Server:
-    """A server whose model is loaded: what cannot be loaded fails here, in the caller's thread."""
-    from dataclasses import replace
-
-    limits = limits or Limits()
-    if allow_urls is None and not _is_loopback(host):
-        allow_urls = False
-    if isinstance(allow_urls, str):
-        allow_urls = [allow_urls]
-    if allow_urls is not None:
-        limits = replace(limits, fetch=replace(limits.fetch, allow=allow_urls))
-    if serving["manage"] is None:
-        serving["manage"] = key is not None or _is_loopback(host)
-    crew = _crew_for(serving.pop("processes"), ref, limits, serving["workers"])
-    try:
-        try:
-            import uvicorn
-
-            from osv_lab.serve.app import create_app
-            from osv_lab.serve.drain import DrainingServer
-            from osv_lab.serve.patience import patient_protocol, patient_sockets
-        except ModuleNotFoundError as error:
-            raise require_extra(str(error.name), "server") from None
-        slot = _slot_for(ref, crew, model_options)
-        app = create_app(slot, key=key, limits=limits, crew=crew, **serving)
-        config = uvicorn.Config(
-            app,
-            log_level=log_level,
-            access_log=log_level in ("info", "debug", "trace"),
-            server_header=False,
-            timeout_graceful_shutdown=STOP_TIMEOUT_S,
-            h11_max_incomplete_event_size=64 * 1024,
-            ws=patient_sockets() or "none",
-            ws_max_size=limits.max_image_bytes,
-            # Images are compressed already, and what is not sent cannot be a bomb.
-            ws_per_message_deflate=False,
-            http=patient_protocol(limits.body_timeout_s),
-        )
-        config.load()
-        slot.load()
-    except BaseException:
-        if crew is not None:
-            crew.close()
-        raise
-    _log.info("serving %s on http://%s:%d", slot.describe()["ref"], _shown_host(host), listener.getsockname()[1])
-    return DrainingServer(config, app.state.house)
-
-
-def _crew_for(
-    processes: int | Literal["auto"], ref: object, limits: Limits, lanes: int | None = None
-) -> Crew | None:
-    """The worker processes of a server, the first of them started; ``None`` where threads do the work."""
-    if processes == 0 or (processes == "auto" and not (POSSIBLE and isinstance(ref, (str, Path)))):
-        return None
-    # Before anything is imported: it imports, and later loads, while this process does its own.
-    first = WorkerProcess(limits) if POSSIBLE else None
-    from osv_lab.serve.crew import Crew
-
-    try:
-        return Crew(None if processes == "auto" else processes, limits, lanes, first=first)
-    except BaseException:
-        if first is not None:
-            first.kill()
-            first.end()
-        raise
-
-
-def _slot_for(ref: str | Path | Detector, crew: Crew | None, options: dict[str, Any]) -> ModelSlot:
-    """A place for a model that is loaded into the worker processes where there are any."""
-    from osv_lab.serve.slot import ModelSlot
-
-    if isinstance(ref, ModelSlot):
-        return ref
-    return ModelSlot(ref, **options) if crew is None else ModelSlot(ref, loader=crew.load, **options)
-
-
-def _listen(host: str, port: int, key: KeySource | None, allow_anonymous: bool) -> socket.socket:
-    """A listening socket; taken before the model is loaded, so that a taken port costs no waiting."""
-    if isinstance(key, str):
-        from osv_lab.serve.keys import Keys
-
-        Keys.single(key)
-    if not 0 <= port <= 65535:
-        raise UsageError("no such port", port, "use 1 to 65535, or 0 for a free one")
-    if not _is_loopback(host) and key is None and not allow_anonymous:
-        raise UsageError(
-            "the server would be open to everyone who reaches this machine",
-            f"host {host} and no key",
-            "set a key (--key-file), listen on 127.0.0.1, or say allow_anonymous",
-        )
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except (OSError, UnicodeError) as error:
-        raise UsageError("no such host to listen on", f"{host} ({error})", "use 127.0.0.1 or 0.0.0.0") from None
-    listener = socket.socket(family, kind, protocol)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(256)
-    except OSError as error:
-        listener.close()
-        raise UnavailableError(
-            f"port {port} on {host} cannot be used",
-            error.strerror or error,
-            f"try port {port + 1}, or 0 for a free one",
-        ) from None
-    return listener
-
-
-def _is_loopback(host: str) -> bool:
-    if host in ("localhost", "127.0.0.1"):
-        return True
-    import ipaddress
-
-    try:
-        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
-    except ValueError:
-        return False
-
-
-def _shown_host(host: str) -> str:
-    """A host as a person can open it in a browser."""
-    if host in ("0.0.0.0", "::"):
-        return "127.0.0.1"
-    return f"[{host}]" if ":" in host else host
-
-
-@contextlib.contextmanager
-def _stopped_by_signals(server: uvicorn.Server) -> Iterator[None]:
-    """Let SIGINT and SIGTERM end the server and nothing else: uvicorn would raise them again afterwards."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    @contextlib.contextmanager
-    def no_capture() -> Iterator[None]:
-        yield
-
-    server.capture_signals = no_capture  # type: ignore[method-assign]
-    before = {number: signal.signal(number, server.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        return ServerHandle
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

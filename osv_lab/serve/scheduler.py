@@ -1,29 +1,28 @@
 """How a model uses the machine: single images side by side on a CPU, batches that grow with the load on a GPU.
 
-Which of the two is measured when a model is loaded, since it depends on the network as much as on the hardware. What is
-found in an image is the same either way.
+Which of the two is measured when a model is loaded, since it depends on the network as much as on the hardware; and so
+is whether an image that has the machine for itself is better run on all cores. What is found in an image is the same
+either way.
 """
 
 from __future__ import annotations
 
-import threading
+import math
 import time
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from osv_lab.core.errors import UsageError
+from osv_lab.serve.lone import MAX_BYTES
 from osv_lab.serve.remembered import recall, remember
 
 if TYPE_CHECKING:
     import numpy as np
-    import supervision as sv
 
-    from osv_lab.detect.detector import Detector, Found
-    from osv_lab.serve.served import ServedModel, Thresholds
+    from osv_lab.detect.detector import Detector
 
 Scheduling = Literal["auto", "parallel", "batch"]
 SCHEDULINGS: tuple[Scheduling, ...] = ("auto", "parallel", "batch")
@@ -32,10 +31,14 @@ LARGEST_BATCH = 64
 """Most images that go through a network together."""
 
 _WORTH_IT = 1.1
-"""Batches must be this much faster than single images to be taken on a CPU: they make each answer wait for others."""
+"""How much faster than images side by side batches must be to be taken on a CPU, since they make each answer wait for
+others; and all cores than one for an image alone, since they do more work for it."""
 
-_WAYS = ("parallel", "batch of 8")
+WAYS = ("parallel", "batch of 8", "alone on one core", "alone on all cores")
 """What is measured on a CPU."""
+
+_CPUS = frozenset({"CPUExecutionProvider", "openvino:CPU", "litert:CPU"})
+"""Providers that run several images beside each other, one core each."""
 
 _MEASURE_S = 0.15
 """How long each way is measured."""
@@ -50,12 +53,14 @@ class Plan:
             the network together.
         lanes: Threads that decode, run and suppress.
         max_batch: Most images that go through the network together.
+        lone_threads: Cores that an image is run on when nothing else is to be done; see :mod:`osv_lab.serve.lone`.
         images_per_s: What the warm-up measured, by way; empty where nothing was to be chosen.
     """
 
     mode: Literal["parallel", "batch"]
     lanes: int
     max_batch: int = 1
+    lone_threads: int = 1
     images_per_s: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -65,6 +70,7 @@ class Plan:
             "mode": self.mode,
             "lanes": self.lanes,
             "max_batch": self.max_batch,
+            "lone_threads": self.lone_threads,
             "measured_images_per_s": measured,
         }
 
@@ -74,6 +80,7 @@ def load_planned(
     options: Mapping[str, Any],
     scheduling: Scheduling = "auto",
     max_batch: int | None = None,
+    lone_threads: int | None = None,
 ) -> tuple[Detector, Plan]:
     """Load a detector and decide how it is run.
 
@@ -84,6 +91,8 @@ def load_planned(
         scheduling: ``"auto"`` measures and takes what is faster; a file that was measured on this machine before is not
             measured again, see :mod:`osv_lab.serve.remembered`.
         max_batch: Most images that go through the network together, 1 to 64; measured when ``None``.
+        lone_threads: Cores for an image that is alone; ``None`` takes all of them where ``"auto"`` measured that to be
+            faster and the file is not larger than 256 MiB, since its weights are then in memory twice, else one.
 
     Raises:
         OsvError: the model cannot be loaded, or not be run as asked.
@@ -95,8 +104,10 @@ def load_planned(
         raise UsageError("no such scheduling", repr(scheduling), f"use one of {', '.join(SCHEDULINGS)}")
     if max_batch is not None and not 1 <= max_batch <= LARGEST_BATCH:
         raise UsageError("max_batch must lie between 1 and 64", max_batch)
+    if lone_threads is not None and lone_threads < 1:
+        raise UsageError("lone_threads must be at least 1", lone_threads)
     if not isinstance(ref, (str, Path)):
-        if scheduling == "parallel" and not is_onnx(ref):
+        if scheduling == "parallel" and not is_exported(ref):
             raise UsageError(
                 "this detector is not known to be safe for threads", ref.ref, "use scheduling='batch'"
             )
@@ -105,36 +116,57 @@ def load_planned(
 
     cores, text = usable_cores(), str(ref)
     known = recall(Path(text), options) if scheduling == "auto" else None
+    if known is not None and set(known) != set(WAYS):
+        known = None
     if scheduling == "parallel" or (known and not _together(known, cores)):
         alone = load_detector(text, **{"threads": 1, **options})
-        if not is_onnx(alone):
+        if not is_exported(alone):
             raise UsageError(
-                "only ONNX models run in several threads", text, "export it, or use scheduling='batch'"
+                "only exported models run in several threads", text, "export it, or use scheduling='batch'"
             )
-        return alone, Plan("parallel", cores, images_per_s=known or {})
+        return alone, _parallel_plan(alone, cores, known or {}, options, lone_threads)
     whole = load_detector(text, **options)
-    on_cpu = is_onnx(whole) and whole.provider == "CPUExecutionProvider"
+    on_cpu = is_exported(whole) and _CPUS.issuperset(whole.provider.split(", "))
     if scheduling == "batch" or not on_cpu:
         return whole, _batch_plan(whole, max_batch)
     if not known:
-        alone = load_detector(text, **{"threads": 1, **options})
-        known = dict(zip(_WAYS, measure_cpu(alone, whole, cores), strict=True))
+        alone, wide = (load_detector(text, **{"threads": number, **options}) for number in (1, cores))
+        known = dict(zip(WAYS, measure_cpu(alone, wide, whole, cores), strict=True))
         remember(Path(text), options, known)
         if not _together(known, cores):
-            return alone, Plan("parallel", cores, 1, known)
-    return whole, Plan("batch", max(cores, 16), max_batch or 8, known)
+            return alone, _parallel_plan(alone, cores, known, options, lone_threads)
+    return whole, Plan("batch", max(cores, 16), max_batch or 8, images_per_s=known)
+
+
+def _parallel_plan(
+    detector: Detector, cores: int, rates: Mapping[str, float], options: Mapping[str, Any], asked: int | None
+) -> Plan:
+    """Images side by side, and how many cores one has that is alone."""
+    on_one, on_all = (rates.get(way, 0.0) for way in WAYS[2:])
+    if asked is None:
+        path = getattr(detector, "path", None)
+        small = path is not None and path.stat().st_size <= MAX_BYTES
+        asked = cores if small and "threads" not in options and on_all > on_one * _WORTH_IT else 1
+    return Plan("parallel", cores, 1, asked, rates)
 
 
 def _together(rates: Mapping[str, float], cores: int) -> bool:
     """Whether images are better run in batches on a CPU."""
-    beside, together = (rates.get(way, 0.0) for way in _WAYS)
+    beside, together = (rates.get(way, 0.0) for way in WAYS[:2])
     return cores > 1 and together > beside * _WORTH_IT
 
 
-def measure_cpu(alone: Detector, whole: Detector, cores: int) -> tuple[float, float]:
-    """Images per second of single images in ``cores`` threads, and of batches of 8 with all cores.
+def measure_cpu(alone: Detector, wide: Detector, whole: Detector, cores: int) -> Sequence[float]:
+    """Images per second in each of :data:`WAYS`: single images in ``cores`` threads, batches of 8 with all cores, and
+    one image after the other with one core and with all.
 
-    The two take turns, and the better of each one's turns counts: what else runs on the machine only ever slows them.
+    Args:
+        alone: Runs an image on one core.
+        wide: Runs an image on all cores.
+        whole: Runs batches.
+        cores: How many there are.
+
+    They take turns, and the better of each one's turns counts: what else runs on the machine only ever slows them.
     """
     image = grey_image(alone)
     best = [0.0, 0.0]
@@ -144,7 +176,22 @@ def measure_cpu(alone: Detector, whole: Detector, cores: int) -> tuple[float, fl
             rates = pool.map(lambda _: _rate(alone, image, 1, _MEASURE_S / 2), range(cores))
             best[0] = max(best[0], sum(rates))
             best[1] = max(best[1], _rate(whole, image, 8, _MEASURE_S / 2))
-    return best[0], best[1]
+    on_one, on_all = (1 / seconds for seconds in _least_s((alone, wide), image))
+    # Where cores are taken by others all along, this is what is known of images side by side.
+    return max(best[0], on_one), best[1], on_one, on_all
+
+
+def _least_s(detectors: Sequence[Detector], image: np.ndarray) -> list[float]:
+    """The least seconds that each takes for an image, in turns: several cores are seldom all free at once."""
+    least = [math.inf] * len(detectors)
+    started, turns = time.perf_counter(), 0
+    while turns < 3 or time.perf_counter() - started < 2 * _MEASURE_S:
+        for index, one in enumerate(detectors):
+            begun = time.perf_counter()
+            _find(one, [image])
+            least[index] = min(least[index], time.perf_counter() - begun)
+        turns += 1
+    return least
 
 
 def grey_image(detector: Detector) -> np.ndarray:
@@ -171,7 +218,8 @@ def _batch_plan(detector: Detector, max_batch: int | None) -> Plan:
             # The next one costs at most twice what this one did.
             if time.perf_counter() - started + 2 * size / rate > 3.0:
                 break
-    return Plan("batch", min(LARGEST_BATCH, max(usable_cores(), 2 * max_batch)), max_batch, rates)
+    lanes = min(LARGEST_BATCH, max(usable_cores(), 2 * max_batch))
+    return Plan("batch", lanes, max_batch, images_per_s=rates)
 
 
 def _rate(detector: Detector, image: np.ndarray, batch: int, seconds: float) -> float:
@@ -189,135 +237,12 @@ def _find(detector: Detector, images: Sequence[np.ndarray]) -> None:
     getattr(detector, "find", detector.predict)(images)
 
 
-def is_onnx(detector: Detector) -> bool:
-    """Whether it is, or all its members are, run by ONNX Runtime: safe for threads, and has seen an image."""
+def is_exported(detector: Detector) -> bool:
+    """Whether it is, or all its members are, an exported file: safe for threads, and has seen an image."""
+    from osv_lab.detect.exported import ExportedDetector
+
+    if isinstance(detector, ExportedDetector):
+        return True
     from osv_lab.detect.ensemble import EnsembleDetector
-    from osv_lab.detect.onnx import OnnxDetector
 
-    if isinstance(detector, EnsembleDetector):
-        return all(map(is_onnx, detector.members))
-    return isinstance(detector, OnnxDetector)
-
-
-@dataclass(slots=True)
-class _Waiting:
-    model: ServedModel
-    thresholds: Thresholds
-    image: np.ndarray
-    still_wanted: Callable[[], None]
-    answer: Future[sv.Detections | Found]
-
-
-class Batcher:
-    """One thread that runs whatever waits, together; nobody waits for a batch to fill.
-
-    While a batch is computed the next one gathers, so batches are as large as the load makes them. Images go together
-    where model and thresholds are the same, which keeps every answer what it would be alone.
-
-    Args:
-        on_batch: Told the size of every batch.
-    """
-
-    def __init__(self, on_batch: Callable[[int], None] = lambda size: None) -> None:
-        self._on_batch = on_batch
-        self._waiting: deque[_Waiting] = deque()
-        self._changed = threading.Condition()
-        self._thread: threading.Thread | None = None
-        self._closed = False
-        self._computing = False
-
-    @property
-    def busy(self) -> bool:
-        """Whether it has work, so that a further image would wait."""
-        return bool(self._waiting) or self._computing
-
-    def predict(
-        self,
-        model: ServedModel,
-        image: np.ndarray,
-        thresholds: Thresholds,
-        still_wanted: Callable[[], None] = lambda: None,
-        patience_s: float | None = None,
-    ) -> sv.Detections | Found:
-        """Detections of one image; blocks until its batch is through.
-
-        Args:
-            still_wanted: Raises when the answer is no longer wanted; asked just before the batch is computed.
-            patience_s: How long to wait for the batch to begin, before ``still_wanted`` is asked.
-
-        Raises:
-            OsvError: what the detector, or ``still_wanted``, raises.
-        """
-        one = _Waiting(model, thresholds, image, still_wanted, Future())
-        with self._changed:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="serve-batches", daemon=True)
-                self._thread.start()
-            self._waiting.append(one)
-            self._changed.notify()
-        try:
-            return one.answer.result(patience_s)
-        except TimeoutError:
-            if one.answer.cancel():
-                still_wanted()
-                return self.predict(model, image, thresholds, still_wanted, patience_s)
-            return one.answer.result()
-
-    def close(self) -> None:
-        """Compute what waits, then end the thread."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
-        if self._thread is not None:
-            self._thread.join()
-
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                while not self._waiting and not self._closed:
-                    self._changed.wait()
-                if not self._waiting:
-                    return
-                batch, self._computing = self._take(), True
-            self._compute([one for one in batch if _wanted(one)])
-            self._computing = False
-
-    def _take(self) -> list[_Waiting]:
-        """The oldest, and what can go with it; the others keep their order."""
-        first = self._waiting.popleft()
-        batch, others = [first], deque[_Waiting]()
-        for one in self._waiting:
-            fits = one.model is first.model and one.thresholds == first.thresholds
-            (batch if fits and len(batch) < first.model.plan.max_batch else others).append(one)
-        self._waiting = others
-        return batch
-
-    def _compute(self, batch: Sequence[_Waiting]) -> None:
-        if not batch:
-            return
-        self._on_batch(len(batch))
-        try:
-            found = batch[0].model.find([one.image for one in batch], batch[0].thresholds)
-            if len(found) != len(batch):
-                raise RuntimeError(f"the detector gave {len(found)} results for {len(batch)} images")
-        except Exception as error:  # noqa: BLE001 - handed to those who wait; the thread must live on
-            # One image that the model refuses must not spoil the others' answers.
-            if len(batch) == 1:
-                batch[0].answer.set_exception(error)
-                return
-            for one in batch:
-                self._compute([one])
-            return
-        for one, detections in zip(batch, found, strict=True):
-            one.answer.set_result(detections)
-
-
-def _wanted(one: _Waiting) -> bool:
-    if not one.answer.set_running_or_notify_cancel():
-        return False
-    try:
-        one.still_wanted()
-    except Exception as error:  # noqa: BLE001 - handed to the one who waits
-        one.answer.set_exception(error)
-        return False
-    return True
+    return isinstance(detector, EnsembleDetector) and all(map(is_exported, detector.members))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import logging
 import threading
@@ -15,7 +14,8 @@ from urllib.parse import quote
 from osv_lab.core.errors import InvalidDataError, UsageError
 from osv_lab.core.sidecars import read_sidecar
 from osv_lab.detect.confidence import Confidence, confidence_in, limits_of
-from osv_lab.serve.scheduler import Plan, Scheduling, grey_image, is_onnx, load_planned
+from osv_lab.serve.lone import Lone
+from osv_lab.serve.scheduler import Plan, Scheduling, grey_image, is_exported, load_planned
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,10 +28,6 @@ _log = logging.getLogger("osv_lab.serve")
 
 SIDECAR_KEY = "drift_reference"
 """Where a model's sidecar holds its :class:`~osv_lab.serve.drift.Reference`."""
-
-_ONE_PIXEL = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +57,7 @@ class ServedModel:
         defaults: What holds where a request says nothing: the model's own thresholds, from its sidecar.
         dataset_version: What it was trained on, where its sidecar says so.
         reference: What its answers usually look like, where its sidecar says so.
+        lone: The same model on more cores, where the plan wants one for images that are alone.
         headers: Which model answered, as response headers: ``X-Model``, ``X-Model-Digest``, ``X-Dataset-Version``.
     """
 
@@ -70,6 +67,7 @@ class ServedModel:
     defaults: Thresholds
     dataset_version: str | None = None
     reference: Reference | None = None
+    lone: Lone | None = None
     headers: Sequence[tuple[str, str]] = field(init=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -109,9 +107,16 @@ class ServedModel:
         found = self.find(images, thresholds)
         return [one.to_detections() if isinstance(one, Found) else one for one in found]
 
-    def find(self, images: Sequence[np.ndarray], thresholds: Thresholds) -> list[sv.Detections | Found]:
-        """As :meth:`predict`; :class:`osv_lab.detect.detector.Found` from detectors that can do without supervision."""
-        find = getattr(self.detector, "find", self.detector.predict)
+    def find(
+        self, images: Sequence[np.ndarray], thresholds: Thresholds, by: Detector | None = None
+    ) -> list[sv.Detections | Found]:
+        """As :meth:`predict`; :class:`osv_lab.detect.detector.Found` from detectors that can do without supervision.
+
+        Args:
+            by: What :attr:`lone` has, to be used instead of :attr:`detector`.
+        """
+        detector = by or self.detector
+        find = getattr(detector, "find", detector.predict)
         with contextlib.nullcontext() if self.plan.mode == "parallel" else self._lock:
             found: list[sv.Detections | Found] = find(
                 images,
@@ -128,19 +133,18 @@ def load_model(
     options: Mapping[str, Any] | None = None,
     scheduling: Scheduling = "auto",
     max_batch: int | None = None,
+    lone_threads: int | None = None,
 ) -> ServedModel:
     """Load, measure and warm up a model.
 
     Raises:
         OsvError: the model, or its sidecar, cannot be found, read or run.
     """
-    from osv_lab.detect.images import decode_image
-
-    detector, plan = load_planned(ref, options or {}, scheduling, max_batch)
-    # The first run of a session allocates its memory, and the first decoded image loads the decoders; no request
-    # should wait for either. An ONNX detector has run already, to see what its network gives.
-    decode_image(_ONE_PIXEL)
-    if not is_onnx(detector):
+    options = options or {}
+    detector, plan = load_planned(ref, options, scheduling, max_batch, lone_threads)
+    # The first run of a session allocates its memory; no request should wait for that. An exported detector has run
+    # already, to see what its network gives.
+    if not is_exported(detector):
         detector.predict([grey_image(detector)])
     sidecar = sidecar_of(detector)
     described = _describe(detector)
@@ -154,7 +158,24 @@ def load_model(
         "dataset_version": version,
         "scheduling": plan.to_dict(),
     }
-    return ServedModel(detector, plan, described, defaults, version, _reference(sidecar, described))
+    lone = None
+    if plan.lone_threads > 1 and isinstance(ref, (str, Path)):
+        lone = Lone(lambda: _load_again(detector, {**options, "threads": plan.lone_threads}))
+    return ServedModel(detector, plan, described, defaults, version, _reference(sidecar, described), lone)
+
+
+def _load_again(detector: Detector, options: Mapping[str, Any]) -> Detector:
+    """The same model from the same file.
+
+    Raises:
+        InvalidDataError: the file is another one now.
+    """
+    from osv_lab.detect import load_detector
+
+    again = load_detector(str(getattr(detector, "path", detector.ref)), **options)
+    if again.describe().get("digest") != detector.describe().get("digest"):
+        raise InvalidDataError("the model's file has changed since it was loaded", shown_ref(detector.ref))
+    return again
 
 
 def _describe(detector: Detector) -> dict[str, Any]:

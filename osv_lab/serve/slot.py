@@ -25,13 +25,14 @@ class ModelSlot:
         ref: What to load: a path, ``models:/name@alias``, or a detector that is loaded already.
         scheduling: How it is run, see :func:`osv_lab.serve.scheduler.load_planned`.
         max_batch: Most images that go through the network together; measured when ``None``.
+        lone_threads: Cores for an image that is alone, see :func:`osv_lab.serve.scheduler.load_planned`.
         loader: Loads it; :meth:`osv_lab.serve.crew.Crew.load` where worker processes run it.
         options: As for :func:`osv_lab.detect.load_detector`.
 
     Example:
-        >>> slot = ModelSlot("best.onnx")                                              # doctest: +SKIP
-        >>> slot.load()                                                                # doctest: +SKIP
-        >>> [detections] = slot.predict([image], Thresholds(confidence=0.5))           # doctest: +SKIP
+        >>> slot = ModelSlot("best.onnx")
+        >>> slot.load()
+        >>> [detections] = slot.predict([image], Thresholds(confidence=0.5))
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class ModelSlot:
         *,
         scheduling: Scheduling = "auto",
         max_batch: int | None = None,
+        lone_threads: int | None = None,
         loader: Callable[..., ServedModel] = load_model,
         **options: Any,
     ) -> None:
@@ -47,6 +49,7 @@ class ModelSlot:
         self._loader = loader
         self._scheduling = scheduling
         self._max_batch = max_batch
+        self._lone_threads = lone_threads
         self._options = options
         self._model: ServedModel | None = None
         self._lock = threading.Lock()
@@ -84,7 +87,8 @@ class ModelSlot:
         """
         with self._lock:
             if self._model is None:
-                self._model = self._loader(self.ref, self._options, self._scheduling, self._max_batch)
+                how = self._scheduling, self._max_batch, self._lone_threads
+                self._model = self._loader(self.ref, self._options, *how)
 
     def swap(self, ref: str | Path | None = None) -> ServedModel:
         """Put another model in the place; until it is loaded and warm the old one answers.
@@ -109,10 +113,12 @@ class ModelSlot:
 
     def like(self, ref: str | Path | Detector) -> ModelSlot:
         """An empty place for another model, run as this one is."""
-        scheduling, max_batch = self._scheduling, self._max_batch
-        if self._model is not None and scheduling == "auto":
-            scheduling, max_batch = self._model.plan.mode, self._model.plan.max_batch
-        return ModelSlot(ref, scheduling=scheduling, max_batch=max_batch, loader=self._loader, **self._options)
+        how: dict[str, Any] = {"scheduling": self._scheduling, "max_batch": self._max_batch}
+        how["lone_threads"] = self._lone_threads
+        if self._model is not None and self._scheduling == "auto":
+            plan = self._model.plan
+            how = {"scheduling": plan.mode, "max_batch": plan.max_batch, "lone_threads": plan.lone_threads}
+        return ModelSlot(ref, loader=self._loader, **how, **self._options)
 
     def check(self, thresholds: Thresholds) -> None:
         """See :meth:`ServedModel.check`."""

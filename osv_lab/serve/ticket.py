@@ -29,13 +29,17 @@ class Ticket:
         started: ``time.perf_counter()`` when the request arrived.
         deadline: ``time.perf_counter()`` after which nothing is begun for it.
         gone: Waits until the client has gone.
+        lone: Whether nothing else was being done when it was begun.
     """
 
-    __slots__ = ("_gone", "_watch", "abandoned", "deadline", "started")
+    __slots__ = ("_gone", "_watch", "abandoned", "deadline", "lone", "started")
 
-    def __init__(self, started: float, deadline: float, gone: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, started: float, deadline: float, gone: Callable[[], Awaitable[None]], lone: bool = False
+    ) -> None:
         self.started = started
         self.deadline = deadline
+        self.lone = lone
         self.abandoned = False
         self._gone = gone
         self._watch: asyncio.Future[None] | None = None

@@ -83,8 +83,8 @@ def ask_server(
         UnavailableError: no server there, or it stays busy; what was answered until then is written.
 
     Example:
-        >>> ask_server(dataset.take(20), "http://127.0.0.1:8000").summary()           # doctest: +SKIP
-        "models:/cells@champion answered 20 images with 311 objects into 'served'"
+        >>> ask_server(dataset.limit(4), server.url).summary()
+        "best.onnx answered 4 images with 8 objects into 'served'"
     """
     from osv_lab.serve.asking import check_batch_size
     from osv_lab.serve.client import Client

@@ -171,8 +171,8 @@ def import_captures(
         InterruptedJobError: the user stopped it. Running it again continues.
 
     Example:
-        >>> print(import_captures("captures", "blood").summary())          # doctest: +SKIP
-        12 captured images into 'blood' (12 new, 0 it had), 0 known; look: osv app blood --view captured
+        >>> print(import_captures("captures", "cells").summary())
+        12 captured images into 'cells' (12 new, 0 it had), 0 known; look: osv app cells --view captured
     """
     if isinstance(tags, str):
         raise UsageError("tags must be a list of names", repr(tags), f"give [{tags!r}]")

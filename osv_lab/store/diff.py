@@ -131,8 +131,11 @@ def diff_versions(a: str | DatasetVersion, b: str | DatasetVersion, iou: float =
         UsageError: ``iou`` is out of range.
 
     Example:
-        >>> print(diff_versions("blood@v1", "blood@v2").summary())       # doctest: +SKIP
-        blood@v1 → blood@v2: samples 3 changed, 361 equal; objects 1 added, 2 moved
+        >>> from osv_lab.store.versions import create_version
+        >>> before = create_version(dataset)
+        >>> dataset.delete_samples(dataset.first())
+        >>> print(diff_versions(before, create_version(dataset)).summary())
+        cells@v1 → cells@v2: samples 1 removed, 19 equal; objects 2 removed
     """
     if not 0 < iou <= 1:
         raise UsageError("'iou' must be above 0 and at most 1", iou)

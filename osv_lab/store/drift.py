@@ -163,7 +163,8 @@ def make_reference(
         OsvError: the model cannot be loaded.
 
     Example:
-        >>> make_reference("best.onnx", dataset.match_tags("val"))         # doctest: +SKIP
+        >>> make_reference("best.onnx", dataset.match_tags("train")).summary()
+        "drift reference of 10 images of 'cells' in ...best.onnx.osv.json; fewer than 50 images: ..."
     """
     from osv_lab.detect import load_detector
     from osv_lab.serve.served import dataset_version_of, sidecar_of, stored_thresholds
@@ -231,8 +232,11 @@ def drift(
         UsageError: the samples are no images.
 
     Example:
-        >>> report = drift(dataset, "best.onnx")                           # doctest: +SKIP
-        >>> session.view = report.view()                                   # doctest: +SKIP
+        >>> from osv_lab.store.captures import import_captures
+        >>> usual = make_reference("best.onnx", dataset).reference
+        >>> captured = import_captures("captures", dataset)
+        >>> drift(dataset, usual, min_images=10).summary()
+        "12 samples of 'cells': scores, brightness drifted, 12 samples in the view 'drifted'"
     """
     connect()
     if view.media_type not in ("image", None):

@@ -130,7 +130,8 @@ def erase(
         UnavailableError: the database or a remote does not answer. Calling it again goes on.
 
     Example:
-        >>> erase(dataset.match_tags("withdrawn"), dry_run=True)      # doctest: +SKIP
+        >>> erase(dataset.limit(2), dry_run=True).summary()
+        '2 media are in 2 places; nothing was removed: erase with --yes'
     """
     connect()
     path = load_settings().home / _JOURNAL

@@ -103,8 +103,9 @@ def export(
         InvalidDataError: nothing could be written.
 
     Example:
-        >>> report = export(dataset, "blood_yolo", "yolo")                       # doctest: +SKIP
-        >>> print(report.summary())                                              # doctest: +SKIP
+        >>> report = export(dataset, "cells_yolo", "yolo")
+        >>> print(report.summary())
+        yolo-detect: 20 images, 30 labels in .../cells_yolo (... s)
     """
     from osv_lab.store.database import connect
 

@@ -150,9 +150,9 @@ def predict(
         InterruptedJobError: the user stopped it. Running it again continues.
 
     Example:
-        >>> report = predict(dataset.match_tags("val"), detector)      # doctest: +SKIP
-        >>> print(report.summary())                                    # doctest: +SKIP
-        73 images predicted into 'predictions' of 'blood' (9,120 detections, 41.0 per second)
+        >>> report = predict(dataset.match_tags("val"), detector, "second")
+        >>> print(report.summary())
+        4 images predicted into 'second' of 'cells' (8 detections, ... per second)
     """
     connect()
     if batch_size < 1:

@@ -57,9 +57,9 @@ class TrackEditor:
         NotFoundError: no such field.
 
     Example:
-        >>> editor = TrackEditor(dataset.first(), "frames.tracks")                  # doctest: +SKIP
-        >>> print(editor.swap(3, 7, 120).summary())                                 # doctest: +SKIP
-        cars: 3 and 7 swapped from frame 120, 412 boxes in frames.tracks
+        >>> editor = TrackEditor(videos.first(), "frames.tracks")
+        >>> print(editor.swap(1, 2, 16).summary())
+        cars: 1 and 2 swapped from frame 16, 30 boxes in frames.tracks
     """
 
     def __init__(self, where: fo.SampleCollection | fo.Sample, field: str = "tracks") -> None:

@@ -90,9 +90,9 @@ def track(
         InterruptedJobError: the user stopped it. Running it again continues.
 
     Example:
-        >>> report = track(dataset, "yolox_nano_coco.onnx", "botsort")              # doctest: +SKIP
-        >>> print(report.summary())                                                 # doctest: +SKIP
-        1 clips tracked into 'frames.tracks' of 'cars' (377 frames, 21 tracks, 22.4 frames per second)
+        >>> report = track(videos, "best.onnx", "bytetrack", field="found")
+        >>> print(report.summary())
+        1 clips tracked into 'frames.found' of 'cars' (30 frames, 2 tracks, ... frames per second)
     """
     connect()
     if batch_size < 1:
@@ -157,7 +157,10 @@ def write_tracks(
         InvalidDataError: boxes after the clip's end.
 
     Example:
-        >>> write_tracks(dataset.first(), read_tracks("MOT17-02.txt"), "theirs")    # doctest: +SKIP
+        >>> from osv_lab.track.mot import read_tracks
+        >>> write_tracks(videos.first(), read_tracks("truth/cars-01.txt"), "theirs")
+        >>> videos.count("frames.theirs.detections")
+        90
     """
     view, clip = one_clip(where)
     field = field.removeprefix("frames.")

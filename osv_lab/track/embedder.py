@@ -58,9 +58,9 @@ class OnnxEmbedder:
         UnavailableError: ONNX Runtime is not installed.
 
     Example:
-        >>> embedder = OnnxEmbedder("osnet_x0_25.onnx")                            # doctest: +SKIP
-        >>> embedder.embed(frame, detections.xyxy).shape                           # doctest: +SKIP
-        (12, 512)
+        >>> embedder = OnnxEmbedder("reid.onnx")
+        >>> embedder.embed(image, detections.xyxy).shape
+        (2, 8)
     """
 
     def __init__(

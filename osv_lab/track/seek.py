@@ -40,9 +40,9 @@ class FrameReader:
         InvalidDataError: not a video that can be read, or frames that are too large.
 
     Example:
-        >>> reader = FrameReader("cars.mp4", width=640)                             # doctest: +SKIP
-        >>> reader.read([1, 200])[1].shape                                           # doctest: +SKIP
-        (360, 640, 3)
+        >>> reader = FrameReader("cars.mp4", width=80)
+        >>> [frame.shape for frame in reader.read([1, 20])]
+        [(60, 80, 3), (60, 80, 3)]
     """
 
     def __init__(self, path: Path | str, *, width: int | None = None) -> None:

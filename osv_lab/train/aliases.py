@@ -126,8 +126,11 @@ def rollback(name: str, alias: str = "champion", *, reason: str = "") -> ModelVe
         NotFoundError: there is no such alias, or nothing to go back to.
 
     Example:
-        >>> rollback("cells").version                    # doctest: +SKIP
-        3
+        >>> from osv_lab.train.registry import register
+        >>> register("candidate.onnx", "cells", alias="champion").version
+        2
+        >>> rollback("cells").version
+        1
     """
     now = get_version(name, alias).version
     to = alias_history(name, alias).previous()

@@ -88,8 +88,10 @@ class Lineage(Report):
         lines = []
         for title, backward in (("came from", True), ("led to", False)):
             lines.append(f"{self.ref} {title}")
+            found: list[str] = []
             for focus in self.focus:
-                lines += _branches(focus, by_id, self.edges, backward, "", set())
+                found += _branches(focus, by_id, self.edges, backward, "", set())
+            lines += found or ["└─ nothing that is known here"]
         return "\n".join(lines)
 
     def mermaid(self) -> str:
@@ -165,8 +167,12 @@ def lineage(ref: str | Mapping[str, str] | None = None, *, digest: str | None = 
         UsageError: nothing was asked for.
 
     Example:
-        >>> answer = httpx.post(f"{url}/predict", files={"image": picture})              # doctest: +SKIP
-        >>> print(lineage(answer.headers).tree())                                        # doctest: +SKIP
+        >>> from osv_lab.store.versions import create_version
+        >>> print(lineage(create_version(dataset).ref).tree())
+        cells@v1 came from
+        └─ frozen as: samples 20 samples of cells
+        cells@v1 led to
+        └─ nothing that is known here
     """
     from osv_lab.train.lineage_graph import build
 

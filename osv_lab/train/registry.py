@@ -119,8 +119,8 @@ def register(
         UsageError: a name or alias that MLflow does not allow.
 
     Example:
-        >>> register("best.onnx", "cells", alias="champion").ref      # doctest: +SKIP
-        'models:/cells@champion'
+        >>> register("candidate.onnx", "cells", alias="challenger").summary()
+        'models:/cells@challenger (version 2, candidate.onnx, parity unchecked)'
     """
     path = artifact if isinstance(artifact, Path) else Path(str(getattr(artifact, "path", artifact)))
     if not path.is_file():

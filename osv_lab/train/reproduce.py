@@ -113,7 +113,10 @@ def reproduce(
         UsageError: it is not finished, or it was not trained on a dataset version.
 
     Example:
-        >>> reproduce("yolo11n-20260101-120000").passed                  # doctest: +SKIP
+        >>> from osv_lab.store.versions import create_version
+        >>> from osv_lab.train.trainer import train
+        >>> run = train(create_version(dataset).ref, Recipe("best.pt", epochs=1, imgsz=32, device="cpu"))
+        >>> reproduce(run.name).passed
         True
     """
     from osv_lab.store.versions import load_version

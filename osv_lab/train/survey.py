@@ -69,8 +69,8 @@ def survey(view: Any, task: Task | None = None, gt_field: str = "ground_truth") 
         InvalidDataError: there is nothing to train on.
 
     Example:
-        >>> survey(dataset).summary()                                           # doctest: +SKIP
-        'detect: 3 classes; images: train 205, val 87, test 72'
+        >>> survey(dataset).summary()
+        'detect: 2 classes; images: train 10, val 4, test 6'
     """
     task = task or tasks_of(view, gt_field)[0]
     field = label_field(view, task, gt_field)

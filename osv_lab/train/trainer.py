@@ -80,8 +80,9 @@ def train(
         OsvError: training diverged or failed; the message says where the log is.
 
     Example:
-        >>> run = train(dataset, Recipe("yolo11n", epochs=20))      # doctest: +SKIP
-        >>> run.metrics["mAP50"], run.weights                        # doctest: +SKIP
+        >>> run = train(dataset, Recipe("best.pt", epochs=1, imgsz=32, device="cpu"))
+        >>> sorted(run.metrics), run.weights.name
+        (['mAP50', 'mAP50-95', 'precision', 'recall'], 'best.pt')
     """
     if isinstance(view, (str, DatasetVersion)):
         view = load_version(view, progress=progress)

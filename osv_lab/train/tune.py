@@ -65,8 +65,9 @@ def tune(
         InterruptedJobError: Ctrl-C; the same call goes on.
 
     Example:
-        >>> report = tune("blood@v2", Recipe("yolo11n", epochs=20), {"imgsz": [320, 640]}, 8)   # doctest: +SKIP
-        >>> report.best.weights, report.plot()                                                  # doctest: +SKIP
+        >>> recipe = Recipe("yolo11n", epochs=20)
+        >>> report = tune("cells@v2", recipe, {"imgsz": [320, 640]}, 8)      # doctest: +SKIP
+        >>> report.best.weights, report.plot()                               # doctest: +SKIP
     """
     _check(recipe, space, n_trials, objectives)
     return _Tuning(view, recipe, space, tuple(objectives), name, gt_field, experiment, seed).run(

@@ -4,7 +4,7 @@ Each is a process of its own on loopback, with its log under ``<home>/up``. One 
 that started them ends, however it ends, they end too.
 
 Example:
-    >>> up(only=["mlflow"])                                                           # doctest: +SKIP
+    >>> up(only=["mlflow"])                                     # doctest: +SKIP
 """
 
 from __future__ import annotations

@@ -27,7 +27,11 @@ class AnnotationBoard(LabWidget):
         key: See :class:`~osv_lab.widgets.base.LabWidget`.
 
     Example:
-        >>> AnnotationBoard(lab.annotate(), link=session)                           # doctest: +SKIP
+        >>> task = loop.send(dataset.match_tags("val"), "to_check", "predictions")
+        >>> board = AnnotationBoard(loop)                         # shown where a cell ends with it
+        >>> board.load()
+        >>> board.data["summary"]
+        '0 of 1 jobs completed; labels: 0 edited, 0 added, 0 removed'
     """
 
     heading = "Annotation"

@@ -22,7 +22,9 @@ class ComparisonExplorer(LabWidget):
         key: See :class:`~osv_lab.widgets.base.LabWidget`.
 
     Example:
-        >>> ComparisonExplorer(lab.compare("old", "new"), link=session)             # doctest: +SKIP
+        >>> explorer = ComparisonExplorer(lab.compare("predictions", "candidate"))     # shown where a cell ends with it
+        >>> explorer.open_outcome("fixed")
+        {'note': '2 samples as .view (no App is linked: pass link=session)'}
     """
 
     heading = "Comparison"

@@ -35,7 +35,10 @@ class ConfusionExplorer(LabWidget):
         cell_chosen: The classes of the cell that was opened last: of the objects, and what they were found as.
 
     Example:
-        >>> ConfusionExplorer(lab.evaluate(), link=session)                         # doctest: +SKIP
+        >>> explorer = ConfusionExplorer(lab.evaluate())          # shown where a cell ends with it
+        >>> explorer.load()
+        >>> explorer.data["summary"]
+        '7 right, 1 as another class, 1 missed, 0 false; at confidence 0.35 and IoU 0.5'
     """
 
     heading = "Confusion"

@@ -25,7 +25,9 @@ class HealthExplorer(LabWidget):
         key: See :class:`~osv_lab.widgets.base.LabWidget`.
 
     Example:
-        >>> HealthExplorer(lab.health(), link=session)                              # doctest: +SKIP
+        >>> explorer = HealthExplorer(lab.quality())              # shown where a cell ends with it
+        >>> explorer.open_finding("leak")
+        {'note': '10 samples as .view (no App is linked: pass link=session)'}
     """
 
     heading = "Health"
@@ -84,7 +86,10 @@ class SliceExplorer(LabWidget):
         key: See :class:`~osv_lab.widgets.base.LabWidget`.
 
     Example:
-        >>> SliceExplorer(lab.slices(), link=session)                               # doctest: +SKIP
+        >>> report = lab.evaluate(split=None)
+        >>> explorer = SliceExplorer(lab.slices(split=None, by=["density"]))    # shown where a cell ends with it
+        >>> explorer.open_slice("density 2 objects")
+        {'note': '10 samples as .view (no App is linked: pass link=session)'}
     """
 
     heading = "Slices"

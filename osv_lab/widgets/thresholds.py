@@ -38,8 +38,10 @@ class ThresholdExplorer(LabWidget):
         confidences: The thresholds as the sliders stand, by class; every ``predict(confidence=...)`` takes them.
 
     Example:
-        >>> explorer = ThresholdExplorer(report, link=session)                      # doctest: +SKIP
-        >>> lab.predict_batch(images, confidence=explorer.confidences)              # doctest: +SKIP
+        >>> explorer = ThresholdExplorer(lab.evaluate())          # shown where a cell ends with it
+        >>> explorer.load()
+        >>> explorer.confidences
+        {'RBC': 0.51, 'WBC': 0.48, '*': 0.44}
     """
 
     heading = "Thresholds"

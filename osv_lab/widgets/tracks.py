@@ -51,7 +51,10 @@ class TrackInspector(LabWidget):
         chosen: The identities that are chosen, at most two.
 
     Example:
-        >>> TrackInspector(dataset.first(), "frames.tracks", link=session)          # doctest: +SKIP
+        >>> inspector = TrackInspector(videos.first(), "frames.tracks")     # shown where a cell ends with it
+        >>> inspector.load()
+        >>> inspector.frame, inspector.editor.field
+        (1, 'tracks')
     """
 
     heading = "Tracks"

@@ -33,7 +33,12 @@ class VersionBrowser(LabWidget):
         pair: The versions that are compared, ``["v1", "v2"]``.
 
     Example:
-        >>> VersionBrowser("blood", link=session)                                   # doctest: +SKIP
+        >>> from osv_lab.store.versions import create_version
+        >>> made = [create_version(dataset, splits=splits) for splits in (None, (0.6, 0.2, 0.2))]
+        >>> browser = VersionBrowser("cells")                     # shown where a cell ends with it
+        >>> browser.load()
+        >>> browser.pair, browser.diff.summary()
+        (['v1', 'v2'], 'cells@v1 → cells@v2: samples 13 resplit, 7 equal; objects none')
     """
 
     heading = "Versions"

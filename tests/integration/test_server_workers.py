@@ -364,6 +364,7 @@ def test_a_worker_imports_neither_torch_nor_fiftyone_nor_supervision(model: Path
         "from osv_lab.serve.inputs import Limits\n"
         "from osv_lab.serve.worker import Worker\n"
         "asked = {'ref': sys.argv[1], 'options': {}, 'scheduling': 'parallel', 'max_batch': None, 'described': None}\n"
+        "asked['lone_threads'] = None\n"
         "Worker(Limits()).load(1, asked)\n"
         "print(json.dumps([name for name in heavy if name in sys.modules]))"
     )

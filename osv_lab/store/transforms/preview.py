@@ -102,7 +102,9 @@ def preview(
         UsageError: steps that cannot be used.
 
     Example:
-        >>> preview(dataset.first(), {"rotate": {"degrees": 15}}).save("preview")        # doctest: +SKIP
+        >>> made = preview(dataset.first(), {"rotate": {"degrees": 15}}, copies=2)
+        >>> [path.name for path in made.save("preview")]
+        ['00-original.png', '01-augmented-1.png', '02-augmented-2.png']
     """
     from osv_lab.detect.images import read_image
 

@@ -15,9 +15,12 @@ and in the folder that the pointer names::
 A version exists from the moment its ``.dvc`` file does, and no longer: that file is written last and removed first.
 Example:
 
-    >>> from osv_lab.store.versions import create_version, load_version, push    # doctest: +SKIP
-    >>> v1 = create_version(dataset, splits=(0.8, 0.1, 0.1))                     # doctest: +SKIP
-    >>> push(v1.ref, "s3://bucket/datasets")                                     # doctest: +SKIP
+    >>> from osv_lab.store.versions import create_version, load_version, push
+    >>> v1 = create_version(dataset, splits=(0.8, 0.1, 0.1))
+    >>> push(v1.ref, "backup").summary()                  # or s3://bucket/datasets, or any DVC remote
+    'cells@v1 ...: 20 samples (16 train, 2 val, 2 test), 30 labels'
+    >>> len(load_version("cells@v1").match_tags("train"))
+    16
 """
 
 from __future__ import annotations

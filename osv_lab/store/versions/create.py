@@ -71,9 +71,9 @@ def create_version(
         InvalidDataError: the view is empty, media are missing or not what they were, or a group is in two splits.
 
     Example:
-        >>> version = create_version(dataset, splits=(0.8, 0.1, 0.1), group_by="patient")    # doctest: +SKIP
-        >>> version.ref, version.digest[:12]                                                 # doctest: +SKIP
-        ('blood@v1', '31a0a1c0f9d2')
+        >>> version = create_version(dataset, splits=(0.8, 0.1, 0.1), group_by="patient")
+        >>> version.summary()
+        'cells@v1 ...: 20 samples (16 train, 2 val, 2 test), 30 labels'
     """
     from osv_lab.store.database import connect
     from osv_lab.store.export import _fields

@@ -101,7 +101,11 @@ def erase(media: Iterable[str], *, everywhere: bool = True, progress: Progress =
         CheckFailedError: something was found afterwards.
 
     Example:
-        >>> erase(["31a0…"]).summary()                           # doctest: +SKIP
+        >>> from osv_lab.core.digests import file_digest
+        >>> from osv_lab.store.versions import create_version
+        >>> version = create_version(dataset)
+        >>> erase([file_digest(dataset.first().filepath)]).summary()
+        '1 samples erased from 1 versions, 1 shards written anew; ... none of 1 media is left'
     """
     wanted = sorted({_checked(digest) for digest in media})
     objects = Objects()

@@ -10,15 +10,18 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper
+from serving import until
+from tiny_model import write_tiny_model
 
 from osv_lab.core.errors import InvalidDataError, NotFoundError, UsageError
 from osv_lab.detect import load_detector
 from osv_lab.detect.detector import Detector
 from osv_lab.detect.images import read_image
 from osv_lab.detect.parity import compare_outputs
-from osv_lab.detect.providers import usable_providers
+from osv_lab.detect.providers import open_session, opened_ahead, usable_providers
 
 GREY = np.full((48, 64, 3), 114, np.uint8)
 
@@ -292,3 +295,29 @@ def test_an_export_equals_its_weights(images: list[np.ndarray], shared: Path | N
     assert report.passed, report.summary()
     assert report.matched == 1.0
     assert report.max_score_difference < 1e-4
+
+
+def test_a_session_that_was_opened_ahead_is_taken_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[object] = []
+
+    class Counted(onnxruntime.InferenceSession):
+        def __init__(self, *arguments: object, **named: object) -> None:
+            super().__init__(*arguments, **named)
+            opened.append(self)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Counted)
+    path = write_tiny_model(tmp_path / "tiny.onnx")
+    monkeypatch.chdir(tmp_path)
+    with opened_ahead("tiny.onnx", providers=["cpu"], threads=1):
+        detector = load_detector(path, providers=("cpu",), threads=1)
+        assert len(opened) == 1
+        assert open_session(path, providers=("cpu",), threads=1) is opened[1]
+    bright = np.full((64, 64, 3), 255, np.uint8)
+    assert [len(one) for one in detector.predict([bright])] == [1]
+    with opened_ahead(path, providers=["cpu"], threads=1):
+        until(lambda: len(opened) == 3)  # Nobody wants it.
+    assert open_session(path, providers=("cpu",), threads=1) is opened[3]
+    (tmp_path / "broken.onnx").write_bytes(b"no model")
+    for missing in ("broken.onnx", "none.onnx"):
+        with opened_ahead(missing, threads=1), pytest.raises((InvalidDataError, NotFoundError)):
+            load_detector(missing, threads=1)
