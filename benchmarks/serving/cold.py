@@ -88,6 +88,7 @@ def first_answer(model: Path, image: bytes, options: dict[str, Any]) -> float:
     finally:
         process.terminate()
         process.wait(30)
+        time.sleep(0.3)  # its workers end too, and the next one is not for that
 
 
 if __name__ == "__main__":

@@ -220,7 +220,9 @@ class Served:
     def _prepare(self) -> None:
         """Import what requests are read and answered with, where this process does it."""
         import osv_lab.serve.reading  # noqa: F401
+        from osv_lab.serve.inputs import prepare_decoders
 
+        prepare_decoders()
         _ = self.answers
 
     def routes(self) -> Mapping[tuple[str, str], Handler]:

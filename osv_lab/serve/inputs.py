@@ -24,11 +24,24 @@ _MOST_COMMAS = 20_000
 _SPACES = str.maketrans("", "", " \t\r\n")
 _URL_SAFE = str.maketrans("-_", "+/")
 
+_ONE_PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+
 MAX_FIELDS = 128
 """Most parts of a form that are no files."""
 
 MAX_REPEATED = 64
 """Most of them of one name."""
+
+
+def prepare_decoders() -> None:
+    """Import what decodes JPEG and PNG files, for which the first of them would otherwise wait."""
+    import PIL.JpegImagePlugin  # noqa: F401
+
+    from osv_lab.detect.images import decode_image
+
+    decode_image(_ONE_PIXEL)
 
 
 def image_bytes(image_url: str, limits: Limits) -> bytes:

@@ -239,9 +239,10 @@ def _find(detector: Detector, images: Sequence[np.ndarray]) -> None:
 
 def is_exported(detector: Detector) -> bool:
     """Whether it is, or all its members are, an exported file: safe for threads, and has seen an image."""
-    from osv_lab.detect.ensemble import EnsembleDetector
     from osv_lab.detect.exported import ExportedDetector
 
-    if isinstance(detector, EnsembleDetector):
-        return all(map(is_exported, detector.members))
-    return isinstance(detector, ExportedDetector)
+    if isinstance(detector, ExportedDetector):
+        return True
+    from osv_lab.detect.ensemble import EnsembleDetector
+
+    return isinstance(detector, EnsembleDetector) and all(map(is_exported, detector.members))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import logging
 import threading
@@ -29,10 +28,6 @@ _log = logging.getLogger("osv_lab.serve")
 
 SIDECAR_KEY = "drift_reference"
 """Where a model's sidecar holds its :class:`~osv_lab.serve.drift.Reference`."""
-
-_ONE_PIXEL = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +140,10 @@ def load_model(
     Raises:
         OsvError: the model, or its sidecar, cannot be found, read or run.
     """
-    from osv_lab.detect.images import decode_image
-
     options = options or {}
     detector, plan = load_planned(ref, options, scheduling, max_batch, lone_threads)
-    # The first run of a session allocates its memory, and the first decoded image loads the decoders; no request
-    # should wait for either. An exported detector has run already, to see what its network gives.
-    decode_image(_ONE_PIXEL)
+    # The first run of a session allocates its memory; no request should wait for that. An exported detector has run
+    # already, to see what its network gives.
     if not is_exported(detector):
         detector.predict([grey_image(detector)])
     sidecar = sidecar_of(detector)

@@ -20,9 +20,11 @@ BUFFER = 4 * 2**20
 _RUN = "import osv_lab, onnxruntime; from osv_lab.serve.worker_main import main; main()"
 
 # An image, its tensor and the network's outputs are megabytes that come and go with every job. By default glibc gives
-# them back to the kernel each time and gets them as new pages, which costs a millisecond; and large pages cost less.
+# them back to the kernel each time and gets them as new pages, which costs a millisecond; and large pages cost less,
+# which there are in the first of its arenas only.
 # https://sourceware.org/glibc/manual/latest/html_node/Memory-Allocation-Tunables.html
-_KEEP_MEMORY = f"glibc.malloc.mmap_threshold={2**25}:glibc.malloc.trim_threshold={2**27}:glibc.malloc.hugetlb=1"
+_KEEP_MEMORY = f"glibc.malloc.mmap_threshold={2**25}:glibc.malloc.trim_threshold={2**27}"
+_KEEP_MEMORY += ":glibc.malloc.hugetlb=1:glibc.malloc.arena_max=1"
 
 
 class Spawned:

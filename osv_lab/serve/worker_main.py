@@ -145,6 +145,7 @@ def _import_for_answering() -> None:
     import cv2
     import PIL.JpegImagePlugin  # noqa: F401
 
+    import osv_lab.detect.images
     import osv_lab.serve.answers
     import osv_lab.serve.remote
     import osv_lab.serve.ticket  # noqa: F401
@@ -153,8 +154,11 @@ def _import_for_answering() -> None:
 
 
 def _import_for_reading() -> None:
-    """Import what reads JSON, forms and options; whoever asks with one before waits for this."""
+    """Import what reads JSON, forms, options and other images; whoever asks with one before waits for this."""
     import osv_lab.serve.reading  # noqa: F401
+    from osv_lab.serve.inputs import prepare_decoders
+
+    prepare_decoders()
 
 
 def _work(jobs: socket.socket, worker: Worker) -> None:
