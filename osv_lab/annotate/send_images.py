@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -156,7 +156,8 @@ def _write(
     count = sum(len(part["shapes"]) + len(part["tags"]) for _, part in parts)
     ids: dict[tuple[int, str | None], int] = {}
     done = 0
-    for some in in_parallel([look, *(partial(write, job, part) for job, part in parts)], AT_ONCE):
+    work: list[Callable[[], Made]] = [look, *(partial(write, job, part) for job, part in parts)]
+    for some in in_parallel(work, AT_ONCE):
         for place, number in some:
             # Of an object in two jobs the first one's is taken for it.
             ids.setdefault(place, number)
