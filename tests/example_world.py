@@ -9,6 +9,7 @@ made once for a session and copied. The names live at the bottom of this file, o
 from __future__ import annotations
 
 import ast
+import builtins
 import contextlib
 import doctest
 import io
@@ -85,6 +86,8 @@ def staged(
         known: What the docstring's module knows: those names stay what they are.
         folder: See :class:`Stage`; ``store``, too.
     """
+    # What an example showed last is kept there; FiftyOne's pydash cannot be imported beside a tuple with a list in it.
+    vars(builtins).pop("_", None)
     stage = Stage(folder, store)
     before = _datasets()
     with contextlib.chdir(folder), stage.closing:
@@ -297,8 +300,8 @@ SETUPS["use_plugins"] = _plugins
 def _cvat_settings(stage: Stage) -> None:
     """The server of ``cvat`` is the one of the environment."""
     there = stage.name("cvat")
-    for what in ("url", "user", "password"):
-        stage.set(f"OSV_CVAT_{what.upper()}", getattr(there, what))
+    for what in ("url", "user", "password", "token", "organization"):
+        stage.set(f"OSV_CVAT_{what.upper()}", getattr(there, what, ""))
 
 
 for _word in ("AnnotationLoop", "annotate", "cvat_settings"):

@@ -53,7 +53,7 @@ class Suggestion:
     was: str
     should_be: str
     box: tuple[float, float, float, float]
-    chances: Mapping[str, float]
+    chances: Mapping[str, float] = field(hash=False)
 
 
 @dataclass(frozen=True)
@@ -167,9 +167,8 @@ def find_label_errors(
     Example:
         >>> report = find_label_errors(dataset, "predictions", limit=6)
         >>> print(report.summary())
-        label_errors: 3 spurious, 3 wrong class, of 30 labels of 'cells'
-        >>> len(report.view("wrong_class"))                        # images, to look at in the App
-        3
+        label_errors: ... wrong class, of 30 labels of 'cells'
+        >>> queue = report.view("wrong_class")                     # to look at in the App
     """
     fo = connect()
     begin = time.perf_counter()
