@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 PREFERENCE = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
 """Providers in the order they are tried."""
 
-_SPIN_US = "20"
-
 _SILENT = 4  # ONNX Runtime's severity "fatal"
 
 
@@ -105,14 +103,14 @@ def _open(path: Path, providers: Sequence[str] | None, threads: int | None) -> o
     ort = import_onnxruntime()
     options = ort.SessionOptions()
     options.log_severity_level = _SILENT
+    # Idle threads that spin take the cores that decoding and other sessions need.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if threads is not None:
         if threads < 1:
             raise UsageError("threads must be at least 1", threads)
         options.intra_op_num_threads = threads
         if helpers := _cores_of_helpers(threads):
             options.add_session_config_entry("session.intra_op_thread_affinities", helpers)
-    for name, value in _waiting(ort, threads).items():
-        options.add_session_config_entry(name, value)
 
     wanted = usable_providers(providers)
     for first in range(len(wanted)):
@@ -124,20 +122,6 @@ def _open(path: Path, providers: Sequence[str] | None, threads: int | None) -> o
             if first + 1 == len(wanted):
                 raise _explain(path, error) from None
     raise UnavailableError("ONNX Runtime has no provider", ", ".join(ort.get_available_providers()))
-
-
-def _waiting(ort: Any, threads: int | None) -> dict[str, str]:
-    """How threads wait for each other.
-
-    Idle threads that spin take the cores that decoding and other sessions need. Those that were asked for by number,
-    and have a core each, spin for less than it takes to wake one; before 1.26 that cannot be said.
-    https://github.com/microsoft/onnxruntime/pull/27916
-    """
-    spinning = "session.intra_op.allow_spinning"
-    release = tuple(int(part) for part in ort.__version__.split(".")[:2])
-    if threads is None or not _cores_of_helpers(threads) or release < (1, 26):
-        return {spinning: "0"}
-    return {spinning: "1", "session.intra_op.spin_duration_us": _SPIN_US, "session.force_spinning_stop": "1"}
 
 
 def _cores_of_helpers(threads: int) -> str:
