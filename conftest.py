@@ -12,6 +12,9 @@ import pytest
 from example_world import staged
 from isolation import SESSION
 
+# Looking for examples in it would run it again, and what is started afterwards would be of another session.
+collect_ignore = ["tests/isolation.py"]
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

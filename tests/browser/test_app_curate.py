@@ -118,4 +118,3 @@ def test_a_form_reads_only_where_it_may(app: Driver, fo: Any, dataset: Any, tmp_
     app.told("40 files of .* 40 added")
     app.page.wait_for_url(f"**/datasets/{more}*", timeout=SLOW_MS)
     assert fo.load_dataset(more).count_sample_tags()["val"] == 40
-    fo.delete_dataset(more)
