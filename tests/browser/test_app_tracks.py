@@ -30,13 +30,10 @@ CAR_VIDEO, CAR_MODEL = "videos/car-detection.mp4", "models/yolox_nano_coco.onnx"
 
 
 @pytest.fixture(scope="module")
-def names(fo: Any) -> Iterator[tuple[str, str]]:
+def names() -> tuple[str, str]:
     """The synthetic dataset and the real one."""
     tag = uuid.uuid4().hex[:8]
-    yield f"parts-{tag}", f"cars-{tag}"
-    for name in (f"parts-{tag}", f"cars-{tag}"):
-        if fo.dataset_exists(name):
-            fo.delete_dataset(name)
+    return f"parts-{tag}", f"cars-{tag}"
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 @pytest.fixture(scope="module")
 def trained(fo: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Forty photos; the first test trains on them."""
-    name = "test-app-train"
-    yield cells(name, tmp_path_factory.mktemp("cells"), predicted=False)
-    fo.delete_dataset(name)
+    return cells("test-app-train", tmp_path_factory.mktemp("cells"), predicted=False)
 
 
 def test_the_form_knows_the_data_and_judges_at_the_field(app: Driver, trained: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from app_driver import SLOW_MS, Driver
@@ -15,7 +14,7 @@ from osv_lab.store.versions import create_version, list_versions
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
 
-def test_two_versions_what_changed_and_an_export(app: Driver, fo: Any, dataset_name: str, tmp_path: Path) -> None:
+def test_two_versions_what_changed_and_an_export(app: Driver, dataset_name: str, tmp_path: Path) -> None:
     dataset = cells(dataset_name, tmp_path, predicted=False)
     app.open(dataset_name)
     panel = app.panel("Versions")
@@ -57,4 +56,3 @@ def test_two_versions_what_changed_and_an_export(app: Driver, fo: Any, dataset_n
     app.send()
     app.told("yolo-detect: 40 images")
     assert (load_settings().exports_dir / "as-yolo" / "data.yaml").is_file()
-    fo.delete_dataset(between)
