@@ -7,6 +7,7 @@ stretched from their own minimum to maximum.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import struct
@@ -57,8 +58,9 @@ _READERS = {
     "TIFF": "Tiff",
     "GIF": "Gif",
     "AVIF": "Avif",
+    "JPEG2000": "Jpeg2K",
+    "PPM": "Ppm",
 }
-_READERS |= {"JPEG2000": "Jpeg2K", "PPM": "Ppm"}
 
 _ORIENTATION_TAG = 0x0112
 
@@ -220,7 +222,8 @@ def _reader(kind: str) -> Callable[[io.BytesIO, str], PillowImage.Image]:
     from PIL import Image
 
     if kind not in Image.OPEN:
-        importlib.import_module(f"PIL.{_READERS[kind]}ImagePlugin")
+        with contextlib.suppress(ImportError):
+            importlib.import_module(f"PIL.{_READERS[kind]}ImagePlugin")
     if kind not in Image.OPEN:
         raise InvalidDataError("this kind of image cannot be read here", kind, "install a Pillow that can")
     return Image.OPEN[kind][0]

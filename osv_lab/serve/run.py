@@ -118,7 +118,7 @@ def run_server(
     }
     listening = {"host": host, "port": port, "key": key, "allow_anonymous": allow_anonymous}
     how = {"scheduling": scheduling, "max_batch": max_batch, "lone_threads": lone_threads, **model_options}
-    running.run(first, ref, listening, allow_urls, limits, serving, log_level, how)
+    running.run(first, running.Wanted(ref, listening, allow_urls, limits, serving, log_level, how))
 
 
 def start_server(
@@ -174,7 +174,7 @@ def start_server(
     }
     listening = {"host": host, "port": port, "key": key, "allow_anonymous": allow_anonymous}
     how = {"scheduling": scheduling, "max_batch": max_batch, "lone_threads": lone_threads, **model_options}
-    return running.start(first, ref, listening, allow_urls, limits, serving, log_level, how)
+    return running.start(first, running.Wanted(ref, listening, allow_urls, limits, serving, log_level, how))
 
 
 def _first_worker(ref: object, processes: int | str) -> Spawned | None:

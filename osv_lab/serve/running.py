@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from osv_lab.core.errors import UnavailableError, UsageError, require_extra
 from osv_lab.serve.limits import Limits
@@ -36,45 +36,50 @@ STOP_TIMEOUT_S = 10
 """How long requests in progress may take after the server was told to stop."""
 
 
-def run(
-    first: Spawned | None,
-    ref: str | Path | Detector,
-    listening: Mapping[str, Any],
-    allow_urls: bool | Sequence[str] | None,
-    limits: Limits | None,
-    serving: dict[str, Any],
-    log_level: str,
-    how: Mapping[str, Any],
-) -> None:
-    """Serve until told to stop; see :func:`osv_lab.serve.run.run_server`, whose arguments these are.
+class Wanted(NamedTuple):
+    """What is to be served, and how: the arguments of :func:`osv_lab.serve.run.run_server`.
+
+    Attributes:
+        ref: The model.
+        listening: ``host``, ``port``, ``key`` and ``allow_anonymous``.
+        allow_urls: Whether ``image_url`` may be an http(s) URL.
+        limits: Sizes of requests.
+        serving: What :func:`osv_lab.serve.app.create_app` takes, but ``processes``, ``capture_to``, and rules in place
+            of what captures by them.
+        log_level: Uvicorn's.
+        how: What :class:`osv_lab.serve.slot.ModelSlot` takes.
+    """
+
+    ref: str | Path | Detector
+    listening: Mapping[str, Any]
+    allow_urls: bool | Sequence[str] | None
+    limits: Limits | None
+    serving: Mapping[str, Any]
+    log_level: str
+    how: Mapping[str, Any]
+
+
+def run(first: Spawned | None, wanted: Wanted) -> None:
+    """Serve until told to stop.
 
     Args:
         first: A worker process that was started already; it ends where this fails.
-        listening: ``host``, ``port``, ``key`` and ``allow_anonymous``.
-        serving: What :func:`osv_lab.serve.app.create_app` takes, but ``processes``, ``capture_to``, and rules in place
-            of what captures by them.
-        how: What :class:`osv_lab.serve.slot.ModelSlot` takes.
+        wanted: What is to be served.
+
+    Raises:
+        OsvError: as :func:`osv_lab.serve.run.run_server` says.
     """
-    with _ended_on_error(first), contextlib.closing(_listen(**listening)) as listener:
-        server = _server(first, ref, listener, listening, allow_urls, limits, serving, log_level, how)
+    with _ended_on_error(first), contextlib.closing(_listen(**wanted.listening)) as listener:
+        server = _server(first, wanted, listener)
         with _stopped_by_signals(server):
             server.run(sockets=[listener])
 
 
-def start(
-    first: Spawned | None,
-    ref: str | Path | Detector,
-    listening: Mapping[str, Any],
-    allow_urls: bool | Sequence[str] | None,
-    limits: Limits | None,
-    serving: dict[str, Any],
-    log_level: str,
-    how: Mapping[str, Any],
-) -> ServerHandle:
+def start(first: Spawned | None, wanted: Wanted) -> ServerHandle:
     """As :func:`run`, in a thread; returns when it answers."""
     with _ended_on_error(first), contextlib.ExitStack() as failing:
-        listener = failing.enter_context(contextlib.closing(_listen(**listening)))
-        server = _server(first, ref, listener, listening, allow_urls, limits, serving, log_level, how)
+        listener = failing.enter_context(contextlib.closing(_listen(**wanted.listening)))
+        server = _server(first, wanted, listener)
         failing.pop_all()
         return ServerHandle(server, listener)
 
@@ -151,27 +156,18 @@ def _reference_of(drift: bool | str | Path) -> bool | Reference:
     return Reference.read(drift)
 
 
-def _server(
-    first: Spawned | None,
-    ref: str | Path | Detector,
-    listener: socket.socket,
-    listening: Mapping[str, Any],
-    allow_urls: bool | Sequence[str] | None,
-    limits: Limits | None,
-    serving: dict[str, Any],
-    log_level: str,
-    how: Mapping[str, Any],
-) -> uvicorn.Server:
+def _server(first: Spawned | None, wanted: Wanted, listener: socket.socket) -> uvicorn.Server:
     """A server whose model is loaded: what cannot be loaded fails here, in the caller's thread."""
-    host, key = listening["host"], listening["key"]
-    limits = _limits(limits, host, allow_urls)
+    ref, log_level, serving = wanted.ref, wanted.log_level, dict(wanted.serving)
+    host, key = wanted.listening["host"], wanted.listening["key"]
+    limits = _limits(wanted.limits, host, wanted.allow_urls)
     if serving["manage"] is None:
         serving["manage"] = key is not None or _is_loopback(host)
     serving["capture"] = capture_of(serving["capture"], serving.pop("capture_to"))
     serving["drift"] = _reference_of(serving["drift"])
     crew = _crew_for(first, serving.pop("processes"), limits, serving["workers"])
     try:
-        slot = _slot_for(Path(ref) if isinstance(ref, os.PathLike) else ref, crew, how)
+        slot = _slot_for(Path(ref) if isinstance(ref, os.PathLike) else ref, crew, wanted.how)
         with ThreadPoolExecutor(1) as loader, _ended_on_error(first):
             # Another process loads it, while this one imports.
             loading = None if crew is None else loader.submit(slot.load)
