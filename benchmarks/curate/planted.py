@@ -1,9 +1,9 @@
 """Faults planted in real data: how many come among the first suggestions, here and with FiftyOne Brain.
 
 BCCD has errors of its own: more than a thousand cells without a box. They take the first places of every list that
-puts true errors first. So faults are looked for twice: in BCCD as it is, and after what a review found missing was drawn
-(:mod:`benchmarks.curate.reviewed`). For BCCD as it is, recall is also told among the first suggestions that are no
-errors of BCCD itself.
+puts true errors first. So faults are looked for twice: in BCCD as it is, and after what a review found missing was
+drawn (:mod:`benchmarks.curate.reviewed`). For BCCD as it is, recall is also told among the first suggestions that are
+no errors of BCCD itself.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """What BCCD lacks: places where a detector sees an object without a box, each looked at by eye (``reviewed.csv``).
 
 The places are predictions of the given model that overlap no label by half: all with a confidence of 0.33 or more, and
-what stood among the first 200 to 600 suggested missing labels in trials with no planted faults and with other seeds than
-those that are reported: on BCCD as it is, then on BCCD with the objects drawn that had been found until then, again and
-again until next to nothing new came up. Two reviewers, who also made the ranking, judged by crops with the labels
-drawn in:
+what stood among the first 200 to 600 suggested missing labels in trials without planted faults and with other seeds
+than those that are reported: on BCCD as it is, then on BCCD with the objects drawn that had been found until then,
+again and again until next to nothing new came up. Two reviewers, who also made the ranking, judged by crops with the
+labels drawn in:
 
-- ``missing``: an object that has no box, its own outline seen along half of it or more, and where the predicted box lies
-  (by half, judged by eye).
+- ``missing``: an object that has no box, its own outline seen along half of it or more, and the predicted box lies on
+  it by about half, as judged by eye.
 - ``label misplaced``: it has one that lies badly.
 - ``nothing``: no object, or one that has its box already.
 - ``doubtful``: everything between: ghosts, clumps without outlines, blur, halves of cells, a box far too large.

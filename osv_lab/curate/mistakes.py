@@ -236,19 +236,15 @@ def _probabilities(model: object, rows: np.ndarray, outcomes: int) -> np.ndarray
 
 
 def _one_each(image: ImageBoxes, judged: Judged) -> Judged:
-    """Of unexplained predictions the likeliest for each object, less likely where a label is that belongs there."""
+    """Of unexplained predictions the likeliest for each object."""
     evidence, found = judged.evidence, image.found[judged.evidence.which]
-    agreeing = evidence.suggested[:, 0]
-    belongs = np.zeros(len(image.found))
-    np.maximum.at(belongs, agreeing[agreeing >= 0], judged.labels[agreeing >= 0, KINDS.index("badly_placed")])
-    missing = judged.missing * (1 - np.minimum(belongs, 1)[evidence.which])
     same, kept = iou(found, found) >= SAME, list[int]()
-    for place in np.argsort(-missing, kind="stable"):
+    for place in np.argsort(-judged.missing, kind="stable"):
         if not same[place, kept].any():
             kept.append(int(place))
     kept.sort()
     evidence = replace(evidence, missing=evidence.missing[kept], which=evidence.which[kept])
-    return Judged(evidence, judged.labels, missing[kept])
+    return replace(judged, evidence=evidence, missing=judged.missing[kept])
 
 
 def _by_formula(evidence: Evidence) -> Judged:
