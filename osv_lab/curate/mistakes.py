@@ -9,7 +9,8 @@ boosting learns what gives such mistakes away. The images that a model judges ar
 What the annotators really did wrong counts as correct while it learns, which makes it careful about what is common
 in the data set. That would teach it to overlook labels that are often missing. So missing labels are learned twice
 (after B. Liu et al., "Partially Supervised Classification of Text Documents", 2002): the second time without the
-predictions that look as much like a missing label as the dropped ones do.
+predictions that look as much like a missing label as the dropped ones do. That tells their order; how likely they are,
+beside other mistakes, the first time tells.
 """
 
 from __future__ import annotations
@@ -74,16 +75,27 @@ def judge(images: list[ImageBoxes], classes: int, seed: int, progress: Progress 
     if sum(len(one.boxes) for one in images) < LEAST_LABELS or len(images) < 2 * FOLDS:
         return [_one_each(*one) for one in zip(images, map(_by_formula, evidence), strict=True)]
     learned = _learn(images, classes, sizes, seed, progress)
-    found = []
+    found, order = list[Judged](), list[np.ndarray]()
     for place, one in enumerate(evidence):
-        labels, missing = learned[place % FOLDS]
+        labels, missing, again = learned[place % FOLDS]
         judged = _by_formula(one)
         if labels is not None:
             judged = replace(judged, labels=_probabilities(labels, one.labels, 4)[:, 1:])
         if missing is not None:
             judged = replace(judged, missing=_probabilities(missing, one.missing, 2)[:, 1])
-        found.append(_one_each(images[place], judged))
-    return found
+        found.append(judged)
+        order.append(_probabilities(again, one.missing, 2)[:, 1] if again is not None else judged.missing)
+    missing = _in_order([one.missing for one in found], order)
+    found = [replace(one, missing=chances) for one, chances in zip(found, missing, strict=True)]
+    return [_one_each(*one) for one in zip(images, found, strict=True)]
+
+
+def _in_order(chances: list[np.ndarray], order: list[np.ndarray]) -> list[np.ndarray]:
+    """The same chances, of all images together, given out in the order of other numbers."""
+    every = np.concatenate(chances)
+    given = np.empty_like(every)
+    given[np.argsort(np.concatenate(order), kind="stable")] = np.sort(every)
+    return np.split(given, np.cumsum([len(one) for one in chances])[:-1])
 
 
 def make_mistakes(
@@ -144,8 +156,8 @@ class _Table:
 
 def _learn(
     images: list[ImageBoxes], classes: int, sizes: ClassSizes, seed: int, progress: Progress
-) -> list[tuple[object, object]]:
-    """For each fold a model of labels and one of unexplained predictions, learned from the other folds.
+) -> list[tuple[object, object, object]]:
+    """For each fold a model of labels and two of unexplained predictions, learned from the other folds.
 
     There is none where there is too little to learn from: predictions that labels explain all of, for instance.
     """
@@ -163,7 +175,7 @@ def _learn(
         progress("learn mistakes", 2, 3)
         again = _fit(_without_real_ones(missing, once), seed, MISSING_SIGNS, small)
         progress("learn mistakes", 3, 3)
-    return list(zip(of_labels, [b or a for a, b in zip(once, again, strict=True)], strict=True))
+    return list(zip(of_labels, once, again, strict=True))
 
 
 def _tables(
