@@ -1,6 +1,6 @@
 """What it is worth to mend labels: a queue of label errors, relabelled by the truth, and a model trained again.
 
-``python -m benchmarks.curate.relabel --out FOLDER [--seeds 0 1]``; stopped, it goes on where it was.
+``python -m benchmarks.curate.relabel --out FOLDER [--seeds 0 1 2]``; stopped, it goes on where it was.
 
 Of BCCD's train list, 15% of the boxes are dropped, 15% get another class, 15% are shifted, and 15% as many are
 added. Two models, each trained on one half of the faulty labels, predict the other half; ``find_label_errors`` makes
@@ -35,7 +35,7 @@ SEEN, SEEN_BY_FOLD = 1600, 1200
 def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.curate.relabel", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="where weights, scores and relabel.json go")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     options = parser.parse_args()
     out = options.out.absolute()
     dataset = bccd(out)
