@@ -202,7 +202,8 @@ class Annotations:
 def _plain(one: Shape | Keyframe | Track) -> dict[str, Any]:
     """The fields that are not at their defaults; tuples as lists, as JSON has them."""
     found = {}
-    for name, default in _defaults(type(one)):
+    kind: Any = type(one)
+    for name, default in _defaults(kind):
         value = getattr(one, name)
         if value != default:
             found[name] = (
