@@ -181,7 +181,7 @@ def _planted(source: Path, model: Path, folder: Path, seed: int) -> dict[str, di
         found = find_label_errors(dataset, limit=1_000_000)
         seconds = time.perf_counter() - begin
         verdicts = {verdict: reviewed.boxes(dataset, verdict) for verdict in reviewed.VERDICTS}
-        own = plan.recall_of_labels(faults, found, verdicts["doubtful"])
+        own = plan.recall_of_labels(faults, found, verdicts)
         told = ", ".join(f"{fault} {share:.2f}" for fault, share in own.items() if fault in plan.KIND_OF)
         print(f"seed {seed}, BCCD {state}: {told} ({seconds:.0f} s)", flush=True)
         own |= plan.first_missing(faults, found, verdicts)

@@ -87,7 +87,7 @@ class Evidence:
 
     Attributes:
         labels: One row per label, ``(n, LABEL_COLUMNS)``.
-        missing: One row per unexplained prediction.
+        missing: One row per unexplained prediction, ``(k, 8)``.
         which: The places of those predictions.
         suggested: Per label the place of the prediction it would be replaced by, -1 without one.
     """
@@ -142,7 +142,7 @@ def gather(image: ImageBoxes, sizes: ClassSizes, least: float = 0.05) -> Evidenc
     among = iou(image.found[which], image.found)
     surer = image.confidence[None] > image.confidence[which][:, None]
     usual = sizes.deviations(image.found[which])[np.arange(len(which)), image.found_classes[which]]
-    mine = image.confidence[which] * (image.confidence[which] > 0.25)
+    # Nothing of the image as a whole: where an annotator left much out, each missing box is as missing.
     missing: list[Any] = [
         image.found_classes[which],
         image.confidence[which],
@@ -151,10 +151,6 @@ def gather(image: ImageBoxes, sizes: ClassSizes, least: float = 0.05) -> Evidenc
         np.where(surer, among, 0).max(axis=1, initial=0),
         *usual.T,
         _to_border(image.found[which], image.size),
-        (surer & free[None]).sum(axis=1),
-        unexplained - mine,
-        (unexplained - mine) / (n + 1),
-        *(np.full(len(which), value) for value in (n, float((support > 0.3).sum()) / (n + 1), image_columns[3])),
     ]
     likely = np.where(agreeing.max(axis=1, initial=0) > 0, agreeing.argmax(axis=1) if m else -1, -1)
     other = np.where(same | (overlap <= 0.3), 0, image.confidence * overlap)

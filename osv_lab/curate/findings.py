@@ -97,13 +97,3 @@ class FindingsReport(Report):
 def worst_first(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     """Findings by severity, then by how much they concern."""
     return tuple(sorted(findings, key=lambda one: (-one.severity, -len(one.samples), one.kind)))
-
-
-def counted(number: int, what: str, plural: str = "") -> str:
-    """A number of things in words.
-
-    Example:
-        >>> counted(1, "image"), counted(1200, "class", "classes")
-        ('1 image', '1,200 classes')
-    """
-    return f"{number:,} {what if number == 1 else plural or what + 's'}"

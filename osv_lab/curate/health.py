@@ -12,7 +12,8 @@ import numpy as np
 
 from osv_lab.core.errors import NotFoundError, UsageError, nearest
 from osv_lab.core.settings import SPLITS
-from osv_lab.curate.findings import FindingsReport, counted, worst_first
+from osv_lab.core.words import counted
+from osv_lab.curate.findings import FindingsReport, worst_first
 from osv_lab.curate.health_findings import about_boxes, about_classes, about_images, about_labels, objects_of
 from osv_lab.store.bulk_documents import read_columns
 from osv_lab.store.database import connect

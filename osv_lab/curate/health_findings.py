@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from osv_lab.core.settings import SPLITS
-from osv_lab.curate.findings import Finding, counted
+from osv_lab.core.words import counted
+from osv_lab.curate.findings import Finding
 
 RARE = 30
 """With fewer objects a class can hardly be learned, nor its scores trusted."""

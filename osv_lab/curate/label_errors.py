@@ -93,10 +93,11 @@ class LabelErrorReport(Report):
         return self.rows()[:20]
 
     def summary(self) -> str:
-        """The counts in one line."""
+        """The counts in one line: of what is suspicious, which is not what is wrong."""
         kinds = Counter(one.kind for one in self.suggestions)
         told = ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in kinds.most_common())
-        return f"{self.key}: {told or 'no suggestions'}, of {self.labels:,} labels of '{self.dataset}'"
+        most = f"the {len(self.suggestions):,} most suspicious in order, {told}" if told else "nothing suspicious"
+        return f"{self.key}: {most}, of {self.labels:,} labels of '{self.dataset}'"
 
     def likeliest(self, kind: str, limit: int = 200) -> tuple[Suggestion, ...]:
         """The suggestions that are likeliest of one kind, whatever other kind they may be.
@@ -154,7 +155,8 @@ def find_label_errors(
         pred_field: Predictions, a field of ``fiftyone.Detections``.
         gt_field: Labels, likewise.
         key: Where the suggestions go.
-        limit: The most suggestions.
+        limit: The most suggestions. There are as many where there is as much to judge: every label is one, the least
+            suspicious last.
         seed: Of the mistakes that are made to learn from.
         progress: Told about stages.
 
@@ -167,7 +169,7 @@ def find_label_errors(
     Example:
         >>> report = find_label_errors(dataset, "predictions", limit=6)
         >>> print(report.summary())
-        label_errors: ... wrong class, of 30 labels of 'cells'
+        label_errors: the 6 most suspicious in order, ... wrong class, of 30 labels of 'cells'
         >>> queue = report.view("wrong_class")                     # to look at in the App
     """
     fo = connect()

@@ -12,6 +12,7 @@ import numpy as np
 from osv_lab.core.errors import UsageError
 from osv_lab.core.progress import Progress, silent
 from osv_lab.core.settings import SPLITS
+from osv_lab.core.words import counted
 from osv_lab.curate.duplicates import (
     SIMILARITY,
     Embed,
@@ -22,7 +23,7 @@ from osv_lab.curate.duplicates import (
     join_similar,
     near_pairs,
 )
-from osv_lab.curate.findings import Finding, FindingsReport, counted, worst_first
+from osv_lab.curate.findings import Finding, FindingsReport, worst_first
 from osv_lab.curate.hashes import from_hex
 from osv_lab.curate.measures import measure_view
 from osv_lab.store.database import connect

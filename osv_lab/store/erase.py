@@ -19,6 +19,7 @@ from osv_lab.core.files import sweep_drafts, write_atomic
 from osv_lab.core.progress import Progress, silent
 from osv_lab.core.report import Report
 from osv_lab.core.settings import load_settings
+from osv_lab.core.words import counted
 from osv_lab.store import versions
 from osv_lab.store.database import connect, database_errors
 from osv_lab.store.schema import changing_alone
@@ -80,9 +81,9 @@ class EraseReport(Report):
         """The counts in one line."""
         found, left = sum(one.before for one in self.places), sum(one.after for one in self.places)
         if not self.done:
-            return f"{len(self.media):,} media are in {found:,} places; nothing was removed: erase with --yes"
-        outside = f"; {len(self.outside):,} files outside the lab are left to you" if self.outside else ""
-        return f"{len(self.media):,} media erased from {found:,} places, {left:,} left{outside}"
+            return f"{len(self.media):,} media in {counted(found, 'place')}; nothing was removed: erase with --yes"
+        outside = f"; {counted(len(self.outside), 'file')} outside the lab left to you" if self.outside else ""
+        return f"{len(self.media):,} media erased from {counted(found, 'place')}, {left:,} left{outside}"
 
 
 @dataclass

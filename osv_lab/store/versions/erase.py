@@ -20,6 +20,7 @@ from osv_lab.core.files import sweep_drafts, write_atomic
 from osv_lab.core.progress import Progress, silent
 from osv_lab.core.report import Report
 from osv_lab.core.settings import load_settings
+from osv_lab.core.words import counted
 from osv_lab.store.versions import remote as remotes
 from osv_lab.store.versions.content import Entry, write_entry
 from osv_lab.store.versions.create import counts
@@ -64,10 +65,12 @@ class EraseReport(Report):
         return rows
 
     def summary(self) -> str:
-        samples = sum(self.versions.values())
+        erased = counted(sum(self.versions.values()), "sample")
+        searched = counted(self.looked_at, "manifest and shard", "manifests and shards")
         return (
-            f"{samples} samples erased from {len(self.versions)} versions, {self.shards} shards written anew; "
-            f"{self.looked_at} manifests and shards searched afterwards: none of {len(self.media)} media is left"
+            f"{erased} erased from {counted(len(self.versions), 'version')}, "
+            f"{counted(self.shards, 'shard')} written anew; "
+            f"{searched} searched afterwards: none of {len(self.media):,} media is left"
         )
 
 
@@ -105,7 +108,7 @@ def erase(media: Iterable[str], *, everywhere: bool = True, progress: Progress =
         >>> from osv_lab.store.versions import create_version
         >>> version = create_version(dataset)
         >>> erase([file_digest(dataset.first().filepath)]).summary()
-        '1 samples erased from 1 versions, 1 shards written anew; ... none of 1 media is left'
+        '1 sample erased from 1 version, 1 shard written anew; ... none of 1 media is left'
     """
     wanted = sorted({_checked(digest) for digest in media})
     objects = Objects()

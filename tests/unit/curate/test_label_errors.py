@@ -68,6 +68,44 @@ def test_errors_lead_the_queue_with_their_kind_and_what_to_do(scene: Any) -> Non
     assert 0 <= min(scores) <= max(scores) <= 1
 
 
+def test_the_summary_tells_of_suspicions(scene: Any) -> None:
+    summary = find_label_errors(scene, limit=10).summary()
+    assert summary.startswith("label_errors: the 10 most suspicious in order, ")
+    assert summary.endswith(", of 300 labels of 'test-label-errors'")
+
+
+@pytest.mark.parametrize("images", [6, 60], ids=["by a formula", "learned"])
+def test_an_object_that_is_found_twice_is_one_suggestion(fo: Any, scene: Any, images: int) -> None:
+    dataset = scene.clone()
+    try:
+        sample = dataset.match(fo.ViewField("filepath").ends_with("21.jpg")).first()
+        x, y, w, h = sample.predictions.detections[0].bounding_box
+        again = fo.Detection(label="small", bounding_box=[x + 0.02, y, w, h], confidence=0.5)
+        sample.predictions.detections.append(again)
+        sample.save()
+        found = find_label_errors(dataset.skip(18).limit(images) if images < 60 else dataset).suggestions
+        here = [one for one in found if one.kind == "missing" and one.sample == sample.id]
+        assert [one.should_be for one in here] == ["large"]
+    finally:
+        dataset.delete()
+
+
+def test_an_image_whose_annotator_left_much_out_is_as_suspicious(scene: Any) -> None:
+    dataset = scene.clone()
+    try:
+        gone = 0
+        for number, sample in enumerate(dataset.iter_samples(autosave=True)):
+            if number in (5, 6, 7):
+                del sample.ground_truth.detections[1:]
+                gone += 4
+        report = find_label_errors(dataset)
+        numbers = {sample.id: int(sample.filepath[-6:-4]) for sample in dataset}
+        first = report.likeliest("missing", gone + 1)
+        assert sorted(numbers[one.sample] for one in first) == [5] * 4 + [6] * 4 + [7] * 4 + [21]
+    finally:
+        dataset.delete()
+
+
 def test_few_labels_are_judged_by_a_formula(scene: Any) -> None:
     some = scene.select([id for id, path in zip(*scene.values(["id", "filepath"]), strict=True) if path[-6:-4] in
                          ("03", "09", "15", "21", "30", "31")])  # fmt: skip
