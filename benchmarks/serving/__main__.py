@@ -1,5 +1,5 @@
 """Servers side by side: ``python -m benchmarks.serving [--peer litserve=PYTHON] [--peer mosec=PYTHON] [--rounds N]
-[--seconds S] [--connections 1 8 32] [--only ours naive ...]``.
+[--seconds S] [--connections 1 8 32] [--only ours naive ...] [--model PATH]``.
 
 The floor is the same pipeline (decode, letterbox, one session of one thread, suppression) without HTTP in as many
 threads as the connections can use cores. Contestants take turns within every round, those whose turn it is not are
@@ -35,7 +35,7 @@ from tiny_model import write_tiny_model
 from osv_lab.detect.engine import usable_cores
 
 HERE = Path(__file__).parent
-OURS = ("ours", "ours-threads", "ours-parallel", "ours-batch", "naive")
+OURS = ("ours", "ours-threads", "ours-parallel", "ours-batch", "naive", "ultralytics")
 
 
 RELEASES = """
@@ -122,6 +122,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--only", nargs="+", help=f"of {', '.join(OURS)}; default: ours and naive")
+    parser.add_argument("--model", type=Path, help="another one than YOLOX-Nano; Ultralytics runs only its own")
     args = parser.parse_args()
     pythons = dict(one.split("=", 1) for one in args.peer)
     check_releases(list(pythons.values()))
@@ -130,6 +131,7 @@ def main() -> None:
         # A model is measured anew, whatever is remembered of it on this machine.
         os.environ["OSV_HOME"] = f"{folder}/home"
         model, images = _material(Path(folder))
+        model = args.model or model
         # Shares of a floor mean nothing without the model: HTTP weighs more beside a network that costs little.
         print(f"{model.name}, {len(images)} images ({images[0].name}, ...)", flush=True)
         contestants = []

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import http.client
-import json
 import os
 import shutil
 import socket
@@ -23,7 +22,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.serving.load import ROOT, SERVE, machine, material, post
+from benchmarks.serving.load import machine, material, post, start
 
 FLOOR = "import sys, onnxruntime; onnxruntime.InferenceSession(sys.argv[1])"
 ONLY_LOADING = "import and load"
@@ -76,9 +75,8 @@ def first_answer(model: Path, image: bytes, options: dict[str, Any]) -> float:
     """Seconds until a server that is started now has answered a prediction."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    asked = json.dumps({"port": port, "log_level": "error", **options})
     started = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-c", SERVE, str(model), asked], cwd=ROOT)
+    process = start(model, port, **options)
     try:
         while True:
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)

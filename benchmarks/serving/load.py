@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVE = "import json, sys; from osv_lab.serve.run import run_server; run_server(sys.argv[1], **json.loads(sys.argv[2]))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +47,14 @@ class Served:
         return next(float(line.split()[-1]) for line in text.splitlines() if line.startswith(name + " "))
 
 
+def start(model: Path, port: int, **options: Any) -> subprocess.Popen[bytes]:
+    """A process that begins to serve."""
+    asked = {"port": port, "log_level": "error", **options}
+    # Written into the program: what would read it there is not the server's to import.
+    serve = f"from osv_lab.serve.run import run_server; run_server({str(model)!r}, **{asked!r})"
+    return subprocess.Popen([sys.executable, "-c", serve], cwd=ROOT)
+
+
 @contextmanager
 def serving(model: Path, **options: Any) -> Iterator[Served]:
     """A server of this repository, until the block is left; returns when all its workers are up."""
@@ -55,8 +62,7 @@ def serving(model: Path, **options: Any) -> Iterator[Served]:
 
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = int(probe.getsockname()[1])
-    options = {"port": port, "log_level": "error", **options}
-    process = subprocess.Popen([sys.executable, "-c", SERVE, str(model), json.dumps(options)], cwd=ROOT)
+    process = start(model, port, **options)
     try:
         end = time.monotonic() + 120
         while not _up(port):

@@ -98,6 +98,41 @@ def naive(model: str, port: int) -> None:
     uvicorn.run(app, port=port, log_level="error")
 
 
+def ultralytics(model: str, port: int) -> None:
+    """Ultralytics' own pipeline, of the same file, in a sync endpoint; one at a time, since it is not for threads."""
+    import os
+
+    # Else it would fetch what it misses.
+    os.environ["YOLO_AUTOINSTALL"] = "false"
+    import uvicorn
+    from fastapi import FastAPI
+    from ultralytics import YOLO
+
+    from osv_lab.detect.images import decode_image
+
+    network = YOLO(model, task="detect")
+    lock, size = threading.Lock(), _input_size(model)
+    app = FastAPI()
+
+    def predict(request: dict[str, str]) -> dict[str, Any]:
+        image = decode_image(base64.b64decode(request["image_url"]))
+        with lock:
+            [found] = network.predict(image, verbose=False, device="cpu", imgsz=size)
+        return {"predictions": found.summary()}
+
+    predict.__annotations__["request"] = dict[str, str]
+    app.post("/predict")(predict)
+    uvicorn.run(app, port=port, log_level="error")
+
+
+def _input_size(model: str) -> list[int]:
+    """Height and width of what the other contestants give the network."""
+    from osv_lab.detect import load_detector
+
+    width, height = load_detector(model, threads=1, providers=("cpu",)).describe()["input_size"]
+    return [height, width]
+
+
 def litserve(model: str, port: int) -> None:
     import litserve as ls
     from litserve_server import Api
@@ -126,6 +161,7 @@ KINDS = {
     "ours-parallel": ours_parallel,
     "ours-batch": ours_batch,
     "naive": naive,
+    "ultralytics": ultralytics,
     "litserve": litserve,
     "mosec": mosec,
 }

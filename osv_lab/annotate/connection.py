@@ -211,7 +211,7 @@ class Connection:
                     "CVAT did not finish with the upload", f"in {PROCESSING_S:.0f} s", "send again"
                 )
             # Little is lost by not looking, however long it takes, and few calls are made.
-            time.sleep(min(max(waited / 4, 0.1), 2.0))
+            time.sleep(min(max(waited / 4, 0.05), 2.0))
 
     def close(self) -> None:
         """End the session."""

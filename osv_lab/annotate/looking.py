@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import io
+import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from osv_lab.core.cores import usable_cores
 from osv_lab.store.annotation_store import Labelled
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _ORIENTATION = 0x0112
 """The EXIF tag; from 5 on, width and height change places."""
+_SCAN, _END = 0xDA, b"\xff\xd9"
+"""The markers of a JPEG's coded pixels, and of its end."""
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7]")
+"""What coded pixels do not hold: a marker, but for those that only number them."""
 
 
 class Looking:
@@ -22,7 +33,8 @@ class Looking:
     """
 
     def __init__(self, samples: Iterable[Labelled]) -> None:
-        self._pool = ThreadPoolExecutor()
+        # One core is left to what goes on meanwhile.
+        self._pool = ThreadPoolExecutor(max(usable_cores() - 1, 1))
         self._found = {sample.id: self._pool.submit(_look_at, Path(sample.filepath)) for sample in samples}
 
     def size(self, sample: str) -> tuple[int, int] | None:
@@ -55,9 +67,36 @@ def _look_at(path: Path) -> tuple[int, int] | str:
         with Image.open(path) as image:
             width, height = image.size
             turned = image.getexif().get(_ORIENTATION, 1) >= 5
-            # A JPEG is decoded small, which is faster and still reads all of it.
-            image.draft(image.mode, (width // 8, height // 8))
-            image.load()
+            head = _head(path.read_bytes()) if image.format == "JPEG" else None
+            if head is None:
+                _decode(image)
+        if head is not None:
+            with Image.open(io.BytesIO(head)) as image:
+                _decode(image)
     except Exception as error:  # noqa: BLE001 - decoders raise what they like
         return f"{path.name}: it cannot be read ({type(error).__name__})"
     return (height, width) if turned else (width, height)
+
+
+def _decode(image: Image.Image) -> None:
+    # A JPEG is decoded small, which is faster and still reads all of it.
+    image.draft(image.mode, (image.width // 8, image.height // 8))
+    image.load()
+
+
+def _head(data: bytes) -> bytes | None:
+    """A JPEG without its coded pixels, where these go from its one scan to the end of the file; else ``None``.
+
+    A decoder refuses a JPEG for its headers, for its end, or for a marker among the coded pixels; of the coded pixels
+    themselves it makes what it can. So where the end is there and no such marker is, it says of the whole what it says
+    of the headers alone, which takes a sixth of the time.
+    """
+    start = 2
+    while data[start : start + 1] == b"\xff" and start + 4 <= len(data):
+        kind = data[start + 1]
+        start += 2 + int.from_bytes(data[start + 2 : start + 4], "big")
+        if kind == _SCAN:
+            end = len(data) - len(_END)
+            whole = start <= end and data.endswith(_END) and not _MARKER.search(data, start, end)
+            return data[:start] + _END if whole else None
+    return None

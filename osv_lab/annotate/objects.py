@@ -9,6 +9,7 @@ attributes, or FiftyOne.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, get_args
@@ -201,17 +202,23 @@ class Annotations:
 def _plain(one: Shape | Keyframe | Track) -> dict[str, Any]:
     """The fields that are not at their defaults; tuples as lists, as JSON has them."""
     found = {}
-    for spec in dataclasses.fields(one):
-        value = getattr(one, spec.name)
-        if spec.default is not dataclasses.MISSING:
-            default = spec.default
-        else:
-            default = {} if spec.default_factory is not dataclasses.MISSING else dataclasses.MISSING
+    kind: Any = type(one)
+    for name, default in _defaults(kind):
+        value = getattr(one, name)
         if value != default:
-            found[spec.name] = (
+            found[name] = (
                 list(value) if isinstance(value, tuple) else dict(value) if isinstance(value, Mapping) else value
             )
     return found
+
+
+@functools.cache
+def _defaults(kind: type[Shape | Keyframe | Track]) -> tuple[tuple[str, Any], ...]:
+    """The fields of a class with their defaults; of a required one a value that nothing equals."""
+    return tuple(
+        (spec.name, spec.default if spec.default_factory is dataclasses.MISSING else spec.default_factory())
+        for spec in dataclasses.fields(kind)
+    )
 
 
 def _tupled(values: Mapping[str, Any], *names: str) -> dict[str, Any]:

@@ -1,13 +1,33 @@
-"""Several requests under way at once."""
+"""Several requests under way at once, or one beside something else."""
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
+
+
+def beside(work: Callable[[], T]) -> Future[T]:
+    """Begin a function in a thread of its own, which keeps nothing from ending.
+
+    Example:
+        >>> beside(lambda: 1).result()
+        1
+    """
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - whoever asks for the result is told
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
 
 
 def in_parallel(work: Iterable[Callable[[], T]], at_once: int) -> Iterator[T]:

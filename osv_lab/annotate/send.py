@@ -18,6 +18,7 @@ from osv_lab.annotate.connection import Connection
 from osv_lab.annotate.keyframes import TOLERANCE
 from osv_lab.annotate.pack import Package, pack
 from osv_lab.annotate.pack_clips import Windows, is_of_clips, pack_clips
+from osv_lab.annotate.parallel import beside
 from osv_lab.annotate.records import Run, Runs
 from osv_lab.annotate.schema import reconcile, wanted_labels
 from osv_lab.annotate.send_clips import send_clips
@@ -110,6 +111,8 @@ def send(
     check_done(done)
     runs = Runs(dataset)
     with runs.alone(key), contextlib.ExitStack() as stack:
+        # What is to be sent is put together while the server is reached.
+        connection = beside(connect)
         if is_of_clips(view, label_field):
             if overlap:
                 raise UsageError("jobs of clips share no frames", f"overlap={overlap}", "leave it out")
@@ -119,7 +122,7 @@ def send(
         else:
             package = pack(view, key, label_field, classes, attributes)
         stack.callback(package.close)
-        cvat = connect()
+        cvat = connection.result()
         before = runs.find(key)
         if before is not None and before.phase == "sent":
             return _as_before(cvat, before, package.looked())

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from osv_lab.annotate.clips import Place
 from osv_lab.annotate.codec import to_cvat, written_ids
 from osv_lab.annotate.connection import Connection
+from osv_lab.annotate.objects import Shape
 from osv_lab.annotate.pack import Package
-from osv_lab.annotate.parallel import in_parallel
+from osv_lab.annotate.parallel import beside, in_parallel
 from osv_lab.annotate.records import Run, Runs
 from osv_lab.annotate.schema import Schema
 from osv_lab.annotate.status import annotation_jobs
@@ -36,7 +37,7 @@ CHUNK = {"chunk_size": 8}
 a preview; with a few, whoever opens an image waits for a few."""
 OBJECT = 80
 """An object costs a server about as much as so many coordinates."""
-WRITE = 625 * OBJECT
+WRITE = 850 * OBJECT
 """Coordinates per write, with those for which objects count: few enough to stay well within the deadline of a call, and
 so that several writes can be under way."""
 AT_ONCE = 4
@@ -88,16 +89,9 @@ def send_images(
     runs.put_sent(run.key, package.shapes, run.samples)
     cvat.wait(upload)
     made = annotation_jobs(cvat, run)
-    ids = _write(cvat, run, [_name(package, sample) for sample in run.samples], objects, made, schema, progress)
-    shapes = [replace(shape, server_id=ids.get((frames[shape.sample, 0], shape.uid))) for shape in package.shapes]
-    lost = sum(shape.server_id is None for shape in shapes)
-    if lost:
-        raise UnavailableError(
-            "the server does not have the labels that were sent",
-            f"{lost} of {len(shapes)} are missing",
-            "send again",
-        )
-    runs.put_base(run.key, shapes, run.samples)
+    looked = beside(partial(_check, cvat, run, [_name(package, sample) for sample in run.samples]))
+    _write(cvat, runs, run, package.shapes, objects, made, schema, progress)
+    looked.result()
     return package, made
 
 
@@ -132,60 +126,85 @@ def _check(cvat: Connection, run: Run, names: Sequence[str]) -> None:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What one write has: a job's frames from one to another, and the objects on them."""
+
+    job: int
+    frames: range
+    objects: Object
+
+    @property
+    def count(self) -> int:
+        """How many objects it has."""
+        return len(self.objects["shapes"]) + len(self.objects["tags"])
+
+
 def _write(
     cvat: Connection,
+    runs: Runs,
     run: Run,
-    names: Sequence[str],
+    shapes: Sequence[Shape],
     objects: Mapping[str, Any],
     jobs: Sequence[Mapping[str, Any]],
     schema: Schema,
     progress: Progress,
-) -> dict[tuple[int, str | None], int]:
-    """Write shapes and tags, with a look at the frames beside; the ids that the server gave them, by frame and uid."""
+) -> None:
+    """Write shapes and tags; of each part, as it is there, what both sides agree on now is kept."""
 
-    def look() -> Made:
-        _check(cvat, run, names)
-        return []
-
-    def write(job: int, part: Object) -> Made:
+    def write(part: _Part) -> Made:
+        if not part.count:
+            return []
         # What was written, with the database's ids; a second look would cost as much as a pull.
-        answer = cvat.call("PATCH", f"/api/jobs/{job}/annotations", {"action": "create"}, part)
+        answer = cvat.call("PATCH", f"/api/jobs/{part.job}/annotations", {"action": "create"}, part.objects)
         return list(written_ids(answer, schema))
 
+    on: dict[str, list[Shape]] = {}
+    for shape in shapes:
+        on.setdefault(shape.sample, []).append(shape)
     parts = list(_parts(objects, jobs))
-    count = sum(len(part["shapes"]) + len(part["tags"]) for _, part in parts)
-    ids: dict[tuple[int, str | None], int] = {}
+    if {frame for part in parts for frame in part.frames} != set(range(len(run.samples))):
+        raise UnavailableError("the jobs do not have the images that were sent", f"task {run.task}", "send again")
+    count = sum(part.count for part in parts)
     done = 0
-    work: list[Callable[[], Made]] = [look, *(partial(write, job, part) for job, part in parts)]
-    for some in in_parallel(work, AT_ONCE):
-        for place, number in some:
-            # Of an object in two jobs the first one's is taken for it.
-            ids.setdefault(place, number)
-            done += 1
+    kept: set[int] = set()
+    for part, made in zip(parts, in_parallel([partial(write, part) for part in parts], AT_ONCE), strict=True):
+        ids = dict(made)
+        # Of an object in two jobs the first one's is taken for it.
+        frames = [frame for frame in part.frames if frame not in kept]
+        kept.update(frames)
+        there = [
+            replace(shape, server_id=ids.get((frame, shape.uid)))
+            for frame in frames
+            for shape in on.get(run.samples[frame], ())
+        ]
+        lost = max(part.count - len(made), sum(shape.server_id is None for shape in there))
+        if lost:
+            raise UnavailableError(
+                "the server does not have the labels that were sent",
+                f"{lost} of {part.count} on frames {part.frames[0]} to {part.frames[-1]} are missing",
+                "send again",
+            )
+        runs.put_base(run.key, there, [run.samples[frame] for frame in frames])
+        done += part.count
         progress("labels", done, count)
-    if done != count:
-        raise UnavailableError(
-            "the server does not have the labels that were sent", f"{done} of {count} are there", "send again"
-        )
-    return ids
 
 
-def _parts(objects: Mapping[str, Any], jobs: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, Object]]:
-    """What each write has, with its job; objects on images that jobs share go to each of them."""
+def _parts(objects: Mapping[str, Any], jobs: Sequence[Mapping[str, Any]]) -> Iterator[_Part]:
+    """All frames of all jobs; objects on images that jobs share go to each of them."""
     on: dict[int, list[tuple[str, Object]]] = {}
     for kind in ("shapes", "tags"):
         for one in objects[kind]:
             on.setdefault(one["frame"], []).append((kind, one))
     for job in jobs:
+        first, last = job["start_frame"], job["stop_frame"]
         part: Object = {"version": 0, "shapes": [], "tags": [], "tracks": []}
         size = 0
-        for frame in range(job["start_frame"], job["stop_frame"] + 1):
+        for frame in range(first, last + 1):
             for kind, one in on.get(frame, ()):
                 part[kind].append(one)
                 size += OBJECT + len(one.get("points", ()))
-            if size >= WRITE:
-                yield job["id"], part
+            if size >= WRITE or frame == last:
+                yield _Part(job["id"], range(first, frame + 1), part)
                 part = {**part, "shapes": [], "tags": []}
-                size = 0
-        if size:
-            yield job["id"], part
+                first, size = frame + 1, 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -37,13 +38,15 @@ class Session:
         self._deadline_s = deadline_s
         self._progress = progress
         self._cvat: Connection | None = None
+        self._connecting = threading.Lock()
 
     @property
     def connection(self) -> Connection:
         """The connection, made when it is first asked for."""
-        if self._cvat is None:
-            self._cvat = Connection(cvat_settings(*self._who), deadline_s=self._deadline_s)
-        return self._cvat
+        with self._connecting:
+            if self._cvat is None:
+                self._cvat = Connection(cvat_settings(*self._who), deadline_s=self._deadline_s)
+            return self._cvat
 
     def another(self) -> Self:
         """The same for the same dataset with a connection of its own, for another thread."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -92,6 +91,8 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
         >>> nearest("epoch", ["epochs", "batch"])
         "did you mean 'epochs'?"
     """
+    import difflib
+
     names = sorted(allowed)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if close:

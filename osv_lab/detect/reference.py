@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -237,6 +235,9 @@ def _download(client: MlflowClient, uri: str, identity: str) -> Path:
         target = load_settings().models_dir / "mlflow" / key
         if target.is_dir():
             return target
+        import shutil
+        import tempfile
+
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         from mlflow.artifacts import download_artifacts
 

@@ -73,7 +73,8 @@ class Worker:
 
     def forget(self, key: int) -> None:
         """Nobody will ask for this model again."""
-        self._models.pop(key, None)
+        if self._models.pop(key, None) is not None:
+            _give_memory_back()
 
     def answer(self, job: Mapping[str, Any], parts: list[bytes]) -> tuple[dict[str, Any], Sequence[bytes]]:
         """The answer to a job, an error being one too."""
@@ -137,3 +138,13 @@ class Tally:
             taken = {"counts": self._counts, "batches": self._batches}
             self._counts, self._batches = {}, []
         return taken
+
+
+def _give_memory_back() -> None:
+    """Let the kernel have the pages that a model left free: between jobs memory is kept, see
+    :mod:`osv_lab.serve.spawn`. Only glibc needs to be told."""
+    import ctypes
+
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

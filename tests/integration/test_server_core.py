@@ -135,13 +135,14 @@ def test_late_requests_are_answered_at_their_deadline_and_never_computed(gated: 
         assert measured(server)["osv_expired_total"] == 6
 
 
-def test_what_nobody_waits_for_is_not_computed(gated: Gated) -> None:
+@pytest.mark.parametrize("more", [0, 300_000], ids=["small", "more than is read at once"])
+def test_what_nobody_waits_for_is_not_computed(gated: Gated, more: int) -> None:
     with serve_gated(gated) as server, ThreadPoolExecutor(1) as pool:
         first: Future[httpx.Response] = pool.submit(ask, server, 1)
         until(lambda: gated.begun)
         leaving = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(8)]
         for level, one in enumerate(leaving, 10):
-            body = png(level)
+            body = png(level) + bytes(more)
             head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: {len(body)}"
             one.sendall(f"{head}\r\n\r\n".encode() + body)
         until(lambda: measured(server)["osv_in_flight"] == 9)
