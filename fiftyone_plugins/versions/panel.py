@@ -6,7 +6,7 @@ from typing import Any
 
 from osv_lab.app.kept import kept
 from osv_lab.app.panels import LabPanel, Page, PanelAbout
-from osv_lab.curate.findings import counted
+from osv_lab.core.words import counted
 from osv_lab.store.diff_objects import OBJECT_CHANGES
 
 COLUMNS = {"version": "version", "created": "created", "samples": "samples", "labels": "labels", "MiB": "MiB"}
