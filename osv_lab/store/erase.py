@@ -132,7 +132,7 @@ def erase(
 
     Example:
         >>> erase(dataset.limit(2), dry_run=True).summary()
-        '2 media are in 2 places; nothing was removed: erase with --yes'
+        '2 media in 2 places; nothing was removed: erase with --yes'
     """
     connect()
     path = load_settings().home / _JOURNAL
