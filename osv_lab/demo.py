@@ -14,6 +14,7 @@ from osv_lab.core.errors import CheckFailedError, InvalidDataError, NotFoundErro
 from osv_lab.core.progress import Progress, silent
 from osv_lab.core.report import Report
 from osv_lab.core.settings import load_settings
+from osv_lab.core.words import counted
 from osv_lab.lab import Lab
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class DemoReport(Report):
         total = sum(step.seconds for step in self.steps)
         found = len(self.answer.get("predictions", ()))
         score = self.metrics["deployed"]["map50"]
-        objects = "1 object" if found == 1 else f"{found} objects"
+        objects = counted(found, "object")
         return (
             f"done in {total:.0f} s: mAP50 {score:.3f} on the test split, and the server found {objects} "
             f"in one image. Look at it: {self.app}"
@@ -164,7 +165,9 @@ def demo(
     image = Path(lab.view("test").first().filepath)
     answer, url = _ask(lab, image)
     found = ", ".join(f"{p['class']} {p['confidence']:.2f}" for p in answer["predictions"][:3])
-    steps.add("serve", f"POST {url}/predict found {len(answer['predictions'])} objects ({found} …)", image)
+    steps.add(
+        "serve", f"POST {url}/predict found {counted(len(answer['predictions']), 'object')} ({found} …)", image
+    )
     return DemoReport(
         dataset=name,
         steps=tuple(steps.done),
